@@ -1,0 +1,2 @@
+//! The `conformance` program.
+fn main() {}

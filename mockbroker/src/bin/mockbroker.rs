@@ -1,0 +1,2 @@
+//! The `mockbroker` program.
+fn main() {}

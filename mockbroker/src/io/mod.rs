@@ -1,0 +1,1 @@
+//! The edge: listeners, connections, tasks and the clock, on tokio.

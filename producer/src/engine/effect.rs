@@ -1,0 +1,200 @@
+//! The seam between the engine and its driver: what comes in, what goes out, and the port through
+//! which the engine reaches the queues.
+//!
+//! Bytes cross here, not structures: a request leaves as the slices of a finished frame, an answer
+//! arrives as the frame that was read. So a simulation joins this engine to a broker's with nothing
+//! between them but links.
+//!
+//! *Invariants*
+//! 1. An [`Action::Send`] is written whole and in the order given, per connection.
+//! 2. Each batch taken through [`Queues::take`] comes back in exactly one [`Action::Complete`].
+//! 3. Completions of one partition leave in the order of its batches.
+//!
+//! *Not here*: what an input does (the machines), sockets and tasks (`io/`).
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::engine::batch::SealedBatch;
+use crate::error::Failure;
+use crate::types::{TopicIndex, TopicPartition};
+
+/// A host name or address with its port, as the user or a broker gave it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Address {
+    /// Host name or IP address.
+    pub host: Arc<str>,
+    /// TCP port.
+    pub port: u16,
+}
+
+/// A connection's number; the engine gives a new one with every [`Action::Connect`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(pub u64);
+
+/// A request's number on its connection; grows by one with each request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CorrelationId(pub i32);
+
+/// A request ready for the socket, size prefix included, as slices in order.
+///
+/// Batches are slices of their own: nothing is copied between append and socket.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Frame(pub Vec<Bytes>);
+
+/// What the world tells the engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// Somebody wants to send to a topic: learn about it and keep knowing it.
+    TopicWanted {
+        /// The number by which the queues know the topic.
+        topic: TopicIndex,
+        /// The topic's name.
+        name: Arc<str>,
+    },
+    /// A partition's queue opened a batch, or sealed one because it was full.
+    Queued {
+        /// Whose queue.
+        partition: TopicPartition,
+    },
+    /// All that is queued now is due now: somebody flushes, or waits for memory.
+    DrainRequested,
+    /// The user gave up waiting for the rest: complete every batch, queued or in flight, at once.
+    AbortRequested,
+    /// A connection stands; nothing was sent on it yet.
+    Connected {
+        /// Which.
+        connection: ConnectionId,
+    },
+    /// A connection could not be made.
+    ConnectFailed {
+        /// Which.
+        connection: ConnectionId,
+        /// The address and the system's words.
+        reason: Arc<str>,
+    },
+    /// The last byte of a request was handed to the socket.
+    Written {
+        /// On which connection.
+        connection: ConnectionId,
+        /// Which request.
+        correlation_id: CorrelationId,
+    },
+    /// A response arrived; the frame without its size prefix.
+    Received {
+        /// On which connection.
+        connection: ConnectionId,
+        /// Header and body.
+        frame: Bytes,
+    },
+    /// A connection ended, by whichever side.
+    Disconnected {
+        /// Which.
+        connection: ConnectionId,
+        /// The first request of which no byte reached the socket, if there is one: it and all
+        /// later ones certainly never left.
+        untouched_from: Option<CorrelationId>,
+        /// The system's words.
+        reason: Arc<str>,
+    },
+}
+
+/// What the engine wants of the world. `C` is the completion handle that travels with a batch.
+#[derive(Debug)]
+pub enum Action<C> {
+    /// Connect, and answer `Connected` or `ConnectFailed`.
+    Connect {
+        /// The new connection's number.
+        connection: ConnectionId,
+        /// Where to.
+        address: Address,
+    },
+    /// Write this frame and answer `Written`.
+    Send {
+        /// On which connection.
+        connection: ConnectionId,
+        /// Which request.
+        correlation_id: CorrelationId,
+        /// Its bytes.
+        frame: Frame,
+    },
+    /// End the connection at once and forget it; no `Disconnected` is expected.
+    Disconnect {
+        /// Which.
+        connection: ConnectionId,
+    },
+    /// A batch reached its end.
+    Complete {
+        /// The handle that came with it.
+        completion: C,
+        /// Whose batch it was.
+        partition: TopicPartition,
+        /// How it ended.
+        outcome: BatchOutcome,
+    },
+    /// What is known of a topic changed: read it again from `Engine::topic`.
+    TopicChanged {
+        /// Which.
+        topic: TopicIndex,
+    },
+}
+
+/// How a batch ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BatchOutcome {
+    /// In the log.
+    Written {
+        /// The offset of its first record; `None` with `acks=0`, or when a broker recognised a
+        /// duplicate without telling the offset.
+        base_offset: Option<i64>,
+        /// The broker's time of append in milliseconds since 1970, for topics that use it.
+        log_append_time_ms: Option<i64>,
+    },
+    /// Certainly in no log.
+    NotWritten(Failure),
+    /// It left for a broker, and no answer settles whether it was appended.
+    Unknown(Failure),
+}
+
+/// What is known of a topic, for whoever appends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TopicView {
+    /// Asked for, no answer yet (or the broker says it does not exist yet and is asked again).
+    Pending {
+        /// The last reason why there is no answer, for the error of whoever gives up waiting.
+        last_failure: Option<Failure>,
+    },
+    /// The topic exists.
+    Known {
+        /// Per partition, whether it has a leader now. Its length is the partition count.
+        partitions_led: Vec<bool>,
+    },
+    /// A broker refused for good (invalid name, no permission).
+    Refused(Failure),
+}
+
+/// The engine's port to the queues of records not yet sent.
+///
+/// In production this is the accumulator behind its locks; in a simulation plain queues.
+pub trait Queues {
+    /// The handle that travels with a batch.
+    type Completion;
+
+    /// What waits in this partition's queue.
+    fn state(&mut self, partition: TopicPartition) -> QueueState;
+
+    /// Takes the oldest batch; the open one is sealed for it when none is sealed.
+    fn take(&mut self, partition: TopicPartition) -> Option<SealedBatch<Self::Completion>>;
+}
+
+/// What waits in a queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueState {
+    /// When the oldest batch was opened; `None` when the queue is empty.
+    pub oldest_opened_at: Option<crate::engine::time::Instant>,
+    /// The oldest batch's size on the wire in bytes, 0 when empty.
+    pub oldest_bytes: usize,
+    /// Batches that take no more records: sealed, whatever their age.
+    pub sealed_count: usize,
+}

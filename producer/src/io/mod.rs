@@ -1,0 +1,1 @@
+//! The edge: sockets, tasks, locks, the clock and the source of randomness, on tokio.
