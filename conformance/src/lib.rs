@@ -1,1 +1,4 @@
-//! Conformance suites for Kafka brokers and producers.
+//! Conformance suites for Kafka brokers and producers: the same cases against the mock cluster,
+//! Apache Kafka in a container, or any address.
+
+pub mod target;

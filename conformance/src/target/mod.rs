@@ -1,0 +1,288 @@
+//! What is judged: the mock, a Kafka in a container, or any address list.
+//!
+//! A target is started once per run and shared by all cases. A case reaches it through
+//! [`Target::bootstrap`] alone, so that the same case runs everywhere; what differs between kinds
+//! (fault injection, a known version) is a [`Capabilities`] entry or an optional accessor.
+//!
+//! *Not here*: how a case talks to its target (`crate::context`), and which divergences are known
+//! for a kind (`crate::divergence`).
+
+mod docker;
+
+use std::fmt;
+use std::str::FromStr;
+
+pub use docker::DockerTarget;
+
+/// A running broker or cluster that cases are asked of.
+///
+/// Dropping it ends whatever it started.
+pub trait Target: Send + Sync {
+    /// How the target is called in reports: what was given on the command line.
+    fn name(&self) -> &str;
+
+    /// What kind of target this is; known divergences are listed by kind.
+    fn kind(&self) -> TargetKind;
+
+    /// Addresses (`HOST:PORT`) of at least one broker.
+    fn bootstrap(&self) -> Vec<String>;
+
+    /// The broker's release if the target knows it by other means than asking the broker.
+    ///
+    /// Kafka does not tell its release over the wire; when this is `None`, the report derives a
+    /// range from the API versions that the broker offers.
+    fn broker_version(&self) -> Option<String>;
+
+    /// What may be done to this target besides sending requests.
+    fn capabilities(&self) -> Capabilities;
+}
+
+/// The kinds of target; a known divergence belongs to one kind.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum TargetKind {
+    /// The mock cluster of this project, in this process.
+    Mock,
+    /// Apache Kafka in a container that this run started.
+    Docker,
+    /// A broker that somebody else runs.
+    Address,
+}
+
+impl TargetKind {
+    /// Whether a verdict on this kind counts as "real Kafka was asked".
+    pub fn is_real(self) -> bool {
+        match self {
+            Self::Mock => false,
+            Self::Docker | Self::Address => true,
+        }
+    }
+}
+
+/// Something a case may need from its target beyond answering requests.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Capability {
+    /// Faults can be injected inside the broker.
+    Injection,
+    /// At least three brokers answer.
+    ThreeNodes,
+}
+
+impl fmt::Display for Capability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Injection => "fault injection",
+            Self::ThreeNodes => "three brokers",
+        })
+    }
+}
+
+/// The capabilities of one target.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Capabilities(Vec<Capability>);
+
+impl Capabilities {
+    /// The capabilities listed.
+    pub fn of(list: &[Capability]) -> Self {
+        Self(list.to_vec())
+    }
+
+    /// The first of `needs` that is missing here.
+    pub fn first_missing(&self, needs: &[Capability]) -> Option<Capability> {
+        needs.iter().copied().find(|need| !self.0.contains(need))
+    }
+}
+
+/// Which target to start, as given on the command line.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum TargetSpec {
+    /// `mock`
+    Mock,
+    /// `docker` or `docker:IMAGE`
+    Docker {
+        /// The image to run; `None` lets the target choose.
+        image: Option<String>,
+    },
+    /// `HOST:PORT[,HOST:PORT…]`
+    Addresses(Vec<String>),
+}
+
+/// A target argument that names no target.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error(
+    "target \"{given}\": {reason}; allowed: mock, docker, docker:IMAGE, HOST:PORT[,HOST:PORT…]"
+)]
+pub struct TargetSpecError {
+    given: String,
+    reason: String,
+}
+
+impl FromStr for TargetSpec {
+    type Err = TargetSpecError;
+
+    fn from_str(given: &str) -> Result<Self, Self::Err> {
+        let refuse = |reason: String| TargetSpecError {
+            given: given.to_owned(),
+            reason,
+        };
+        match given {
+            "mock" => return Ok(Self::Mock),
+            "docker" => return Ok(Self::Docker { image: None }),
+            _ => {}
+        }
+        if let Some(image) = given.strip_prefix("docker:") {
+            if image.is_empty() {
+                return Err(refuse("no image after the colon".to_owned()));
+            }
+            return Ok(Self::Docker {
+                image: Some(image.to_owned()),
+            });
+        }
+        let addresses: Vec<String> = given.split(',').map(str::to_owned).collect();
+        for address in &addresses {
+            let port = match address.rsplit_once(':') {
+                Some((host, port)) if !host.is_empty() => port,
+                _ => return Err(refuse(format!("\"{address}\" is not HOST:PORT"))),
+            };
+            if !matches!(port.parse::<u16>(), Ok(1..)) {
+                return Err(refuse(format!("\"{port}\" is not a port (1 to 65535)")));
+            }
+        }
+        Ok(Self::Addresses(addresses))
+    }
+}
+
+impl fmt::Display for TargetSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Mock => f.write_str("mock"),
+            Self::Docker { image: None } => f.write_str("docker"),
+            Self::Docker { image: Some(image) } => write!(f, "docker:{image}"),
+            Self::Addresses(addresses) => f.write_str(&addresses.join(",")),
+        }
+    }
+}
+
+impl TargetSpec {
+    /// The kind of target this starts.
+    pub fn kind(&self) -> TargetKind {
+        match self {
+            Self::Mock => TargetKind::Mock,
+            Self::Docker { .. } => TargetKind::Docker,
+            Self::Addresses(_) => TargetKind::Address,
+        }
+    }
+}
+
+/// Why a target could not be started, and what mends it.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{reason}")]
+pub struct Unavailable {
+    /// What is missing, in one line.
+    pub reason: String,
+    /// The command that mends it.
+    pub remedy: String,
+}
+
+impl Unavailable {
+    /// `reason` in one line and the command that mends it.
+    pub fn new(reason: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self {
+            reason: reason.into(),
+            remedy: remedy.into(),
+        }
+    }
+}
+
+/// Starts what `spec` names and waits until it answers.
+///
+/// # Errors
+///
+/// [`Unavailable`] when it cannot be started or does not answer in time.
+///
+/// # Cancellation
+///
+/// Safe: what was started by then ends with the dropped future.
+pub async fn start(spec: &TargetSpec) -> Result<Box<dyn Target>, Unavailable> {
+    match spec {
+        TargetSpec::Mock => Err(Unavailable::new(
+            "the mock cluster is not built into this program yet",
+            "cargo build -p kafka-conformance",
+        )),
+        TargetSpec::Docker { image } => Ok(Box::new(docker::start(image.as_deref()).await?)),
+        TargetSpec::Addresses(addresses) => Ok(Box::new(AddressTarget {
+            name: addresses.join(","),
+            bootstrap: addresses.clone(),
+        })),
+    }
+}
+
+/// A broker that somebody else runs.
+#[derive(Debug)]
+struct AddressTarget {
+    name: String,
+    bootstrap: Vec<String>,
+}
+
+impl Target for AddressTarget {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn kind(&self) -> TargetKind {
+        TargetKind::Address
+    }
+
+    fn bootstrap(&self) -> Vec<String> {
+        self.bootstrap.clone()
+    }
+
+    fn broker_version(&self) -> Option<String> {
+        None
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case("mock", TargetSpec::Mock)]
+    #[case("docker", TargetSpec::Docker { image: None })]
+    #[case("docker:local/kafka:4.3.1", TargetSpec::Docker { image: Some("local/kafka:4.3.1".into()) })]
+    #[case("127.0.0.1:9092", TargetSpec::Addresses(vec!["127.0.0.1:9092".into()]))]
+    #[case("a:1,b:2", TargetSpec::Addresses(vec!["a:1".into(), "b:2".into()]))]
+    fn target_argument_survives_parse_and_print(#[case] given: &str, #[case] spec: TargetSpec) {
+        assert_eq!(given.parse(), Ok(spec.clone()));
+        assert_eq!(spec.to_string(), given);
+    }
+
+    #[rstest]
+    #[case("docker:", "no image after the colon")]
+    #[case("kafka", "\"kafka\" is not HOST:PORT")]
+    #[case(":9092", "\":9092\" is not HOST:PORT")]
+    #[case("a:1,b", "\"b\" is not HOST:PORT")]
+    #[case("a:0", "\"0\" is not a port (1 to 65535)")]
+    #[case("a:70000", "\"70000\" is not a port (1 to 65535)")]
+    fn bad_target_argument_is_refused_with_the_allowed_forms(
+        #[case] given: &str,
+        #[case] reason: &str,
+    ) {
+        let error = given.parse::<TargetSpec>().unwrap_err().to_string();
+        assert!(error.contains(given) && error.contains(reason), "{error}");
+        assert!(error.contains("allowed: mock, docker"), "{error}");
+    }
+
+    #[test]
+    fn missing_capability_is_named() {
+        let some = Capabilities::of(&[Capability::Injection]);
+        assert_eq!(some.first_missing(&[Capability::Injection]), None);
+        let needs = [Capability::Injection, Capability::ThreeNodes];
+        assert_eq!(some.first_missing(&needs), Some(Capability::ThreeNodes));
+    }
+}
