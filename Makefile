@@ -1,0 +1,112 @@
+# The only entry point. `make help` lists the targets.
+#
+# What is compiled is shared on purpose: clippy, docs and msrv use one set of check artefacts, the
+# tests another, and `make ci` takes the conformance program from the artefacts of the tests.
+
+KAFKA_VERSION ?= 4.3.1
+# Which Compose file `make up` and `make down` use: one-node or three-brokers.
+CLUSTER ?= one-node
+# More arguments for the conformance program, e.g. ARGS="--filter 'IDM-*'".
+ARGS ?=
+TARGETS ?= --target mock --target docker
+
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+REPORTS := $(TARGET_DIR)/conformance
+CARGO_DENY_VERSION := 0.20.2
+MSRV := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+CONFORMANCE_BUILD ?= cargo build --locked --quiet -p kafka-conformance --bin conformance
+
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## List the targets.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: conformance
+conformance: cargo ## Judge the mock and real Kafka by the same cases. TARGETS, ARGS, KAFKA_IMAGE.
+	@compose/setup-debian.sh --if-possible engine-if-missing
+	$(CONFORMANCE_BUILD)
+	@mkdir -p $(REPORTS)
+	$(TARGET_DIR)/debug/conformance run $(TARGETS) \
+	    --json $(REPORTS)/report.jsonl --junit $(REPORTS)/junit.xml $(ARGS)
+
+.PHONY: test
+test: cargo ## Unit tests, properties, simulation. Needs no Docker.
+	cargo test --locked --workspace
+
+.PHONY: check
+check: fmt clippy docs msrv deny tidy ## Everything that reads the code: the six targets below.
+
+.PHONY: fmt
+fmt: cargo ## Formatting, as rustfmt.toml says.
+	cargo fmt --all --check
+
+.PHONY: clippy
+clippy: cargo ## Lints, on every target; a warning fails.
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+.PHONY: docs
+docs: cargo ## The API documentation; a warning fails.
+	RUSTDOCFLAGS=-Dwarnings cargo doc --locked --workspace --no-deps
+
+.PHONY: msrv
+msrv: cargo ## The workspace compiles with the Rust version that Cargo.toml promises.
+	@case "$$(rustc --version)" in \
+	"rustc $(MSRV)."*) echo "msrv: $$(rustc --version) is what Cargo.toml promises"; \
+	    cargo check --locked --quiet --workspace --all-targets ;; \
+	*) toolchain=$$(rustup toolchain list 2>/dev/null | sed -n 's/^\($(MSRV)[.-][^ ]*\).*/\1/p' | head -n 1); \
+	    [ -n "$$toolchain" ] || { \
+	        echo "msrv: Rust $(MSRV) is not installed; run: rustup toolchain install $(MSRV)" >&2; \
+	        exit 1; }; \
+	    echo "msrv: cargo +$$toolchain check"; \
+	    cargo "+$$toolchain" check --locked --workspace --all-targets \
+	        --target-dir $(TARGET_DIR)/msrv ;; \
+	esac
+
+.PHONY: deny
+deny: cargo-deny ## Licences, sources and banned crates, as deny.toml says.
+	cargo deny --locked --log-level error check bans licenses sources
+
+.PHONY: tidy
+tidy: cargo ## The rules of the tree, executed.
+	cargo test --locked -p promises --test tidy
+
+.PHONY: advisories
+advisories: cargo-deny ## Known vulnerabilities of the dependencies. Needs the network.
+	cargo deny --locked check advisories
+
+.PHONY: kafka-image
+kafka-image: ## Build the image of Apache Kafka without an image registry. KAFKA_VERSION, IMAGE.
+	KAFKA_VERSION=$(KAFKA_VERSION) compose/image/build.sh
+
+.PHONY: up
+up: ## Start real Kafka with Compose and wait until it answers. CLUSTER=one-node|three-brokers.
+	KAFKA_VERSION=$(KAFKA_VERSION) compose/cluster.sh up $(CLUSTER)
+
+.PHONY: down
+down: ## Stop what `make up` started and remove its data. CLUSTER as there.
+	KAFKA_VERSION=$(KAFKA_VERSION) compose/cluster.sh down $(CLUSTER)
+
+.PHONY: engine
+engine: ## Start a Docker engine, and install it first where it is missing (Debian, root).
+	compose/setup-debian.sh engine
+
+.PHONY: ci
+ci: ## What the integration runs: check, test, conformance.
+	$(MAKE) check
+	$(MAKE) test
+	$(MAKE) conformance \
+	    CONFORMANCE_BUILD="cargo build --locked --quiet --workspace --all-targets"
+
+# What the targets above need on the machine.
+
+.PHONY: cargo
+cargo:
+	@command -v cargo >/dev/null || { \
+	    echo "Rust $(MSRV) or later is needed: https://rustup.rs" >&2; exit 1; }
+
+.PHONY: cargo-deny
+cargo-deny: cargo
+	@cargo deny --version >/dev/null 2>&1 \
+	    || cargo install --locked --debug cargo-deny@$(CARGO_DENY_VERSION)
