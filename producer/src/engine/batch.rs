@@ -1,7 +1,226 @@
-//! A batch's three lives: open, sealed, stamped.
+//! A batch's three lives: open, sealed, stamped. Each is moved into the next.
+//!
+//! *State*
+//! ```text
+//!            append*          seal             stamp            restamp*
+//! NewBatch ──────────▶ Open ─────────▶ Sealed ────────▶ Stamped ─────────▶ Stamped
+//! ```
+//!
+//! *Invariants*
+//! 1. An open batch's bytes stay within its limit, unless its first record alone is larger.
+//! 2. A sealed batch takes no records; a stamped one keeps its bytes on every retry.
+//! 3. Only a batch that is certainly in no log is stamped again (`sequence.rs` decides).
+//!
+//! *Source*: Kafka's `ProducerBatch`, `MemoryRecordsBuilder`.
+//!
+//! *Not here*: encoding (`wire/record_batch.rs`), which batch goes when (`drain.rs`).
 
-use std::marker::PhantomData;
+use bytes::{Bytes, BytesMut};
+
+use crate::engine::time::Instant;
+use crate::wire::record_batch::{
+    BatchHeader, HEADER_BYTES, Place, ProducerStamp, RecordView, append_record, complete_header,
+    record_bytes, reserve_header,
+};
+
+/// What a new batch starts from.
+#[derive(Debug)]
+pub struct NewBatch<C> {
+    /// Empty, with room for the batch size or at least for header and first record.
+    pub buffer: BytesMut,
+    /// The handle by which all records of the batch are resolved.
+    pub completion: C,
+    /// When the batch is opened: linger and delivery time-out count from here.
+    pub now: Instant,
+}
+
+/// A batch that takes records.
+#[derive(Debug)]
+pub(crate) struct OpenBatch<C> {
+    buffer: BytesMut,
+    completion: C,
+    opened_at: Instant,
+    base_timestamp_ms: i64,
+    max_timestamp_ms: i64,
+    record_count: u32,
+    bytes_max: usize,
+}
+
+impl<C> OpenBatch<C> {
+    /// Opens a batch with its first record, which always fits.
+    pub(crate) fn open(batch: NewBatch<C>, record: &RecordView<'_>, bytes_max: usize) -> Self {
+        let NewBatch {
+            mut buffer,
+            completion,
+            now,
+        } = batch;
+        buffer.clear();
+        reserve_header(&mut buffer);
+        append_record(&mut buffer, record, Place::FIRST);
+        let bytes_max = bytes_max.min(buffer.capacity()).min(BATCH_BYTES_MAX);
+        Self {
+            buffer,
+            completion,
+            opened_at: now,
+            base_timestamp_ms: record.timestamp_ms,
+            max_timestamp_ms: record.timestamp_ms,
+            record_count: 1,
+            bytes_max,
+        }
+    }
+
+    /// Appends a record and says its index; `None` when it does not fit.
+    pub(crate) fn append(&mut self, record: &RecordView<'_>) -> Option<u32> {
+        let place = Place {
+            // Wraps for timestamps more than half the range apart, as Kafka's readers do.
+            timestamp_delta_ms: record.timestamp_ms.wrapping_sub(self.base_timestamp_ms),
+            offset_delta: self.record_count,
+        };
+        if self.buffer.len() + record_bytes(record, place) > self.bytes_max {
+            return None;
+        }
+        append_record(&mut self.buffer, record, place);
+        self.max_timestamp_ms = self.max_timestamp_ms.max(record.timestamp_ms);
+        self.record_count += 1;
+        Some(place.offset_delta)
+    }
+
+    /// Whether not even the smallest record fits.
+    pub(crate) fn is_full(&self) -> bool {
+        self.buffer.len() + RECORD_BYTES_MIN > self.bytes_max
+    }
+
+    pub(crate) fn completion(&self) -> &C {
+        &self.completion
+    }
+
+    pub(crate) fn opened_at(&self) -> Instant {
+        self.opened_at
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.buffer.len()
+    }
+
+    pub(crate) fn seal(self) -> SealedBatch<C> {
+        SealedBatch {
+            buffer: self.buffer,
+            completion: self.completion,
+            opened_at: self.opened_at,
+            base_timestamp_ms: self.base_timestamp_ms,
+            max_timestamp_ms: self.max_timestamp_ms,
+            record_count: self.record_count,
+        }
+    }
+}
 
 /// A batch that takes no more records and has no sequence yet.
 #[derive(Debug)]
-pub struct SealedBatch<C>(PhantomData<C>);
+pub struct SealedBatch<C> {
+    buffer: BytesMut,
+    completion: C,
+    opened_at: Instant,
+    base_timestamp_ms: i64,
+    max_timestamp_ms: i64,
+    record_count: u32,
+}
+
+impl<C> SealedBatch<C> {
+    /// When its first record came.
+    #[must_use]
+    pub fn opened_at(&self) -> Instant {
+        self.opened_at
+    }
+
+    /// Its size on the wire in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// How many records it holds, at least 1.
+    #[must_use]
+    pub fn record_count(&self) -> u32 {
+        self.record_count
+    }
+
+    /// Completes header and checksum.
+    pub(crate) fn stamp(self, producer: Option<ProducerStamp>) -> StampedBatch<C> {
+        let header = BatchHeader {
+            base_timestamp_ms: self.base_timestamp_ms,
+            max_timestamp_ms: self.max_timestamp_ms,
+            record_count: self.record_count,
+            producer,
+        };
+        let mut buffer = self.buffer;
+        complete_header(&mut buffer, &header);
+        StampedBatch {
+            bytes: buffer.freeze(),
+            completion: self.completion,
+            opened_at: self.opened_at,
+            header,
+        }
+    }
+
+    /// Gives up the batch for its handle.
+    pub(crate) fn into_completion(self) -> C {
+        self.completion
+    }
+}
+
+/// A batch with its final header: what goes on the wire, as often as needed.
+#[derive(Debug)]
+pub(crate) struct StampedBatch<C> {
+    bytes: Bytes,
+    completion: C,
+    opened_at: Instant,
+    header: BatchHeader,
+}
+
+impl<C> StampedBatch<C> {
+    pub(crate) fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    pub(crate) fn opened_at(&self) -> Instant {
+        self.opened_at
+    }
+
+    pub(crate) fn record_count(&self) -> u32 {
+        self.header.record_count
+    }
+
+    pub(crate) fn stamp(&self) -> Option<ProducerStamp> {
+        self.header.producer
+    }
+
+    /// Stamps again after an epoch bump (KIP-360). Copies only if the old bytes are still held.
+    pub(crate) fn restamp(self, producer: Option<ProducerStamp>) -> Self {
+        let header = BatchHeader {
+            producer,
+            ..self.header
+        };
+        let mut buffer = self
+            .bytes
+            .try_into_mut()
+            .unwrap_or_else(|held| BytesMut::from(&held[..]));
+        complete_header(&mut buffer, &header);
+        Self {
+            bytes: buffer.freeze(),
+            header,
+            ..self
+        }
+    }
+
+    pub(crate) fn into_completion(self) -> C {
+        self.completion
+    }
+}
+
+/// A batch's length field is an `i32`.
+const BATCH_BYTES_MAX: usize = i32::MAX as usize;
+
+/// Length, attributes, two deltas, null key, null value, no headers: one byte each.
+const RECORD_BYTES_MIN: usize = 7;
+
+const _: () = assert!(HEADER_BYTES == 61);

@@ -1,0 +1,58 @@
+//! What the engine must know of the producer's configuration, already checked.
+//!
+//! *Not here*: names, defaults and allowed ranges of the keys (`config/` at the crate's root).
+
+use core::time::Duration;
+use std::sync::Arc;
+
+use crate::engine::effect::Address;
+use crate::types::Acks;
+
+/// Whether batches carry producer id and sequence (`enable.idempotence`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Idempotence {
+    /// Retries neither duplicate nor reorder.
+    #[default]
+    Enabled,
+    /// Retries may duplicate, and reorder when more than one request is in flight.
+    Disabled,
+}
+
+/// The engine's settings; each field stands for the configuration key in brackets.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// The name in every request header (`client.id`).
+    pub client_id: Arc<str>,
+    /// Where to ask first (`bootstrap.servers`); must not be empty.
+    pub bootstrap: Vec<Address>,
+    /// Who must have a record before the answer (`acks`).
+    pub acks: Acks,
+    /// `enable.idempotence`.
+    pub idempotence: Idempotence,
+    /// Produce requests on the way per connection (`max.in.flight.requests.per.connection`), ≥ 1.
+    pub in_flight_max: usize,
+    /// How long an answer may take before the connection is given up (`request.timeout.ms`).
+    pub request_timeout: Duration,
+    /// How long a batch may take from its opening to its end (`delivery.timeout.ms`).
+    pub delivery_timeout: Duration,
+    /// How long an open batch waits for more records (`linger.ms`).
+    pub linger: Duration,
+    /// How often a batch is sent again after its first time (`retries`).
+    pub retries_max: u32,
+    /// The first wait before a retry (`retry.backoff.ms`).
+    pub retry_backoff: Duration,
+    /// The longest wait before a retry (`retry.backoff.max.ms`).
+    pub retry_backoff_max: Duration,
+    /// The first wait before connecting again (`reconnect.backoff.ms`).
+    pub reconnect_backoff: Duration,
+    /// The longest wait before connecting again (`reconnect.backoff.max.ms`).
+    pub reconnect_backoff_max: Duration,
+    /// How long connecting may take (`socket.connection.setup.timeout.ms`).
+    pub connection_setup_timeout: Duration,
+    /// The largest request in bytes, unless one batch alone is larger (`max.request.size`).
+    pub request_bytes_max: usize,
+    /// How old metadata may grow before it is asked again (`metadata.max.age.ms`).
+    pub metadata_age_max: Duration,
+    /// The seed of all jitter.
+    pub seed: u64,
+}

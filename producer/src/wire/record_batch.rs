@@ -1,0 +1,185 @@
+//! The record batch of format 2, written in place: header room first, records behind it, and the
+//! header completed and checksummed once producer id and sequence are known.
+//!
+//! ```text
+//! base_offset i64 | length i32 | leader_epoch i32 | magic i8 | crc u32 |
+//! attributes i16 | last_offset_delta i32 | base_timestamp i64 | max_timestamp i64 |
+//! producer_id i64 | producer_epoch i16 | base_sequence i32 | count i32 | records …
+//! ```
+//!
+//! *Invariants*
+//! 1. [`record_bytes`] is exactly what [`append_record`] appends.
+//! 2. The checksum covers everything from `attributes` to the end; what stands before it may change.
+//! 3. Completing a header twice with the same values leaves the same bytes.
+//!
+//! *Source*: Kafka's `DefaultRecordBatch` and `DefaultRecord`.
+//!
+//! *Not here*: when a batch is full or sealed (`engine/queue.rs`), compression.
+
+use bytes::{BufMut, BytesMut};
+
+use crate::types::{ProducerEpoch, ProducerId, Sequence};
+use crate::wire::primitives::{Prefix, length_value, varint_bytes};
+
+/// The header's size in bytes.
+pub const HEADER_BYTES: usize = 61;
+
+/// A record as it is appended: borrowed, nothing copied before the wire buffer.
+#[derive(Clone, Copy, Debug)]
+pub struct RecordView<'a> {
+    /// Milliseconds since 1970.
+    pub timestamp_ms: i64,
+    /// The key; `None` is null, which is not the empty key.
+    pub key: Option<&'a [u8]>,
+    /// The value; `None` is null (a tombstone on compacted topics).
+    pub value: Option<&'a [u8]>,
+    /// Headers in order; names may repeat.
+    pub headers: &'a [HeaderView<'a>],
+}
+
+/// One header of a record.
+#[derive(Clone, Copy, Debug)]
+pub struct HeaderView<'a> {
+    /// The name, never null.
+    pub key: &'a str,
+    /// The value; `None` is null.
+    pub value: Option<&'a [u8]>,
+}
+
+/// Where in its batch a record stands.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// The record's timestamp less the batch's base timestamp, in milliseconds.
+    pub timestamp_delta_ms: i64,
+    /// The record's index in the batch.
+    pub offset_delta: u32,
+}
+
+impl Place {
+    /// The first record's place.
+    pub const FIRST: Self = Self {
+        timestamp_delta_ms: 0,
+        offset_delta: 0,
+    };
+}
+
+/// What the header says of a finished batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchHeader {
+    /// Timestamp of the first record, milliseconds since 1970.
+    pub base_timestamp_ms: i64,
+    /// The latest timestamp of all records, milliseconds since 1970.
+    pub max_timestamp_ms: i64,
+    /// How many records follow, at least 1.
+    pub record_count: u32,
+    /// Who wrote it, for idempotent producers.
+    pub producer: Option<ProducerStamp>,
+}
+
+/// Producer id, epoch and the sequence of a batch's first record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProducerStamp {
+    /// The producer's id.
+    pub id: ProducerId,
+    /// The id's epoch.
+    pub epoch: ProducerEpoch,
+    /// The first record's sequence.
+    pub base_sequence: Sequence,
+}
+
+/// The exact size of a batch that holds this record alone: what a buffer for it must have room for.
+#[must_use]
+pub fn single_record_batch_bytes(record: &RecordView<'_>) -> usize {
+    HEADER_BYTES + record_bytes(record, Place::FIRST)
+}
+
+/// The exact size of a record at its place, length prefix included.
+#[must_use]
+pub fn record_bytes(record: &RecordView<'_>, place: Place) -> usize {
+    let body = body_bytes(record, place);
+    varint_bytes(length_value(body)) + body
+}
+
+/// Reserves the header's room in an empty buffer.
+pub fn reserve_header(buffer: &mut BytesMut) {
+    buffer.put_bytes(0, HEADER_BYTES);
+}
+
+/// Appends a record; the buffer grows only when the caller left no room.
+pub fn append_record(buffer: &mut BytesMut, record: &RecordView<'_>, place: Place) {
+    let mut prefix = Prefix::new();
+    prefix.put_varint(length_value(body_bytes(record, place)));
+    prefix.put_u8(0); // the record's attributes: none are defined
+    prefix.put_varint(place.timestamp_delta_ms);
+    prefix.put_varint(i64::from(place.offset_delta));
+    put_field(buffer, prefix, record.key);
+    put_field(buffer, Prefix::new(), record.value);
+    let mut prefix = Prefix::new();
+    prefix.put_varint(length_value(record.headers.len()));
+    for header in record.headers {
+        put_field(buffer, prefix, Some(header.key.as_bytes()));
+        put_field(buffer, Prefix::new(), header.value);
+        prefix = Prefix::new();
+    }
+    buffer.extend_from_slice(prefix.as_slice());
+}
+
+/// Writes the header over its room at the buffer's start, checksum last.
+///
+/// A buffer without room for a header is left alone: it never was a batch.
+pub fn complete_header(buffer: &mut [u8], header: &BatchHeader) {
+    let (id, epoch, sequence) = header.producer.map_or((-1, -1, -1), |stamp| {
+        (stamp.id.0, stamp.epoch.0, stamp.base_sequence.value())
+    });
+    let length = i32::try_from(buffer.len().saturating_sub(LENGTH_END)).unwrap_or(i32::MAX);
+    let count = i32::try_from(header.record_count).unwrap_or(i32::MAX);
+    let Some(mut room) = buffer.get_mut(..HEADER_BYTES) else {
+        return;
+    };
+    room.put_i64(0); // base offset: the broker assigns it
+    room.put_i32(length);
+    room.put_i32(-1); // partition leader epoch: the broker assigns it
+    room.put_i8(MAGIC);
+    room.put_u32(0);
+    room.put_i16(0); // no compression, create time, not transactional, no control batch
+    room.put_i32(count - 1);
+    room.put_i64(header.base_timestamp_ms);
+    room.put_i64(header.max_timestamp_ms);
+    room.put_i64(id);
+    room.put_i16(epoch);
+    room.put_i32(sequence);
+    room.put_i32(count);
+    let crc = crc32c::crc32c(&buffer[CRC_END..]);
+    buffer[CRC_AT..CRC_END].copy_from_slice(&crc.to_be_bytes());
+}
+
+fn put_field(buffer: &mut BytesMut, mut prefix: Prefix, field: Option<&[u8]>) {
+    prefix.put_varint(field.map_or(-1, |bytes| length_value(bytes.len())));
+    buffer.extend_from_slice(prefix.as_slice());
+    buffer.extend_from_slice(field.unwrap_or_default());
+}
+
+fn body_bytes(record: &RecordView<'_>, place: Place) -> usize {
+    let headers: usize = record
+        .headers
+        .iter()
+        .map(|header| field_bytes(Some(header.key.as_bytes())) + field_bytes(header.value))
+        .sum();
+    1 + varint_bytes(place.timestamp_delta_ms)
+        + varint_bytes(i64::from(place.offset_delta))
+        + field_bytes(record.key)
+        + field_bytes(record.value)
+        + varint_bytes(length_value(record.headers.len()))
+        + headers
+}
+
+fn field_bytes(field: Option<&[u8]>) -> usize {
+    field.map_or(1, |bytes| {
+        varint_bytes(length_value(bytes.len())) + bytes.len()
+    })
+}
+
+const MAGIC: i8 = 2;
+const LENGTH_END: usize = 12;
+const CRC_AT: usize = 17;
+const CRC_END: usize = 21;
