@@ -254,7 +254,7 @@ mod tests {
     #[rstest]
     #[case("mock", TargetSpec::Mock)]
     #[case("docker", TargetSpec::Docker { image: None })]
-    #[case("docker:local/kafka:4.3.1", TargetSpec::Docker { image: Some("local/kafka:4.3.1".into()) })]
+    #[case("docker:own/kafka:4.3.1", TargetSpec::Docker { image: Some("own/kafka:4.3.1".into()) })]
     #[case("127.0.0.1:9092", TargetSpec::Addresses(vec!["127.0.0.1:9092".into()]))]
     #[case("a:1,b:2", TargetSpec::Addresses(vec!["a:1".into(), "b:2".into()]))]
     fn target_argument_survives_parse_and_print(#[case] given: &str, #[case] spec: TargetSpec) {
