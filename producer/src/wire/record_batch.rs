@@ -9,7 +9,7 @@
 //!
 //! *Invariants*
 //! 1. [`record_bytes`] is exactly what [`append_record`] appends.
-//! 2. The checksum covers everything from `attributes` to the end; what stands before it may change.
+//! 2. The checksum covers everything from `attributes` to the end; what precedes it may change.
 //! 3. Completing a header twice with the same values leaves the same bytes.
 //!
 //! *Source*: Kafka's `DefaultRecordBatch` and `DefaultRecord`.
