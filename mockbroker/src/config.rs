@@ -1,0 +1,566 @@
+//! Broker and topic configuration by Kafka's names, with Kafka 4.3's defaults and ranges.
+//!
+//! Only keys whose effect is modelled exist: a key that the mock would ignore is refused, with the
+//! nearest name that it knows.
+//!
+//! *Source*: `ServerLogConfigs`, `ReplicationConfigs`, `SocketServerConfigs`, `LogConfig` and
+//! `TransactionLogConfig` of apache/kafka 4.3.
+//!
+//! *Deviations*: a broker ignores unknown keys with a warning, here they are errors; the ranges of
+//! `default.replication.factor` and `replica.lag.time.max.ms` are narrower, where Kafka takes
+//! values with which nothing works.
+
+use core::fmt;
+use core::ops::RangeInclusive;
+use core::str::FromStr;
+
+/// A configuration that cannot be: which key, which value, and what is allowed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    key: String,
+    value: String,
+    reason: Reason,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Reason {
+    UnknownKey { nearest: Option<&'static str> },
+    BadValue { allowed: String },
+}
+
+impl ConfigError {
+    /// A value that is outside of what is allowed.
+    pub(crate) fn bad_value(
+        key: impl Into<String>,
+        value: impl Into<String>,
+        allowed: impl Into<String>,
+    ) -> Self {
+        let reason = Reason::BadValue {
+            allowed: allowed.into(),
+        };
+        Self {
+            key: key.into(),
+            value: value.into(),
+            reason,
+        }
+    }
+
+    fn unknown_key(key: &str, value: &str, known: &'static [&'static str]) -> Self {
+        let nearest = known
+            .iter()
+            .map(|name| (strsim::normalized_levenshtein(key, name), *name))
+            .filter(|(similarity, _)| *similarity > SIMILARITY_MIN)
+            .max_by(|(left, _), (right, _)| left.total_cmp(right))
+            .map(|(_, name)| name);
+        Self {
+            key: key.to_owned(),
+            value: value.to_owned(),
+            reason: Reason::UnknownKey { nearest },
+        }
+    }
+
+    /// The key that is wrong or whose value is.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// The value as it was given.
+    #[must_use]
+    pub fn value(&self) -> &str {
+        &self.value
+    }
+
+    /// What the key allows; `None` when the key itself is unknown.
+    #[must_use]
+    pub fn allowed(&self) -> Option<&str> {
+        match &self.reason {
+            Reason::BadValue { allowed } => Some(allowed),
+            Reason::UnknownKey { .. } => None,
+        }
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { key, value, reason } = self;
+        match reason {
+            Reason::BadValue { allowed } => {
+                write!(out, "{key} cannot be `{value}`: allowed is {allowed}")
+            }
+            Reason::UnknownKey {
+                nearest: Some(nearest),
+            } => {
+                write!(
+                    out,
+                    "{key} (set to `{value}`) is no key that the mock models; "
+                )?;
+                write!(out, "the nearest is {nearest}")
+            }
+            Reason::UnknownKey { nearest: None } => {
+                write!(
+                    out,
+                    "{key} (set to `{value}`) is no key that the mock models"
+                )
+            }
+        }
+    }
+}
+
+impl core::error::Error for ConfigError {}
+
+/// Which clock the timestamps of a topic follow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TimestampType {
+    /// The producer's (`CreateTime`).
+    #[default]
+    CreateTime,
+    /// The broker's, at the append (`LogAppendTime`).
+    LogAppendTime,
+}
+
+/// The codec in which a topic keeps its batches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CompressionType {
+    /// The one that the producer chose.
+    #[default]
+    Producer,
+    /// None.
+    Uncompressed,
+    /// Gzip.
+    Gzip,
+    /// Snappy.
+    Snappy,
+    /// LZ4.
+    Lz4,
+    /// Zstandard.
+    Zstd,
+}
+
+/// What becomes of old records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CleanupPolicy {
+    /// Deleted by time and size.
+    #[default]
+    Delete,
+    /// Compacted by key, so that a record without one is refused.
+    Compact,
+    /// Both.
+    CompactAndDelete,
+}
+
+impl CleanupPolicy {
+    /// Whether records need a key.
+    #[must_use]
+    pub const fn is_compacted(self) -> bool {
+        matches!(self, Self::Compact | Self::CompactAndDelete)
+    }
+}
+
+/// The configuration of every broker of a cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BrokerConfig {
+    /// `auto.create.topics.enable`: whether Metadata creates a topic that it is asked for.
+    pub auto_create_topics_enable: bool,
+    /// `num.partitions`: of a topic that is created without saying how many; at least 1.
+    pub num_partitions: i32,
+    /// `default.replication.factor`: likewise; 1 to 32,767.
+    pub default_replication_factor: i16,
+    /// `socket.request.max.bytes`: a frame above it closes its connection; at least 1.
+    pub socket_request_max_bytes: i32,
+    /// `replica.lag.time.max.ms`: how long a follower may lag before it leaves the ISR; at least 1.
+    pub replica_lag_time_max_ms: i64,
+    /// `producer.id.expiration.ms`: how long an idle producer's sequences are known; at least 1.
+    pub producer_id_expiration_ms: i32,
+    /// `producer.id.expiration.check.interval.ms`: how often that is looked after; at least 1.
+    pub producer_id_expiration_check_interval_ms: i32,
+    /// What holds for topics that do not say otherwise.
+    pub topic: TopicConfig,
+}
+
+impl Default for BrokerConfig {
+    fn default() -> Self {
+        Self {
+            auto_create_topics_enable: true,
+            num_partitions: 1,
+            default_replication_factor: 1,
+            socket_request_max_bytes: 104_857_600,
+            replica_lag_time_max_ms: 30_000,
+            producer_id_expiration_ms: 86_400_000,
+            producer_id_expiration_check_interval_ms: 600_000,
+            topic: TopicConfig::default(),
+        }
+    }
+}
+
+impl BrokerConfig {
+    /// The keys that [`set`](Self::set) takes.
+    pub const KEYS: &'static [&'static str] = &[
+        "auto.create.topics.enable",
+        "compression.type",
+        "default.replication.factor",
+        "log.cleanup.policy",
+        "log.message.timestamp.after.max.ms",
+        "log.message.timestamp.before.max.ms",
+        "log.message.timestamp.type",
+        "log.segment.bytes",
+        "message.max.bytes",
+        "min.insync.replicas",
+        "num.partitions",
+        "producer.id.expiration.check.interval.ms",
+        "producer.id.expiration.ms",
+        "replica.lag.time.max.ms",
+        "socket.request.max.bytes",
+    ];
+
+    /// Sets one key of `server.properties`.
+    ///
+    /// # Errors
+    ///
+    /// An unknown key, with the nearest known one; a value that the key does not allow, with what
+    /// it does.
+    pub fn set(&mut self, key: &str, value: &str) -> Result<(), ConfigError> {
+        let topic_key = match key {
+            "auto.create.topics.enable" => {
+                self.auto_create_topics_enable = boolean(key, value)?;
+                return Ok(());
+            }
+            "num.partitions" => return assign(&mut self.num_partitions, key, value, 1..=i32::MAX),
+            "default.replication.factor" => {
+                return assign(
+                    &mut self.default_replication_factor,
+                    key,
+                    value,
+                    1..=i16::MAX,
+                );
+            }
+            "socket.request.max.bytes" => {
+                return assign(&mut self.socket_request_max_bytes, key, value, 1..=i32::MAX);
+            }
+            "replica.lag.time.max.ms" => {
+                return assign(&mut self.replica_lag_time_max_ms, key, value, 1..=i64::MAX);
+            }
+            "producer.id.expiration.ms" => {
+                return assign(
+                    &mut self.producer_id_expiration_ms,
+                    key,
+                    value,
+                    1..=i32::MAX,
+                );
+            }
+            "producer.id.expiration.check.interval.ms" => {
+                let interval_ms = &mut self.producer_id_expiration_check_interval_ms;
+                return assign(interval_ms, key, value, 1..=i32::MAX);
+            }
+            // The broker's names of topic defaults: apache/kafka ServerTopicConfigSynonyms.
+            "compression.type" | "min.insync.replicas" => key,
+            "message.max.bytes" => "max.message.bytes",
+            "log.cleanup.policy" => "cleanup.policy",
+            "log.message.timestamp.after.max.ms" => "message.timestamp.after.max.ms",
+            "log.message.timestamp.before.max.ms" => "message.timestamp.before.max.ms",
+            "log.message.timestamp.type" => "message.timestamp.type",
+            "log.segment.bytes" => "segment.bytes",
+            _ => return Err(ConfigError::unknown_key(key, value, Self::KEYS)),
+        };
+        self.topic
+            .set(topic_key, value)
+            .map_err(|error| ConfigError {
+                key: key.into(),
+                ..error
+            })
+    }
+}
+
+/// The configuration of one topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicConfig {
+    /// `min.insync.replicas`: an append with acks=all needs this many in the ISR (or as many as
+    /// there are replicas, if fewer); at least 1.
+    pub min_insync_replicas: i32,
+    /// `max.message.bytes`: of a batch as sent, with its offset and length; at least 0.
+    pub max_message_bytes: i32,
+    /// `message.timestamp.type`.
+    pub message_timestamp_type: TimestampType,
+    /// `message.timestamp.before.max.ms`: how far a record may lie in the past; at least 0.
+    pub message_timestamp_before_max_ms: i64,
+    /// `message.timestamp.after.max.ms`: how far a record may lie in the future; at least 0.
+    pub message_timestamp_after_max_ms: i64,
+    /// `compression.type`.
+    pub compression_type: CompressionType,
+    /// `cleanup.policy`.
+    pub cleanup_policy: CleanupPolicy,
+    /// `segment.bytes`: a batch above it is refused; at least 1 MiB (KIP-1030).
+    pub segment_bytes: i32,
+}
+
+impl Default for TopicConfig {
+    fn default() -> Self {
+        Self {
+            min_insync_replicas: 1,
+            max_message_bytes: 1_048_588,
+            message_timestamp_type: TimestampType::default(),
+            message_timestamp_before_max_ms: i64::MAX,
+            // One hour since 4.0: KIP-1030.
+            message_timestamp_after_max_ms: 3_600_000,
+            compression_type: CompressionType::default(),
+            cleanup_policy: CleanupPolicy::default(),
+            segment_bytes: 1_073_741_824,
+        }
+    }
+}
+
+impl TopicConfig {
+    /// The keys that [`set`](Self::set) takes.
+    pub const KEYS: &'static [&'static str] = &[
+        "cleanup.policy",
+        "compression.type",
+        "max.message.bytes",
+        "message.timestamp.after.max.ms",
+        "message.timestamp.before.max.ms",
+        "message.timestamp.type",
+        "min.insync.replicas",
+        "segment.bytes",
+    ];
+
+    /// Sets one key of a topic's configuration, as CreateTopics carries them.
+    ///
+    /// # Errors
+    ///
+    /// An unknown key, with the nearest known one; a value that the key does not allow, with what
+    /// it does.
+    pub fn set(&mut self, key: &str, value: &str) -> Result<(), ConfigError> {
+        match key {
+            "min.insync.replicas" => {
+                assign(&mut self.min_insync_replicas, key, value, 1..=i32::MAX)
+            }
+            "max.message.bytes" => assign(&mut self.max_message_bytes, key, value, 0..=i32::MAX),
+            "message.timestamp.before.max.ms" => assign(
+                &mut self.message_timestamp_before_max_ms,
+                key,
+                value,
+                0..=i64::MAX,
+            ),
+            "message.timestamp.after.max.ms" => assign(
+                &mut self.message_timestamp_after_max_ms,
+                key,
+                value,
+                0..=i64::MAX,
+            ),
+            "segment.bytes" => assign(&mut self.segment_bytes, key, value, 1_048_576..=i32::MAX),
+            "message.timestamp.type" => {
+                self.message_timestamp_type = choice(key, value, TIMESTAMP_TYPES)?;
+                Ok(())
+            }
+            "compression.type" => {
+                self.compression_type = choice(key, value, COMPRESSION_TYPES)?;
+                Ok(())
+            }
+            "cleanup.policy" => {
+                self.cleanup_policy = choice(key, value, CLEANUP_POLICIES)?;
+                Ok(())
+            }
+            _ => Err(ConfigError::unknown_key(key, value, Self::KEYS)),
+        }
+    }
+}
+
+fn assign<N>(
+    field: &mut N,
+    key: &str,
+    value: &str,
+    allowed: RangeInclusive<N>,
+) -> Result<(), ConfigError>
+where
+    N: FromStr + PartialOrd + fmt::Display,
+{
+    match value.trim().parse() {
+        Ok(number) if allowed.contains(&number) => {
+            *field = number;
+            Ok(())
+        }
+        _ => {
+            let allowed = format!(
+                "a whole number from {} to {}",
+                allowed.start(),
+                allowed.end()
+            );
+            Err(ConfigError::bad_value(key, value, allowed))
+        }
+    }
+}
+
+fn boolean(key: &str, value: &str) -> Result<bool, ConfigError> {
+    // apache/kafka ConfigDef.parseType: trimmed, and in any case.
+    match value.trim() {
+        word if word.eq_ignore_ascii_case("true") => Ok(true),
+        word if word.eq_ignore_ascii_case("false") => Ok(false),
+        _ => Err(ConfigError::bad_value(key, value, "true or false")),
+    }
+}
+
+fn choice<T: Copy>(key: &str, value: &str, choices: &[(&str, T)]) -> Result<T, ConfigError> {
+    match choices.iter().find(|(name, _)| *name == value.trim()) {
+        Some((_, choice)) => Ok(*choice),
+        None => {
+            let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+            let allowed = format!("one of: {}", names.join(" | "));
+            Err(ConfigError::bad_value(key, value, allowed))
+        }
+    }
+}
+
+const TIMESTAMP_TYPES: &[(&str, TimestampType)] = &[
+    ("CreateTime", TimestampType::CreateTime),
+    ("LogAppendTime", TimestampType::LogAppendTime),
+];
+
+const COMPRESSION_TYPES: &[(&str, CompressionType)] = &[
+    ("producer", CompressionType::Producer),
+    ("uncompressed", CompressionType::Uncompressed),
+    ("gzip", CompressionType::Gzip),
+    ("snappy", CompressionType::Snappy),
+    ("lz4", CompressionType::Lz4),
+    ("zstd", CompressionType::Zstd),
+];
+
+const CLEANUP_POLICIES: &[(&str, CleanupPolicy)] = &[
+    ("delete", CleanupPolicy::Delete),
+    ("compact", CleanupPolicy::Compact),
+    ("compact,delete", CleanupPolicy::CompactAndDelete),
+    ("delete,compact", CleanupPolicy::CompactAndDelete),
+];
+
+/// Below this likeness a suggestion would be noise.
+const SIMILARITY_MIN: f64 = 0.5;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    /// Each key with Kafka 4.3.1's default as Kafka prints it.
+    const DEFAULTS: &[(&str, &str)] = &[
+        ("auto.create.topics.enable", "true"),
+        ("compression.type", "producer"),
+        ("default.replication.factor", "1"),
+        ("log.cleanup.policy", "delete"),
+        ("log.message.timestamp.after.max.ms", "3600000"),
+        ("log.message.timestamp.before.max.ms", "9223372036854775807"),
+        ("log.message.timestamp.type", "CreateTime"),
+        ("log.segment.bytes", "1073741824"),
+        ("message.max.bytes", "1048588"),
+        ("min.insync.replicas", "1"),
+        ("num.partitions", "1"),
+        ("producer.id.expiration.check.interval.ms", "600000"),
+        ("producer.id.expiration.ms", "86400000"),
+        ("replica.lag.time.max.ms", "30000"),
+        ("socket.request.max.bytes", "104857600"),
+    ];
+
+    #[test]
+    fn defaults_are_kafkas() {
+        let keys: Vec<&str> = DEFAULTS.iter().map(|(key, _)| *key).collect();
+        assert_eq!(keys, BrokerConfig::KEYS, "every key has its default listed");
+        for (key, value) in DEFAULTS {
+            let mut config = BrokerConfig::default();
+            config.set(key, value).unwrap();
+            assert_eq!(
+                config,
+                BrokerConfig::default(),
+                "{key} = {value} is the default"
+            );
+        }
+    }
+
+    #[rstest]
+    #[case("auto.create.topics.enable", "false")]
+    #[case("auto.create.topics.enable", " FALSE ")]
+    #[case("compression.type", "zstd")]
+    #[case("default.replication.factor", "3")]
+    #[case("log.cleanup.policy", "compact,delete")]
+    #[case("log.message.timestamp.after.max.ms", "0")]
+    #[case("log.message.timestamp.before.max.ms", "1000")]
+    #[case("log.message.timestamp.type", "LogAppendTime")]
+    #[case("log.segment.bytes", "1048576")]
+    #[case("message.max.bytes", "0")]
+    #[case("min.insync.replicas", "2")]
+    #[case("num.partitions", "2147483647")]
+    #[case("producer.id.expiration.check.interval.ms", "1")]
+    #[case("producer.id.expiration.ms", "3000")]
+    #[case("replica.lag.time.max.ms", "4000")]
+    #[case("socket.request.max.bytes", "1")]
+    fn good_value_changes_the_configuration(#[case] key: &str, #[case] value: &str) {
+        let mut config = BrokerConfig::default();
+        config.set(key, value).unwrap();
+        assert_ne!(config, BrokerConfig::default());
+    }
+
+    #[rstest]
+    #[case("num.partitions", "0", "a whole number from 1 to 2147483647")]
+    #[case("num.partitions", "many", "a whole number from 1 to 2147483647")]
+    #[case("num.partitions", "2147483648", "a whole number from 1 to 2147483647")]
+    #[case("default.replication.factor", "0", "a whole number from 1 to 32767")]
+    #[case("message.max.bytes", "-1", "a whole number from 0 to 2147483647")]
+    #[case(
+        "log.segment.bytes",
+        "1048575",
+        "a whole number from 1048576 to 2147483647"
+    )]
+    #[case("auto.create.topics.enable", "yes", "true or false")]
+    #[case(
+        "log.message.timestamp.type",
+        "createtime",
+        "one of: CreateTime | LogAppendTime"
+    )]
+    fn bad_value_names_key_value_and_what_is_allowed(
+        #[case] key: &str,
+        #[case] value: &str,
+        #[case] allowed: &str,
+    ) {
+        let mut config = BrokerConfig::default();
+        let error = config.set(key, value).unwrap_err();
+        assert_eq!(
+            (error.key(), error.value(), error.allowed()),
+            (key, value, Some(allowed))
+        );
+        assert_eq!(
+            error.to_string(),
+            format!("{key} cannot be `{value}`: allowed is {allowed}")
+        );
+        assert_eq!(
+            config,
+            BrokerConfig::default(),
+            "a refused value changes nothing"
+        );
+    }
+
+    #[rstest]
+    #[case("num.partition", Some("num.partitions"))]
+    #[case("message.timestamp.type", Some("log.message.timestamp.type"))]
+    #[case("min.insync.replica.count", Some("min.insync.replicas"))]
+    #[case("zzzz", None)]
+    fn unknown_key_names_the_nearest(#[case] key: &str, #[case] nearest: Option<&str>) {
+        let error = BrokerConfig::default().set(key, "1").unwrap_err();
+        assert_eq!(error.allowed(), None);
+        match nearest {
+            Some(nearest) => assert!(error.to_string().ends_with(nearest), "{error}"),
+            None => assert!(error.to_string().ends_with("models"), "{error}"),
+        }
+    }
+
+    #[test]
+    fn every_topic_key_is_taken_and_no_other() {
+        let mut config = TopicConfig::default();
+        for key in TopicConfig::KEYS {
+            let error = config.set(key, "\u{0}").unwrap_err();
+            assert!(error.allowed().is_some(), "{error}");
+        }
+        assert!(
+            config
+                .set("num.partitions", "1")
+                .unwrap_err()
+                .allowed()
+                .is_none()
+        );
+    }
+}

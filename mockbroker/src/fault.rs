@@ -1,0 +1,602 @@
+//! Faults by rule: which requests, and what happens to them instead.
+//!
+//! A [`Rule`] names requests (API, version, broker, connection, topic, partition, the nth of them,
+//! how many) and a [`Verdict`]. [`Rules`] is the table of those installed; the cluster asks it once
+//! per request.
+//!
+//! *State* of a rule, from what it has counted:
+//!
+//! ```text
+//!         matches ≥ nth       hits = count
+//! waiting ───────────────▶ due ────────────▶ spent
+//! ```
+//!
+//! *Invariants*
+//! 1. Every installed rule counts every request that matches it, whoever decides that request; so
+//!    `nth` means the nth such request since the rule was installed.
+//! 2. Rules are asked in the order of their installation. The first that is due and whose verdict
+//!    is not [`Verdict::Pass`] decides; the due ones behind it keep their hits for the next match,
+//!    so two rules installed one after the other act one after the other.
+//! 3. A request counts once per rule, however many of its partitions the rule covers.
+//! 4. The same rules and the same requests give the same judgements: no clock, no randomness.
+//! 5. A rule that was removed without a hit is remembered as unfired.
+//!
+//! *Source*: none in Kafka; this is the mock's own vocabulary.
+//!
+//! *Not here*: carrying a verdict out (the handlers), and the guard that uninstalls (the handle).
+
+use core::fmt;
+use core::time::Duration;
+use std::sync::Arc;
+
+use crate::api::Api;
+use crate::engine::effect::{BrokerId, ConnectionId};
+use crate::error_code::ErrorCode;
+
+/// What happens to a request.
+///
+/// | | silence | connection closed | answered with a code | answered as it is |
+/// |---|---|---|---|---|
+/// | not applied | `Swallow` | `CloseBefore` | `Answer` | |
+/// | applied | `ApplyThenLose` | `CloseAfter` | `ApplyThenAnswer` | `Pass`, late by `Delay` |
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Verdict {
+    /// As without the rule. A rule with this verdict only counts, and the next rule is asked.
+    Pass,
+    /// Refused with this code and not applied, in the partitions that the rule covers; the other
+    /// partitions of the request are handled as without the rule.
+    Answer(ErrorCode),
+    /// Applied, then answered with this code in the partitions that the rule covers.
+    ApplyThenAnswer(ErrorCode),
+    /// Applied; the reply never leaves. The connection stays open and answers nothing more, as a
+    /// broker whose request never ends: a later answer would carry the wrong correlation id. The
+    /// client has to give up by its own request time-out.
+    ApplyThenLose,
+    /// Not applied and never answered; the connection stays open and answers nothing more, as with
+    /// [`ApplyThenLose`](Self::ApplyThenLose).
+    Swallow,
+    /// Applied on arrival, the reply held back for this long, and with it the requests behind it on
+    /// the same connection.
+    Delay(Duration),
+    /// Not applied; the connection is closed.
+    CloseBefore,
+    /// Applied; the connection is closed in place of the reply.
+    CloseAfter,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pass => out.write_str("pass"),
+            Self::Answer(code) => write!(out, "answer {code}"),
+            Self::ApplyThenAnswer(code) => write!(out, "apply, then answer {code}"),
+            Self::ApplyThenLose => out.write_str("apply, then lose the reply"),
+            Self::Swallow => out.write_str("swallow"),
+            Self::Delay(duration) => write!(out, "delay the reply by {duration:?}"),
+            Self::CloseBefore => out.write_str("close before applying"),
+            Self::CloseAfter => out.write_str("apply, then close"),
+        }
+    }
+}
+
+/// Which requests, and what happens to them. Without further words: the first request that
+/// matches, once, passes.
+///
+/// ```
+/// use kafka_mockbroker::{Api, Rule, Verdict};
+///
+/// let rule = Rule::on(Api::Produce).topic("orders").partition(0).nth(2);
+/// assert_eq!(
+///     rule.then(Verdict::ApplyThenLose).to_string(),
+///     "Produce to orders-0, from match 2, 1 time: apply, then lose the reply"
+/// );
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    api: Option<Api>,
+    version: Option<i16>,
+    broker: Option<BrokerId>,
+    connection: Option<ConnectionId>,
+    scope: Scope,
+    nth: u64,
+    count: Option<u64>,
+    verdict: Verdict,
+}
+
+impl Rule {
+    /// A rule for requests of this API.
+    #[must_use]
+    pub fn on(api: Api) -> Self {
+        Self {
+            api: Some(api),
+            ..Self::on_any()
+        }
+    }
+
+    /// A rule for requests of every API.
+    #[must_use]
+    pub fn on_any() -> Self {
+        Self {
+            api: None,
+            version: None,
+            broker: None,
+            connection: None,
+            scope: Scope {
+                topic: None,
+                partition: None,
+            },
+            nth: 1,
+            count: Some(1),
+            verdict: Verdict::Pass,
+        }
+    }
+
+    /// Only requests of this version.
+    #[must_use]
+    pub fn version(mut self, version: i16) -> Self {
+        self.version = Some(version);
+        self
+    }
+
+    /// Only requests to this broker.
+    #[must_use]
+    pub fn broker(mut self, broker: BrokerId) -> Self {
+        self.broker = Some(broker);
+        self
+    }
+
+    /// Only requests on this connection; the journal tells the number of each.
+    #[must_use]
+    pub fn connection(mut self, connection: ConnectionId) -> Self {
+        self.connection = Some(connection);
+        self
+    }
+
+    /// Only requests that name this topic; the verdict covers its partitions only.
+    #[must_use]
+    pub fn topic(mut self, topic: impl Into<Arc<str>>) -> Self {
+        self.scope.topic = Some(topic.into());
+        self
+    }
+
+    /// Only requests that name this partition (of [`topic`](Self::topic), or of any topic); the
+    /// verdict covers it only.
+    #[must_use]
+    pub fn partition(mut self, partition: i32) -> Self {
+        self.scope.partition = Some(partition);
+        self
+    }
+
+    /// Acts from the nth matching request on, counted from 1 since the rule was installed.
+    /// Default 1; 0 means the same.
+    #[must_use]
+    pub fn nth(mut self, nth: u64) -> Self {
+        self.nth = if nth == 0 { 1 } else { nth };
+        self
+    }
+
+    /// Acts on this many requests, then never again. Default 1; with 0 it only counts matches.
+    #[must_use]
+    pub fn count(mut self, count: u64) -> Self {
+        self.count = Some(count);
+        self
+    }
+
+    /// Acts on every matching request from the nth on, without an end.
+    #[must_use]
+    pub fn always(mut self) -> Self {
+        self.count = None;
+        self
+    }
+
+    /// What happens.
+    #[must_use]
+    pub fn then(mut self, verdict: Verdict) -> Self {
+        self.verdict = verdict;
+        self
+    }
+
+    fn matches(&self, facts: &RequestFacts<'_>) -> bool {
+        self.api.is_none_or(|api| api == facts.api)
+            && self.version.is_none_or(|version| version == facts.version)
+            && self.broker.is_none_or(|broker| broker == facts.broker)
+            && self
+                .connection
+                .is_none_or(|connection| connection == facts.connection)
+            && (self.scope == Scope::EVERYTHING
+                || facts.targets.iter().any(|target| self.scope.meets(target)))
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.api {
+            Some(api) => write!(out, "{api}")?,
+            None => out.write_str("any request")?,
+        }
+        if let Some(version) = self.version {
+            write!(out, " v{version}")?;
+        }
+        match (&self.scope.topic, self.scope.partition) {
+            (Some(topic), Some(partition)) => write!(out, " to {topic}-{partition}")?,
+            (Some(topic), None) => write!(out, " to {topic}")?,
+            (None, Some(partition)) => write!(out, " to partition {partition} of any topic")?,
+            (None, None) => {}
+        }
+        if let Some(BrokerId(broker)) = self.broker {
+            write!(out, " at broker {broker}")?;
+        }
+        if let Some(ConnectionId(connection)) = self.connection {
+            write!(out, " on connection {connection}")?;
+        }
+        write!(out, ", from match {}", self.nth)?;
+        match self.count {
+            Some(1) => out.write_str(", 1 time")?,
+            Some(count) => write!(out, ", {count} times")?,
+            None => out.write_str(", without end")?,
+        }
+        write!(out, ": {}", self.verdict)
+    }
+}
+
+/// What of a request a verdict covers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scope {
+    topic: Option<Arc<str>>,
+    partition: Option<i32>,
+}
+
+impl Scope {
+    /// The whole request.
+    pub const EVERYTHING: Self = Self {
+        topic: None,
+        partition: None,
+    };
+
+    /// Whether the verdict covers this partition.
+    #[must_use]
+    pub fn covers(&self, topic: &str, partition: i32) -> bool {
+        self.covers_topic(topic) && self.partition.is_none_or(|wanted| wanted == partition)
+    }
+
+    /// Whether the verdict covers partitions of this topic.
+    #[must_use]
+    pub fn covers_topic(&self, topic: &str) -> bool {
+        self.topic.as_deref().is_none_or(|wanted| wanted == topic)
+    }
+
+    /// A request that names a topic but no partition (Metadata) meets a scope with a partition.
+    fn meets(&self, target: &Target<'_>) -> bool {
+        self.covers_topic(target.topic)
+            && match (self.partition, target.partition) {
+                (Some(wanted), Some(named)) => wanted == named,
+                (None, _) | (_, None) => true,
+            }
+    }
+}
+
+/// A topic, or a partition of it, that a request names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target<'a> {
+    /// The topic's name.
+    pub topic: &'a str,
+    /// The partition; `None` in requests about whole topics.
+    pub partition: Option<i32>,
+}
+
+/// What a rule can see of a request.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestFacts<'a> {
+    /// The API.
+    pub api: Api,
+    /// Its version.
+    pub version: i16,
+    /// The broker that was asked.
+    pub broker: BrokerId,
+    /// The connection it came on.
+    pub connection: ConnectionId,
+    /// The topics and partitions it names.
+    pub targets: &'a [Target<'a>],
+}
+
+/// What the rules say of one request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Judgement {
+    /// What happens to it.
+    pub verdict: Verdict,
+    /// Which of its partitions the verdict covers, where it is about partitions.
+    pub scope: Scope,
+    /// The rule that decided; `None` when none did.
+    pub rule: Option<RuleId>,
+}
+
+impl Judgement {
+    const PASS: Self = Self {
+        verdict: Verdict::Pass,
+        scope: Scope::EVERYTHING,
+        rule: None,
+    };
+}
+
+/// An installed rule's number; never used twice within a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RuleId(u64);
+
+/// The installed rules, in the order of their installation.
+#[derive(Debug, Default)]
+pub struct Rules {
+    installed: Vec<Installed>,
+    removed_unfired: Vec<Rule>,
+    next_id: u64,
+    hits_total: u64,
+}
+
+#[derive(Debug)]
+struct Installed {
+    id: RuleId,
+    rule: Rule,
+    matches: u64,
+    hits: u64,
+}
+
+impl Installed {
+    fn is_due(&self) -> bool {
+        self.matches >= self.rule.nth && self.rule.count.is_none_or(|count| self.hits < count)
+    }
+}
+
+impl Rules {
+    /// Installs a rule behind those that are there.
+    pub fn install(&mut self, rule: Rule) -> RuleId {
+        let id = RuleId(self.next_id);
+        self.next_id += 1;
+        self.installed.push(Installed {
+            id,
+            rule,
+            matches: 0,
+            hits: 0,
+        });
+        id
+    }
+
+    /// Uninstalls a rule; one that never acted goes to [`unfired`](Self::unfired).
+    pub fn remove(&mut self, id: RuleId) {
+        let Some(index) = self
+            .installed
+            .iter()
+            .position(|installed| installed.id == id)
+        else {
+            return;
+        };
+        let removed = self.installed.remove(index);
+        if removed.hits == 0 && self.removed_unfired.len() < REMOVED_UNFIRED_MAX {
+            self.removed_unfired.push(removed.rule);
+        }
+    }
+
+    /// Whether no rule is installed, so that there is nothing to judge.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.installed.is_empty()
+    }
+
+    /// Counts this request and says what happens to it.
+    pub fn judge(&mut self, facts: &RequestFacts<'_>) -> Judgement {
+        let mut judgement = Judgement::PASS;
+        for installed in &mut self.installed {
+            if !installed.rule.matches(facts) {
+                continue;
+            }
+            installed.matches += 1;
+            if judgement.rule.is_some() || !installed.is_due() {
+                continue;
+            }
+            installed.hits += 1;
+            self.hits_total += 1;
+            if installed.rule.verdict != Verdict::Pass {
+                judgement = Judgement {
+                    verdict: installed.rule.verdict,
+                    scope: installed.rule.scope.clone(),
+                    rule: Some(installed.id),
+                };
+            }
+        }
+        judgement
+    }
+
+    /// How often a rule has acted; 0 for one that is not installed.
+    #[must_use]
+    pub fn hits(&self, id: RuleId) -> u64 {
+        self.find(id).map_or(0, |installed| installed.hits)
+    }
+
+    /// How often any rule has acted, ever; it only grows, so a change of it is news.
+    #[must_use]
+    pub const fn hits_total(&self) -> u64 {
+        self.hits_total
+    }
+
+    /// The rules that never acted: those removed (at most 1,000 are kept), then those installed.
+    #[must_use]
+    pub fn unfired(&self) -> Vec<Rule> {
+        let waiting = self
+            .installed
+            .iter()
+            .filter(|installed| installed.hits == 0);
+        let waiting = waiting.map(|installed| installed.rule.clone());
+        self.removed_unfired
+            .iter()
+            .cloned()
+            .chain(waiting)
+            .collect()
+    }
+
+    fn find(&self, id: RuleId) -> Option<&Installed> {
+        self.installed.iter().find(|installed| installed.id == id)
+    }
+}
+
+/// Bound of the memory of removed rules that never acted.
+const REMOVED_UNFIRED_MAX: usize = 1_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    const LOSE: Verdict = Verdict::ApplyThenLose;
+
+    fn produce<'a>(targets: &'a [Target<'a>]) -> RequestFacts<'a> {
+        RequestFacts {
+            api: Api::Produce,
+            version: 12,
+            broker: BrokerId(1),
+            connection: ConnectionId(7),
+            targets,
+        }
+    }
+
+    const ORDERS: &[Target<'static>] = &[
+        Target {
+            topic: "orders",
+            partition: Some(0),
+        },
+        Target {
+            topic: "orders",
+            partition: Some(1),
+        },
+    ];
+
+    /// The verdicts that five equal requests meet, as one letter each.
+    fn five(rules: &mut Rules) -> String {
+        (0..5)
+            .map(|_| match rules.judge(&produce(ORDERS)).verdict {
+                Verdict::Pass => '.',
+                Verdict::ApplyThenLose => 'L',
+                Verdict::Swallow => 'S',
+                other => panic!("no letter for {other}"),
+            })
+            .collect()
+    }
+
+    #[rstest]
+    #[case::first_by_default(Rule::on(Api::Produce), "L....")]
+    #[case::third(Rule::on(Api::Produce).nth(3), "..L..")]
+    #[case::two_from_the_second(Rule::on(Api::Produce).nth(2).count(2), ".LL..")]
+    #[case::always(Rule::on(Api::Produce).always(), "LLLLL")]
+    #[case::from_the_fourth(Rule::on(Api::Produce).nth(4).always(), "...LL")]
+    #[case::nth_zero_is_one(Rule::on(Api::Produce).nth(0), "L....")]
+    #[case::count_zero_never(Rule::on(Api::Produce).count(0), ".....")]
+    #[case::any_api(Rule::on_any().count(2), "LL...")]
+    #[case::topic(Rule::on(Api::Produce).topic("orders"), "L....")]
+    #[case::other_topic(Rule::on(Api::Produce).topic("payments"), ".....")]
+    #[case::partition(Rule::on(Api::Produce).topic("orders").partition(1), "L....")]
+    #[case::other_partition(Rule::on(Api::Produce).topic("orders").partition(2), ".....")]
+    #[case::partition_of_any_topic(Rule::on(Api::Produce).partition(1), "L....")]
+    #[case::other_api(Rule::on(Api::Metadata).always(), ".....")]
+    #[case::version(Rule::on(Api::Produce).version(12), "L....")]
+    #[case::other_version(Rule::on(Api::Produce).version(11), ".....")]
+    #[case::broker(Rule::on(Api::Produce).broker(BrokerId(1)), "L....")]
+    #[case::other_broker(Rule::on(Api::Produce).broker(BrokerId(2)), ".....")]
+    #[case::connection(Rule::on(Api::Produce).connection(ConnectionId(7)), "L....")]
+    #[case::other_connection(Rule::on(Api::Produce).connection(ConnectionId(8)), ".....")]
+    fn rule_acts_on_the_requests_it_names(#[case] rule: Rule, #[case] expected: &str) {
+        let mut rules = Rules::default();
+        rules.install(rule.then(LOSE));
+        assert_eq!(five(&mut rules), expected);
+    }
+
+    #[test]
+    fn first_rule_that_does_not_pass_wins() {
+        let mut rules = Rules::default();
+        let spy = rules.install(Rule::on(Api::Produce).always());
+        rules.install(Rule::on(Api::Produce).nth(2).then(Verdict::Swallow));
+        rules.install(Rule::on(Api::Produce).always().then(LOSE));
+        assert_eq!(five(&mut rules), "LSLLL");
+        assert_eq!(
+            rules.hits(spy),
+            5,
+            "a rule that passes counts and lets the next be asked"
+        );
+    }
+
+    #[test]
+    fn rules_due_at_once_act_one_after_the_other() {
+        let mut rules = Rules::default();
+        rules.install(Rule::on(Api::Produce).then(LOSE));
+        rules.install(Rule::on(Api::Produce).then(Verdict::Swallow));
+        assert_eq!(five(&mut rules), "LS...");
+    }
+
+    #[test]
+    fn request_counts_once_however_many_partitions_match() {
+        let mut rules = Rules::default();
+        let id = rules.install(Rule::on(Api::Produce).topic("orders").always().then(LOSE));
+        rules.judge(&produce(ORDERS));
+        assert_eq!(rules.hits(id), 1);
+        assert_eq!(rules.hits_total(), 1);
+    }
+
+    #[test]
+    fn judgement_covers_what_the_rule_names() {
+        let mut rules = Rules::default();
+        let answer = Verdict::Answer(ErrorCode::NOT_LEADER_OR_FOLLOWER);
+        rules.install(
+            Rule::on(Api::Produce)
+                .topic("orders")
+                .partition(1)
+                .then(answer),
+        );
+        let judgement = rules.judge(&produce(ORDERS));
+        assert_eq!(judgement.verdict, answer);
+        assert!(judgement.scope.covers("orders", 1));
+        assert!(!judgement.scope.covers("orders", 0));
+        assert!(!judgement.scope.covers("payments", 1));
+    }
+
+    #[test]
+    fn request_about_a_whole_topic_meets_a_rule_about_its_partition() {
+        let mut rules = Rules::default();
+        rules.install(
+            Rule::on(Api::Metadata)
+                .topic("orders")
+                .partition(1)
+                .then(LOSE),
+        );
+        let targets = [Target {
+            topic: "orders",
+            partition: None,
+        }];
+        let facts = RequestFacts {
+            api: Api::Metadata,
+            ..produce(&targets)
+        };
+        assert_eq!(rules.judge(&facts).verdict, LOSE);
+    }
+
+    #[test]
+    fn unfired_rules_are_those_without_a_hit_even_when_removed() {
+        let mut rules = Rules::default();
+        let lost = Rule::on(Api::Produce).then(LOSE);
+        let never = Rule::on(Api::Fetch).then(Verdict::Swallow);
+        let removed = Rule::on(Api::InitProducerId).then(Verdict::CloseBefore);
+        let fired = rules.install(lost);
+        rules.install(never.clone());
+        let gone = rules.install(removed.clone());
+        rules.judge(&produce(ORDERS));
+        rules.remove(gone);
+        rules.remove(fired);
+        assert_eq!(rules.unfired(), [removed, never]);
+    }
+
+    #[test]
+    fn removed_rule_acts_no_more() {
+        let mut rules = Rules::default();
+        let id = rules.install(Rule::on(Api::Produce).always().then(LOSE));
+        rules.judge(&produce(ORDERS));
+        rules.remove(id);
+        assert!(rules.is_empty());
+        assert_eq!(five(&mut rules), ".....");
+    }
+}
