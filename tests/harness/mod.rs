@@ -3,6 +3,8 @@
 //!
 //! | Module | Holds |
 //! |---|---|
+//! | [`history`] | what happened in a run |
+//! | [`oracle`] | what must hold in every history |
 //! | [`tree`] | the tracked files, parsed, and the rules they keep |
 #![allow(
     clippy::expect_used,
@@ -11,4 +13,6 @@
     reason = "the harness runs in tests alone: a broken premise ends the test with its message"
 )]
 
+pub mod history;
+pub mod oracle;
 pub mod tree;
