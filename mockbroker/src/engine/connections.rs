@@ -1,0 +1,234 @@
+//! Connections to brokers: one request in progress each, the ones behind it wait.
+//!
+//! *State* of a connection:
+//!
+//! ```text
+//!        offer                finish, nothing waits
+//! Idle ────────▶ Busy ─────────────────────────────▶ Idle
+//!                │  ▲
+//!                │  └─ finish, a frame waits
+//!                │ mute
+//!                ▼
+//!              Muted ── whatever arrives is dropped ──▶ Muted
+//!
+//! close, from any state: the connection is gone, and what arrives for it is ignored
+//! ```
+//!
+//! *Invariants*
+//! 1. A frame is started only when the one before it is finished, so answers keep the order of
+//!    their requests.
+//! 2. An idle connection has nothing waiting.
+//! 3. A connection holds at most [`WAITING_BYTES_MAX`] of waiting frames.
+//!
+//! *Source* apache/kafka `core/…/network/SocketServer.scala`: a channel is muted from the receipt
+//! of a request until its response is handed back.
+//!
+//! *Not here* sockets. Kafka stops reading while a channel is muted; a driver that does not would
+//! run into the bound of 3.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+
+use super::effect::{BrokerId, ConnectionId};
+
+/// Bytes of frames that may wait on one connection: Kafka's default bound of one request, twice.
+pub const WAITING_BYTES_MAX: usize = 2 * 104_857_600;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Idle,
+    Busy,
+    Muted,
+}
+
+#[derive(Debug)]
+struct Connection {
+    broker: BrokerId,
+    phase: Phase,
+    waiting: VecDeque<Bytes>,
+    waiting_bytes: usize,
+}
+
+/// What to do with a frame that arrived.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Offer {
+    /// Serve it now.
+    Start(Bytes),
+    /// It waits behind the request in progress.
+    Waits,
+    /// The connection is muted: it is dropped.
+    Dropped,
+    /// Too much waits already: the connection must be closed.
+    Full,
+    /// No such connection (any more): ignore it.
+    Unknown,
+}
+
+/// The open connections.
+#[derive(Debug, Default)]
+pub struct Connections {
+    open: BTreeMap<ConnectionId, Connection>,
+}
+
+impl Connections {
+    /// Adds an idle connection to `broker`.
+    pub fn open(&mut self, connection: ConnectionId, broker: BrokerId) {
+        let fresh = Connection {
+            broker,
+            phase: Phase::Idle,
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+        };
+        self.open.insert(connection, fresh);
+    }
+
+    /// Removes a connection; `false` when there was none.
+    pub fn close(&mut self, connection: ConnectionId) -> bool {
+        self.open.remove(&connection).is_some()
+    }
+
+    /// Takes in a frame.
+    pub fn offer(&mut self, connection: ConnectionId, frame: Bytes) -> Offer {
+        let Some(state) = self.open.get_mut(&connection) else {
+            return Offer::Unknown;
+        };
+        match state.phase {
+            Phase::Idle => {
+                state.phase = Phase::Busy;
+                Offer::Start(frame)
+            }
+            Phase::Busy => {
+                let bytes = state.waiting_bytes.saturating_add(frame.len());
+                if bytes > WAITING_BYTES_MAX {
+                    return Offer::Full;
+                }
+                state.waiting_bytes = bytes;
+                state.waiting.push_back(frame);
+                Offer::Waits
+            }
+            Phase::Muted => Offer::Dropped,
+        }
+    }
+
+    /// Ends the request in progress; the frame that waited longest, if any, is to be served now.
+    pub fn finish(&mut self, connection: ConnectionId) -> Option<Bytes> {
+        let state = self.open.get_mut(&connection)?;
+        if state.phase != Phase::Busy {
+            return None;
+        }
+        let Some(next) = state.waiting.pop_front() else {
+            state.phase = Phase::Idle;
+            return None;
+        };
+        state.waiting_bytes = state.waiting_bytes.saturating_sub(next.len());
+        Some(next)
+    }
+
+    /// Leaves the request in progress without an end: nothing is answered any more.
+    pub fn mute(&mut self, connection: ConnectionId) {
+        if let Some(state) = self.open.get_mut(&connection) {
+            state.phase = Phase::Muted;
+            state.waiting = VecDeque::new();
+            state.waiting_bytes = 0;
+        }
+    }
+
+    /// The broker that a connection leads to.
+    #[must_use]
+    pub fn broker(&self, connection: ConnectionId) -> Option<BrokerId> {
+        self.open.get(&connection).map(|state| state.broker)
+    }
+
+    /// Whether a frame would be served at once; a driver reads on only then.
+    #[must_use]
+    pub fn is_idle(&self, connection: ConnectionId) -> bool {
+        self.open
+            .get(&connection)
+            .is_some_and(|state| state.phase == Phase::Idle)
+    }
+
+    /// The connections to a broker, in the order of their numbers.
+    #[must_use]
+    pub fn of_broker(&self, broker: BrokerId) -> Vec<ConnectionId> {
+        let of_broker = self.open.iter().filter(|(_, state)| state.broker == broker);
+        of_broker.map(|(connection, _)| *connection).collect()
+    }
+
+    /// Panics when an invariant of this file does not hold.
+    pub fn check_invariants(&self) {
+        for (connection, state) in &self.open {
+            let bytes: usize = state.waiting.iter().map(Bytes::len).sum();
+            assert_eq!(bytes, state.waiting_bytes, "connections 3: {connection:?}");
+            assert!(bytes <= WAITING_BYTES_MAX, "connections 3: {connection:?}");
+            if state.phase == Phase::Idle {
+                assert!(state.waiting.is_empty(), "connections 2: {connection:?}");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HERE: ConnectionId = ConnectionId(1);
+
+    fn opened() -> Connections {
+        let mut connections = Connections::default();
+        connections.open(HERE, BrokerId(1));
+        connections
+    }
+
+    fn frame(byte: u8) -> Bytes {
+        Bytes::copy_from_slice(&[byte])
+    }
+
+    #[test]
+    fn requests_of_a_connection_are_served_one_after_the_other() {
+        let mut connections = opened();
+        assert_eq!(connections.offer(HERE, frame(1)), Offer::Start(frame(1)));
+        assert_eq!(connections.offer(HERE, frame(2)), Offer::Waits);
+        assert_eq!(connections.offer(HERE, frame(3)), Offer::Waits);
+        connections.check_invariants();
+        assert_eq!(connections.finish(HERE), Some(frame(2)));
+        assert_eq!(connections.finish(HERE), Some(frame(3)));
+        assert_eq!(connections.finish(HERE), None);
+        assert!(connections.is_idle(HERE));
+    }
+
+    #[test]
+    fn a_muted_connection_answers_nothing_more() {
+        let mut connections = opened();
+        connections.offer(HERE, frame(1));
+        connections.offer(HERE, frame(2));
+        connections.mute(HERE);
+        assert_eq!(
+            connections.finish(HERE),
+            None,
+            "no transition leads out of muted"
+        );
+        assert_eq!(connections.offer(HERE, frame(3)), Offer::Dropped);
+        connections.check_invariants();
+    }
+
+    #[test]
+    fn a_closed_connection_is_unknown() {
+        let mut connections = opened();
+        connections.offer(HERE, frame(1));
+        assert!(connections.close(HERE));
+        assert!(!connections.close(HERE), "it closes once");
+        assert_eq!(connections.offer(HERE, frame(2)), Offer::Unknown);
+        assert_eq!(connections.finish(HERE), None);
+    }
+
+    #[test]
+    fn waiting_frames_are_bounded() {
+        let mut connections = opened();
+        connections.offer(HERE, frame(1));
+        let large = Bytes::from(vec![0; WAITING_BYTES_MAX]);
+        assert_eq!(connections.offer(HERE, large), Offer::Waits);
+        assert_eq!(connections.offer(HERE, frame(2)), Offer::Full);
+        connections.check_invariants();
+    }
+}

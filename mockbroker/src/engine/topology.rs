@@ -1,0 +1,475 @@
+//! Brokers, topics, where replicas live, and who leads.
+//!
+//! *State* of a broker, and of a partition's leadership:
+//!
+//! ```text
+//!        crash             no live in-sync replica
+//! Alive ───────▶ Crashed   Led(broker) ───────────────▶ Leaderless
+//!   ▲              │            │ ▲                          │
+//!   └──────────────┘            └─┘ elect, epoch + 1         │
+//!       restart                   ▲                          │
+//!                                 └──────────────────────────┘
+//!                                    elect, epoch + 1
+//! ```
+//!
+//! *Invariants*
+//! 1. A leader is one of the replicas and alive.
+//! 2. Every change of leadership, to nobody included, raises the leader epoch by one.
+//! 3. Names, ids and keys of topics are unique; a key is never used twice, so a topic that was
+//!    deleted and made again is another one.
+//! 4. Replicas of a partition are distinct brokers.
+//!
+//! *Source* apache/kafka `metadata/…/controller/{ReplicationControlManager,
+//! PartitionChangeBuilder}.java`; `clients/…/common/internals/Topic.java` for names.
+//!
+//! *Not here* in-sync replicas and logs (`replication.rs`, `log.rs`).
+//!
+//! *Deviations* placement starts at the first broker for every topic, where Kafka starts at a
+//! random one, so that a test can tell where a partition is; one controller is assumed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::effect::BrokerId;
+use crate::config::TopicConfig;
+
+/// How clients reach a broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BrokerEndpoint {
+    /// Its node id; not negative.
+    pub id: BrokerId,
+    /// The host name or address that Metadata tells.
+    pub host: Arc<str>,
+    /// The port that Metadata tells.
+    pub port: u16,
+}
+
+/// Whether a broker runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BrokerState {
+    /// It serves.
+    Alive,
+    /// It does not; its replicas stand still.
+    Crashed,
+}
+
+/// A broker.
+#[derive(Clone, Debug)]
+pub struct Broker {
+    /// How to reach it.
+    pub endpoint: BrokerEndpoint,
+    /// Whether it runs.
+    pub state: BrokerState,
+}
+
+/// A topic's number inside this cluster; never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TopicKey(u32);
+
+#[cfg(test)]
+impl TopicKey {
+    /// A key for tests of other machines.
+    pub(crate) const fn for_tests(number: u32) -> Self {
+        Self(number)
+    }
+}
+
+/// A partition of a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PartitionKey {
+    /// The topic.
+    pub topic: TopicKey,
+    /// The partition's index.
+    pub partition: i32,
+}
+
+/// Who leads a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leadership {
+    /// The leader; `None` while there is none.
+    pub leader: Option<BrokerId>,
+    /// Raised by one with every change; starts at 0.
+    pub epoch: i32,
+}
+
+/// Where a partition's replicas live, and who leads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placement {
+    /// The brokers, the preferred leader first.
+    pub replicas: Vec<BrokerId>,
+    /// Who leads.
+    pub leadership: Leadership,
+}
+
+/// A topic.
+#[derive(Clone, Debug)]
+pub struct Topic {
+    /// Its number here.
+    pub key: TopicKey,
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its id (KIP-516).
+    pub id: Uuid,
+    /// Its configuration.
+    pub config: TopicConfig,
+    /// Its partitions, by index.
+    pub partitions: Vec<Placement>,
+}
+
+impl Topic {
+    /// The placement of a partition, if the topic has it.
+    #[must_use]
+    pub fn placement(&self, partition: i32) -> Option<&Placement> {
+        usize::try_from(partition)
+            .ok()
+            .and_then(|index| self.partitions.get(index))
+    }
+
+    /// Whether the name is one of Kafka's own topics.
+    #[must_use]
+    pub fn is_internal(&self) -> bool {
+        is_internal(&self.name)
+    }
+
+    /// The indexes of its partitions.
+    pub fn indexes(&self) -> impl Iterator<Item = i32> + use<> {
+        // Bounded by PARTITIONS_MAX, so every index fits.
+        0..i32::try_from(self.partitions.len()).unwrap_or(i32::MAX)
+    }
+}
+
+/// Brokers and topics of the cluster.
+#[derive(Debug)]
+pub struct Topology {
+    brokers: BTreeMap<BrokerId, Broker>,
+    topics: BTreeMap<TopicKey, Topic>,
+    by_name: BTreeMap<Arc<str>, TopicKey>,
+    by_id: BTreeMap<Uuid, TopicKey>,
+    next_key: u32,
+}
+
+impl Topology {
+    /// A cluster of these brokers, all alive, without topics.
+    #[must_use]
+    pub fn new(brokers: impl IntoIterator<Item = BrokerEndpoint>) -> Self {
+        let brokers = brokers
+            .into_iter()
+            .map(|endpoint| {
+                (
+                    endpoint.id,
+                    Broker {
+                        endpoint,
+                        state: BrokerState::Alive,
+                    },
+                )
+            })
+            .collect();
+        Self {
+            brokers,
+            topics: BTreeMap::new(),
+            by_name: BTreeMap::new(),
+            by_id: BTreeMap::new(),
+            next_key: 0,
+        }
+    }
+
+    /// Adds a topic whose placements are already decided; returns its key.
+    pub fn add_topic(
+        &mut self,
+        name: Arc<str>,
+        id: Uuid,
+        config: TopicConfig,
+        replicas: Vec<Vec<BrokerId>>,
+    ) -> TopicKey {
+        let key = TopicKey(self.next_key);
+        self.next_key += 1;
+        let partitions = replicas
+            .into_iter()
+            .map(|replicas| {
+                let leader = replicas
+                    .iter()
+                    .copied()
+                    .find(|broker| self.is_alive(*broker));
+                Placement {
+                    replicas,
+                    leadership: Leadership { leader, epoch: 0 },
+                }
+            })
+            .collect();
+        self.by_name.insert(Arc::clone(&name), key);
+        self.by_id.insert(id, key);
+        self.topics.insert(
+            key,
+            Topic {
+                key,
+                name,
+                id,
+                config,
+                partitions,
+            },
+        );
+        key
+    }
+
+    /// Removes a topic.
+    pub fn remove_topic(&mut self, key: TopicKey) -> Option<Topic> {
+        let topic = self.topics.remove(&key)?;
+        self.by_name.remove(&topic.name);
+        self.by_id.remove(&topic.id);
+        Some(topic)
+    }
+
+    /// Makes `leader` lead, or nobody; the epoch rises unless nothing changes.
+    pub fn elect(&mut self, partition: PartitionKey, leader: Option<BrokerId>) {
+        if let Some(placement) = self.placement_mut(partition)
+            && placement.leadership.leader != leader
+        {
+            placement.leadership.leader = leader;
+            placement.leadership.epoch += 1;
+        }
+    }
+
+    /// Sets whether a broker runs; leadership is the caller's to move.
+    pub fn set_broker_state(&mut self, broker: BrokerId, state: BrokerState) {
+        if let Some(broker) = self.brokers.get_mut(&broker) {
+            broker.state = state;
+        }
+    }
+
+    /// Brokers for each partition: round robin from the first, `replication_factor` of them.
+    ///
+    /// Brokers that do not run are used too, as Kafka uses fenced ones (observed on 4.3.1).
+    #[must_use]
+    pub fn place(&self, partitions: usize, replication_factor: usize) -> Vec<Vec<BrokerId>> {
+        let brokers: Vec<BrokerId> = self.brokers.keys().copied().collect();
+        (0..partitions)
+            .map(|partition| {
+                let from = brokers
+                    .iter()
+                    .cycle()
+                    .skip(partition % brokers.len().max(1));
+                from.take(replication_factor.min(brokers.len()))
+                    .copied()
+                    .collect()
+            })
+            .collect()
+    }
+
+    /// Every broker, by id.
+    pub fn brokers(&self) -> impl Iterator<Item = &Broker> {
+        self.brokers.values()
+    }
+
+    /// The endpoint of a broker that runs.
+    #[must_use]
+    pub fn live_endpoint(&self, broker: BrokerId) -> Option<&BrokerEndpoint> {
+        let broker = self.brokers.get(&broker)?;
+        (broker.state == BrokerState::Alive).then_some(&broker.endpoint)
+    }
+
+    /// Whether a broker of this id exists and runs.
+    #[must_use]
+    pub fn is_alive(&self, broker: BrokerId) -> bool {
+        self.live_endpoint(broker).is_some()
+    }
+
+    /// Whether a broker of this id exists.
+    #[must_use]
+    pub fn has_broker(&self, broker: BrokerId) -> bool {
+        self.brokers.contains_key(&broker)
+    }
+
+    /// Every topic, in the order of their making.
+    pub fn topics(&self) -> impl Iterator<Item = &Topic> {
+        self.topics.values()
+    }
+
+    /// The topic of this key.
+    #[must_use]
+    pub fn topic(&self, key: TopicKey) -> Option<&Topic> {
+        self.topics.get(&key)
+    }
+
+    /// The topic of this name.
+    #[must_use]
+    pub fn topic_by_name(&self, name: &str) -> Option<&Topic> {
+        self.by_name.get(name).and_then(|key| self.topics.get(key))
+    }
+
+    /// The topic of this id.
+    #[must_use]
+    pub fn topic_by_id(&self, id: Uuid) -> Option<&Topic> {
+        self.by_id.get(&id).and_then(|key| self.topics.get(key))
+    }
+
+    /// The placement of a partition.
+    #[must_use]
+    pub fn placement(&self, partition: PartitionKey) -> Option<&Placement> {
+        self.topics
+            .get(&partition.topic)?
+            .placement(partition.partition)
+    }
+
+    fn placement_mut(&mut self, partition: PartitionKey) -> Option<&mut Placement> {
+        let index = usize::try_from(partition.partition).ok()?;
+        self.topics
+            .get_mut(&partition.topic)?
+            .partitions
+            .get_mut(index)
+    }
+
+    /// Panics when an invariant of this file does not hold.
+    pub fn check_invariants(&self) {
+        assert_eq!(self.topics.len(), self.by_name.len(), "topology 3: names");
+        assert_eq!(self.topics.len(), self.by_id.len(), "topology 3: ids");
+        for topic in self.topics.values() {
+            for placement in &topic.partitions {
+                let mut distinct = placement.replicas.clone();
+                distinct.sort_unstable();
+                distinct.dedup();
+                assert_eq!(
+                    distinct.len(),
+                    placement.replicas.len(),
+                    "topology 4: {}",
+                    topic.name
+                );
+                if let Some(leader) = placement.leadership.leader {
+                    assert!(
+                        placement.replicas.contains(&leader),
+                        "topology 1: {}",
+                        topic.name
+                    );
+                    assert!(
+                        self.is_alive(leader),
+                        "topology 1: {} led by the dead",
+                        topic.name
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// Whether a topic may have this name: 1 to 249 of `a-z A-Z 0-9 . _ -`, but not `.` or `..`.
+///
+/// apache/kafka `clients/…/common/internals/Topic.java`, `validate`.
+#[must_use]
+pub fn is_valid_name(name: &str) -> bool {
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    !matches!(name, "" | "." | "..") && name.len() <= NAME_BYTES_MAX && name.bytes().all(legal)
+}
+
+/// Whether Kafka keeps this topic for itself.
+#[must_use]
+pub fn is_internal(name: &str) -> bool {
+    matches!(
+        name,
+        "__consumer_offsets" | "__transaction_state" | "__share_group_state"
+    )
+}
+
+/// Two names that differ in `.` and `_` only would share their metric names.
+///
+/// apache/kafka `Topic.java`, `hasCollision`.
+#[must_use]
+pub fn collide(left: &str, right: &str) -> bool {
+    let alike = |(a, b): (u8, u8)| a == b || (matches!(a, b'.' | b'_') && matches!(b, b'.' | b'_'));
+    left != right && left.len() == right.len() && left.bytes().zip(right.bytes()).all(alike)
+}
+
+/// Bytes of a topic name; Kafka's bound.
+pub const NAME_BYTES_MAX: usize = 249;
+
+/// Partitions of one topic; Kafka creates at most as many in one request.
+pub const PARTITIONS_MAX: i32 = 10_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    const ONE: BrokerId = BrokerId(1);
+    const TWO: BrokerId = BrokerId(2);
+    const THREE: BrokerId = BrokerId(3);
+
+    fn three_brokers() -> Topology {
+        Topology::new([ONE, TWO, THREE].map(|id| BrokerEndpoint {
+            id,
+            host: "localhost".into(),
+            port: 9092,
+        }))
+    }
+
+    fn with_topic(topology: &mut Topology, name: &str) -> PartitionKey {
+        let replicas = topology.place(1, 3);
+        let id = Uuid::from_u128(u128::from(topology.next_key) + 1);
+        let topic = topology.add_topic(name.into(), id, TopicConfig::default(), replicas);
+        PartitionKey {
+            topic,
+            partition: 0,
+        }
+    }
+
+    #[rstest]
+    #[case("orders", true)]
+    #[case("a.b_c-D9", true)]
+    #[case("__x", true)]
+    #[case("", false)]
+    #[case(".", false)]
+    #[case("..", false)]
+    #[case("a b", false)]
+    #[case("a/b", false)]
+    #[case("ä", false)]
+    #[case("a\0", false)]
+    fn names_follow_kafkas_rule(#[case] name: &str, #[case] valid: bool) {
+        assert_eq!(is_valid_name(name), valid);
+    }
+
+    #[test]
+    fn names_end_at_249_bytes() {
+        assert!(is_valid_name(&"x".repeat(249)));
+        assert!(!is_valid_name(&"x".repeat(250)));
+    }
+
+    #[test]
+    fn names_that_differ_in_dots_collide() {
+        assert!(collide("a.b", "a_b"));
+        assert!(!collide("a.b", "a.b"));
+        assert!(!collide("a.b", "a-b"));
+    }
+
+    #[test]
+    fn leaders_are_spread_over_the_brokers() {
+        let placed = three_brokers().place(4, 2);
+        assert_eq!(placed, [[ONE, TWO], [TWO, THREE], [THREE, ONE], [ONE, TWO]]);
+    }
+
+    #[test]
+    fn every_change_of_leader_raises_the_epoch() {
+        let mut topology = three_brokers();
+        let partition = with_topic(&mut topology, "orders");
+        let mut seen = Vec::new();
+        for leader in [Some(TWO), Some(TWO), None, Some(ONE)] {
+            topology.elect(partition, leader);
+            seen.push(topology.placement(partition).unwrap().leadership.epoch);
+        }
+        assert_eq!(
+            seen,
+            [1, 1, 2, 3],
+            "electing the leader again changes nothing"
+        );
+    }
+
+    #[test]
+    fn a_topic_made_again_is_another_one() {
+        let mut topology = three_brokers();
+        let first = with_topic(&mut topology, "orders");
+        topology.remove_topic(first.topic);
+        assert!(topology.topic_by_name("orders").is_none());
+        let second = with_topic(&mut topology, "orders");
+        assert_ne!(first.topic, second.topic);
+        topology.check_invariants();
+    }
+}

@@ -1,0 +1,135 @@
+//! ApiVersions (key 18), versions 0 to 4.
+//!
+//! | Version | |
+//! |---|---|
+//! | 0 | keys and versions |
+//! | 1 | throttle time |
+//! | 3 | flexible, client software name and version, features (KIP-511, KIP-584) |
+//! | 4 | features whose minimum is 0 are listed (KIP-1022 follow-up, KAFKA-17011) |
+//! | other | code 35 in the layout of version 0 with one entry: ApiVersions itself (KIP-511) |
+//!
+//! *Source* apache/kafka `core/…/server/KafkaApis.scala` handleApiVersionsRequest,
+//! `clients/…/requests/ApiVersionsRequest.java` isValid; observed on 4.3.1.
+//!
+//! *Deviations* only the APIs that are served here are listed. The finalized feature levels are
+//! those of a fresh 4.3.1 cluster, whether or not the mock models the feature.
+
+use super::{Answer, Context};
+use crate::api::Api;
+use crate::error_code::ErrorCode;
+use crate::wire::reply::{self, Reply};
+use crate::wire::request::ApiVersions;
+use crate::wire::versions::{SERVED, VersionRange};
+
+/// Answers with what is served.
+#[must_use]
+pub fn handle(context: &Context, request: &ApiVersions) -> Answer {
+    let version = context.header.version;
+    Answer::Reply(Reply::ApiVersions(match request {
+        ApiVersions::Unknown => refused(ErrorCode::UNSUPPORTED_VERSION),
+        ApiVersions::Known { .. } if context.injection.refusal().is_some() => {
+            refused(context.injection.refusal().unwrap_or_default())
+        }
+        ApiVersions::Known {
+            software: Some((name, software_version)),
+        } if !is_word(name) || !is_word(software_version) => refused(ErrorCode::INVALID_REQUEST),
+        ApiVersions::Known { .. } => reply::ApiVersions {
+            error: context.injection.replacement().unwrap_or_default(),
+            apis: SERVED
+                .iter()
+                .map(|served| (served.api.key(), served.advertised))
+                .collect(),
+            supported_features: supported_features(version),
+            finalized_features: FINALIZED_FEATURES.to_vec(),
+            finalized_features_epoch: FINALIZED_EPOCH,
+        },
+    }))
+}
+
+/// An unknown version is told which versions of ApiVersions there are; other refusals name none.
+fn refused(error: ErrorCode) -> reply::ApiVersions {
+    let this = SERVED
+        .iter()
+        .filter(|served| error == ErrorCode::UNSUPPORTED_VERSION && served.api == Api::ApiVersions);
+    reply::ApiVersions {
+        error,
+        apis: this
+            .map(|served| (served.api.key(), served.advertised))
+            .collect(),
+        supported_features: Vec::new(),
+        finalized_features: Vec::new(),
+        finalized_features_epoch: -1,
+    }
+}
+
+/// `[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?`: ApiVersionsRequest.isValid, KIP-511.
+fn is_word(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let ends = bytes.first().zip(bytes.last());
+    ends.is_some_and(|(first, last)| first.is_ascii_alphanumeric() && last.is_ascii_alphanumeric())
+        && bytes
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'))
+}
+
+/// Version 3 omits features whose minimum is 0: older clients refuse them (observed).
+fn supported_features(version: i16) -> Vec<(&'static str, VersionRange)> {
+    let shown = |feature: &&(&str, VersionRange)| version > 3 || feature.1.min > 0;
+    SUPPORTED_FEATURES.iter().filter(shown).copied().collect()
+}
+
+/// Features of 4.3.1 in the order in which it answers them.
+const SUPPORTED_FEATURES: [(&str, VersionRange); 7] = [
+    ("group.version", VersionRange::new(0, 1)),
+    ("kraft.version", VersionRange::new(0, 1)),
+    ("metadata.version", VersionRange::new(7, 30)),
+    ("share.version", VersionRange::new(0, 1)),
+    ("streams.version", VersionRange::new(0, 1)),
+    ("transaction.version", VersionRange::new(0, 2)),
+    ("eligible.leader.replicas.version", VersionRange::new(0, 1)),
+];
+
+/// Levels of a fresh 4.3.1 cluster.
+const FINALIZED_FEATURES: [(&str, i16); 6] = [
+    ("group.version", 1),
+    ("streams.version", 1),
+    ("transaction.version", 2),
+    ("eligible.leader.replicas.version", 1),
+    ("share.version", 1),
+    ("metadata.version", 30),
+];
+
+/// Kafka's grows with the metadata log; here nothing raises it.
+const FINALIZED_EPOCH: i64 = 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case("librdkafka", true)]
+    #[case("a.b-c", true)]
+    #[case("1.0-x", true)]
+    #[case("x", true)]
+    #[case("", false)]
+    #[case("a b", false)]
+    #[case("-a", false)]
+    #[case("a-", false)]
+    #[case("a_b", false)]
+    #[case(".", false)]
+    #[case("ä", false)]
+    #[case("1.", false)]
+    fn software_names_follow_kafkas_pattern(#[case] name: &str, #[case] valid: bool) {
+        assert_eq!(is_word(name), valid);
+    }
+
+    #[test]
+    fn version_3_omits_features_with_minimum_0() {
+        assert_eq!(
+            supported_features(3),
+            [("metadata.version", VersionRange::new(7, 30))]
+        );
+        assert_eq!(supported_features(4).len(), 7);
+    }
+}

@@ -1,0 +1,441 @@
+//! The cluster behind its seam: frames in, effects out.
+//!
+//! *State* of a request:
+//!
+//! ```text
+//!  frame ─▶ Waiting behind another ─▶ Judged by the rules ─▶ Handled ─▶ Parked ─▶ Answered
+//!              │ refused: closed         │ swallowed: muted      └──────────────────▲   │
+//!              ▼                         ▼ closed before                          reply │
+//!                                                            lost, closed after, late ◀─┘
+//! ```
+//!
+//! *Invariants*
+//! 1. A connection with a request in progress has exactly one entry in `in_progress`.
+//! 2. After [`Effect::Close`] no effect names that connection again.
+//! 3. When a call returns, every request that could end has ended: nothing waits for another call
+//!    but time, a frame or a command.
+//!
+//! *Source* apache/kafka `core/…/network/SocketServer.scala` for muting and closing.
+//!
+//! *Not here* what requests do: one file per API beside this one.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{Answer, Context, Injection, Pending, Wait, handle};
+use crate::config::ConfigError;
+use crate::engine::connections::{Connections, Offer};
+use crate::engine::effect::{BrokerId, ConnectionId, Effect};
+use crate::engine::journal::{Entry, Event, Journal, RequestId, Silence};
+use crate::engine::purgatory::Purgatory;
+use crate::engine::time::Instant;
+use crate::engine::{Cluster, ClusterConfig, TopicSpec};
+use crate::fault::{Judgement, RequestFacts, Rules, Target, Verdict};
+use crate::wire::request::{self, Request, RequestBody};
+
+/// A whole cluster as one value: requests in, effects out, time as an argument.
+///
+/// Events come in through `handle_*`; after each, [`poll_effect`](Self::poll_effect) is called
+/// until it has nothing more, and [`handle_timeout`](Self::handle_timeout) is due at
+/// [`next_deadline`](Self::next_deadline). `now` never falls.
+#[derive(Debug)]
+pub struct ClusterEngine {
+    cluster: Cluster,
+    rules: Rules,
+    journal: Journal,
+    connections: Connections,
+    in_progress: BTreeMap<ConnectionId, InProgress>,
+    purgatory: Purgatory<Waiting>,
+    ready: VecDeque<(ConnectionId, Bytes)>,
+    effects: VecDeque<Effect>,
+}
+
+#[derive(Debug)]
+struct InProgress {
+    context: Context,
+    verdict: Verdict,
+    arrived: Instant,
+}
+
+#[derive(Debug)]
+enum Waiting {
+    /// For its condition.
+    Pending(Pending),
+    /// For a delay that a rule put on the answer.
+    Delayed(Answer),
+}
+
+impl ClusterEngine {
+    /// A cluster with its topics, all brokers alive.
+    ///
+    /// # Errors
+    ///
+    /// No broker, an id twice or negative, a topic that Kafka would refuse.
+    pub fn new(config: ClusterConfig, now: Instant) -> Result<Self, ConfigError> {
+        Ok(Self {
+            cluster: Cluster::new(config, now)?,
+            rules: Rules::default(),
+            journal: Journal::default(),
+            connections: Connections::default(),
+            in_progress: BTreeMap::new(),
+            purgatory: Purgatory::default(),
+            ready: VecDeque::new(),
+            effects: VecDeque::new(),
+        })
+    }
+
+    /// A client connected to a broker. A broker that is down closes the connection at once.
+    pub fn handle_connect(&mut self, broker: BrokerId, connection: ConnectionId, now: Instant) {
+        self.connections.open(connection, broker);
+        self.record(broker, connection, Event::Connected, now);
+        if !self.cluster.topology.is_alive(broker) {
+            self.close(connection, "the broker is down".into(), now);
+        }
+    }
+
+    /// The client, or the network, ended a connection.
+    pub fn handle_disconnect(&mut self, connection: ConnectionId, now: Instant) {
+        if let Some(broker) = self.connections.broker(connection) {
+            self.forget(connection);
+            self.record(broker, connection, Event::Disconnected, now);
+        }
+    }
+
+    /// A frame arrived, without the four bytes of size before it.
+    pub fn handle_request(&mut self, connection: ConnectionId, frame: Bytes, now: Instant) {
+        match self.connections.offer(connection, frame) {
+            Offer::Start(frame) => self.ready.push_back((connection, frame)),
+            Offer::Waits | Offer::Dropped | Offer::Unknown => {}
+            Offer::Full => {
+                let reason = "too many bytes wait behind the request in progress";
+                self.diagnose(connection, reason.into(), now);
+                self.close(connection, reason.into(), now);
+            }
+        }
+        self.settle(now);
+    }
+
+    /// Time has come to [`next_deadline`](Self::next_deadline).
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some(connection) = self.purgatory.expired(now) {
+            match self.purgatory.take(connection) {
+                Some(Waiting::Pending(pending)) => self.end_wait(connection, pending, now),
+                Some(Waiting::Delayed(answer)) => self.emit(connection, answer, now),
+                None => {}
+            }
+            self.settle(now);
+        }
+    }
+
+    /// The next effect, until there is none.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is due next.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.purgatory.next_deadline()
+    }
+
+    /// Makes a topic; it is there at once.
+    ///
+    /// # Errors
+    ///
+    /// A name, a number of partitions or replicas, or a configuration that Kafka would refuse; a
+    /// name that is taken.
+    pub fn create_topic(&mut self, topic: TopicSpec) -> Result<(), ConfigError> {
+        self.cluster.create_topic(topic)
+    }
+
+    /// The state of the cluster.
+    #[must_use]
+    pub const fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// What happened.
+    #[must_use]
+    pub const fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// The fault rules.
+    #[must_use]
+    pub const fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// The fault rules, to install or remove some.
+    pub const fn rules_mut(&mut self) -> &mut Rules {
+        &mut self.rules
+    }
+
+    /// Whether a frame on this connection would be served at once; a driver reads on only then.
+    #[must_use]
+    pub fn is_idle(&self, connection: ConnectionId) -> bool {
+        self.connections.is_idle(connection)
+    }
+
+    /// Panics when an invariant of a machine does not hold.
+    pub fn check_invariants(&self) {
+        self.cluster.check_invariants();
+        self.connections.check_invariants();
+        self.purgatory.check_invariants();
+        assert!(
+            self.ready.is_empty(),
+            "cluster engine 3: a frame waits for another call"
+        );
+    }
+
+    /// Serves what can be served, ends what can end, until nothing changes.
+    fn settle(&mut self, now: Instant) {
+        loop {
+            if let Some(partition) = self.cluster.take_touched() {
+                for connection in self.purgatory.watchers(partition) {
+                    self.end_wait_if_complete(connection, now);
+                }
+            } else if let Some((connection, frame)) = self.ready.pop_front() {
+                self.serve(connection, frame, now);
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn serve(&mut self, connection: ConnectionId, frame: Bytes, now: Instant) {
+        let Some(broker) = self.connections.broker(connection) else {
+            return;
+        };
+        let bytes = frame.len();
+        match request::parse(frame) {
+            Ok(request) => {
+                let judgement = self.judge(broker, connection, &request);
+                let event = Event::Request {
+                    id: request_id(&request.header),
+                    client_id: request.header.client_id.as_deref().map(Arc::from),
+                    bytes,
+                    verdict: judgement.verdict,
+                    rule: judgement.rule,
+                };
+                self.record(broker, connection, event, now);
+                let Judgement { verdict, scope, .. } = judgement;
+                let injection = Injection::new(verdict, scope);
+                let context = Context {
+                    header: request.header,
+                    broker,
+                    injection,
+                };
+                let in_progress = InProgress {
+                    context,
+                    verdict,
+                    arrived: now,
+                };
+                self.start(connection, in_progress, request.body, now);
+            }
+            Err(refusal) => {
+                let reason = refusal.to_string();
+                self.diagnose(connection, reason.clone(), now);
+                self.close(connection, reason.into(), now);
+            }
+        }
+    }
+
+    fn judge(
+        &mut self,
+        broker: BrokerId,
+        connection: ConnectionId,
+        request: &Request,
+    ) -> Judgement {
+        let topics = if self.rules.is_empty() {
+            Vec::new()
+        } else {
+            self.targets(request)
+        };
+        let targets: Vec<Target<'_>> = topics
+            .iter()
+            .map(|(topic, partition)| Target {
+                topic,
+                partition: *partition,
+            })
+            .collect();
+        self.rules.judge(&RequestFacts {
+            api: request.header.api,
+            version: request.header.version,
+            broker,
+            connection,
+            targets: &targets,
+        })
+    }
+
+    fn targets(&self, _request: &Request) -> Vec<(Arc<str>, Option<i32>)> {
+        Vec::new()
+    }
+
+    fn start(
+        &mut self,
+        connection: ConnectionId,
+        in_progress: InProgress,
+        body: RequestBody,
+        now: Instant,
+    ) {
+        let verdict = in_progress.verdict;
+        let context = in_progress.context.clone();
+        self.in_progress.insert(connection, in_progress);
+        match verdict {
+            Verdict::Swallow => self.silence(connection, Silence::Swallowed, now),
+            Verdict::CloseBefore => self.close(connection, "a fault rule".into(), now),
+            _ => {
+                let answer = handle(&mut self.cluster, &context, body, now);
+                self.take_notes(connection, now);
+                self.deliver(connection, answer, now);
+            }
+        }
+    }
+
+    fn end_wait_if_complete(&mut self, connection: ConnectionId, now: Instant) {
+        let Some(Waiting::Pending(pending)) = self.purgatory.waiting_mut(connection) else {
+            return;
+        };
+        if pending.is_complete(&self.cluster)
+            && let Some(Waiting::Pending(pending)) = self.purgatory.take(connection)
+        {
+            self.end_wait(connection, pending, now);
+        }
+    }
+
+    fn end_wait(&mut self, connection: ConnectionId, pending: Pending, now: Instant) {
+        if let Some(in_progress) = self.in_progress.get(&connection) {
+            let answer = pending.answer(&mut self.cluster, &in_progress.context, now);
+            self.take_notes(connection, now);
+            self.deliver(connection, answer, now);
+        }
+    }
+
+    /// An answer is there; the rule's verdict decides what becomes of it.
+    fn deliver(&mut self, connection: ConnectionId, answer: Answer, now: Instant) {
+        let Some(in_progress) = self.in_progress.get(&connection) else {
+            return;
+        };
+        match (answer, in_progress.verdict) {
+            (
+                Answer::Wait(Wait {
+                    pending,
+                    watched,
+                    deadline,
+                }),
+                _,
+            ) => {
+                self.purgatory
+                    .park(connection, Waiting::Pending(pending), watched, deadline);
+            }
+            (_, Verdict::ApplyThenLose) => self.silence(connection, Silence::Lost, now),
+            (_, Verdict::CloseAfter) => self.close(connection, "a fault rule".into(), now),
+            (answer, Verdict::Delay(delay)) if in_progress.arrived + delay > now => {
+                let due = in_progress.arrived + delay;
+                self.purgatory
+                    .park(connection, Waiting::Delayed(answer), Vec::new(), due);
+            }
+            (answer, _) => self.emit(connection, answer, now),
+        }
+    }
+
+    fn emit(&mut self, connection: ConnectionId, answer: Answer, now: Instant) {
+        match answer {
+            Answer::Reply(reply) => {
+                let Some(in_progress) = self.in_progress.remove(&connection) else {
+                    return;
+                };
+                let Context { header, broker, .. } = in_progress.context;
+                match reply.encode(&header) {
+                    Ok(frame) => {
+                        let event = Event::Reply {
+                            id: request_id(&header),
+                            bytes: frame.len(),
+                            codes: reply.codes(),
+                        };
+                        self.record(broker, connection, event, now);
+                        self.effects.push_back(Effect::Reply { connection, frame });
+                        self.finish(connection);
+                    }
+                    Err(error) => {
+                        self.diagnose(connection, error.to_string(), now);
+                        self.close(connection, error.to_string().into(), now);
+                    }
+                }
+            }
+            Answer::Silent => {
+                if let Some(in_progress) = self.in_progress.remove(&connection) {
+                    let Context { header, broker, .. } = in_progress.context;
+                    let (id, reason) = (request_id(&header), Silence::NotAsked);
+                    self.record(broker, connection, Event::NoReply { id, reason }, now);
+                    self.finish(connection);
+                }
+            }
+            Answer::Stuck => self.silence(connection, Silence::Stuck, now),
+            Answer::Close(reason) => self.close(connection, reason, now),
+            // A handler that waits again after its wait: deliver parks it.
+            Answer::Wait(wait) => self.deliver(connection, Answer::Wait(wait), now),
+        }
+    }
+
+    fn finish(&mut self, connection: ConnectionId) {
+        if let Some(frame) = self.connections.finish(connection) {
+            self.ready.push_back((connection, frame));
+        }
+    }
+
+    /// Leaves the request without an end: the connection answers nothing more.
+    fn silence(&mut self, connection: ConnectionId, reason: Silence, now: Instant) {
+        if let Some(in_progress) = self.in_progress.remove(&connection) {
+            let Context { header, broker, .. } = in_progress.context;
+            let id = request_id(&header);
+            self.record(broker, connection, Event::NoReply { id, reason }, now);
+        }
+        self.connections.mute(connection);
+    }
+
+    fn close(&mut self, connection: ConnectionId, reason: Arc<str>, now: Instant) {
+        if let Some(broker) = self.connections.broker(connection) {
+            self.forget(connection);
+            self.record(broker, connection, Event::Closed { reason }, now);
+            self.effects.push_back(Effect::Close { connection });
+        }
+    }
+
+    fn forget(&mut self, connection: ConnectionId) {
+        self.connections.close(connection);
+        self.in_progress.remove(&connection);
+        self.purgatory.take(connection);
+        self.ready.retain(|(other, _)| *other != connection);
+    }
+
+    fn take_notes(&mut self, connection: ConnectionId, now: Instant) {
+        for note in self.cluster.take_notes() {
+            self.diagnose(connection, note, now);
+        }
+    }
+
+    fn diagnose(&mut self, connection: ConnectionId, text: String, now: Instant) {
+        self.journal.diagnose(text, Some(connection), now);
+    }
+
+    fn record(&mut self, broker: BrokerId, connection: ConnectionId, event: Event, now: Instant) {
+        self.journal.record(Entry {
+            at: now,
+            broker,
+            connection,
+            event,
+        });
+    }
+}
+
+const fn request_id(header: &request::RequestHeader) -> RequestId {
+    RequestId {
+        api: header.api,
+        version: header.version,
+        correlation_id: header.correlation_id,
+    }
+}

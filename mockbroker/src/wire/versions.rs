@@ -1,0 +1,105 @@
+//! Which versions of which API are advertised and served, as Apache Kafka 4.3.1 has them.
+//!
+//! *Invariants*
+//! 1. [`SERVED`] ascends by key; ApiVersions answers in this order (observed).
+//! 2. A served version is advertised. The reverse does not hold for Produce: 0 to 2 are advertised
+//!    for old clients and close the connection (KIP-896, KAFKA-18659).
+//!
+//! *Source* apache/kafka 4.3.1 `clients/src/main/resources/common/message`.
+
+use crate::api::Api;
+
+/// Versions from `min` to `max`, both included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VersionRange {
+    /// The oldest.
+    pub min: i16,
+    /// The newest.
+    pub max: i16,
+}
+
+impl VersionRange {
+    /// From `min` to `max`.
+    #[must_use]
+    pub const fn new(min: i16, max: i16) -> Self {
+        Self { min, max }
+    }
+
+    /// Whether `version` is one of them.
+    #[must_use]
+    pub const fn contains(self, version: i16) -> bool {
+        self.min <= version && version <= self.max
+    }
+}
+
+/// What the cluster knows of an API that it serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Served {
+    /// The API.
+    pub api: Api,
+    /// The versions that ApiVersions names.
+    pub advertised: VersionRange,
+    /// The versions that are answered.
+    pub served: VersionRange,
+    /// The first version with compact lengths and tagged fields (KIP-482).
+    pub flexible_since: i16,
+}
+
+impl Served {
+    /// Whether `version` has compact lengths and tagged fields.
+    #[must_use]
+    pub const fn is_flexible(&self, version: i16) -> bool {
+        version >= self.flexible_since
+    }
+}
+
+/// The APIs that are served, ascending by key.
+pub const SERVED: [Served; 9] = [
+    Served {
+        served: VersionRange::new(3, 13),
+        ..served(Api::Produce, 0, 13, 9)
+    },
+    served(Api::Fetch, 4, 18, 12),
+    served(Api::ListOffsets, 1, 11, 6),
+    served(Api::Metadata, 0, 13, 9),
+    served(Api::FindCoordinator, 0, 6, 3),
+    served(Api::ApiVersions, 0, 4, 3),
+    served(Api::CreateTopics, 2, 7, 5),
+    served(Api::DeleteTopics, 1, 6, 4),
+    served(Api::InitProducerId, 0, 5, 2),
+];
+
+const fn served(api: Api, min: i16, max: i16, flexible_since: i16) -> Served {
+    let versions = VersionRange::new(min, max);
+    Served {
+        api,
+        advertised: versions,
+        served: versions,
+        flexible_since,
+    }
+}
+
+/// What is served of `api`; `None` when nothing is.
+#[must_use]
+pub fn of(api: Api) -> Option<&'static Served> {
+    SERVED.iter().find(|served| served.api == api)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_ascend() {
+        assert!(SERVED.is_sorted_by(|a, b| a.api.key() < b.api.key()));
+    }
+
+    #[test]
+    fn what_is_served_is_advertised() {
+        for entry in SERVED {
+            let (served, advertised) = (entry.served, entry.advertised);
+            assert!(advertised.contains(served.min), "{}", entry.api);
+            assert!(advertised.contains(served.max), "{}", entry.api);
+        }
+    }
+}
