@@ -1,0 +1,329 @@
+//! What a cluster is to be, until it starts.
+//!
+//! *Not here*: what runs afterwards (`cluster.rs`), and whether a topic may be so (the engine).
+
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::cluster::MockCluster;
+use crate::config::{BrokerConfig, ConfigError};
+use crate::engine::effect::BrokerId;
+use crate::engine::time::Instant;
+use crate::engine::topology::BrokerEndpoint;
+use crate::engine::{ClusterConfig, TopicSpec};
+use crate::handlers::ClusterEngine;
+use crate::io::driver::{Clock, Driver};
+use crate::io::transport;
+
+/// Describes a cluster and starts it; made by [`MockCluster::builder`].
+///
+/// Nothing is checked before the start, so that the calls chain; the start names what is wrong.
+#[derive(Clone, Debug)]
+#[must_use = "a builder does nothing until it is started"]
+pub struct MockClusterBuilder {
+    brokers: u16,
+    listen: String,
+    port: Option<u16>,
+    advertised_host: Option<Arc<str>>,
+    topics: Vec<TopicSpec>,
+    settings: Vec<(String, String)>,
+    seed: Option<u64>,
+    wall_clock_origin_ms: Option<i64>,
+}
+
+impl Default for MockClusterBuilder {
+    fn default() -> Self {
+        Self {
+            brokers: 1,
+            listen: "127.0.0.1:0".into(),
+            port: None,
+            advertised_host: None,
+            topics: Vec::new(),
+            settings: Vec::new(),
+            seed: None,
+            wall_clock_origin_ms: None,
+        }
+    }
+}
+
+impl MockClusterBuilder {
+    /// How many brokers, 1 to 1,000; their ids are 1, 2, … Default 1.
+    pub fn brokers(mut self, brokers: u16) -> Self {
+        self.brokers = brokers;
+        self
+    }
+
+    /// Where the first broker listens, as `HOST:PORT`; the others on the ports that follow, or with
+    /// port 0 all on free ports. Default `127.0.0.1:0`.
+    pub fn listen(mut self, address: impl Into<String>) -> Self {
+        self.listen = address.into();
+        self
+    }
+
+    /// The port of the first broker, in place of that of [`listen`](Self::listen).
+    pub fn port(mut self, port: u16) -> Self {
+        self.port = Some(port);
+        self
+    }
+
+    /// The host that Metadata tells clients. Default: the address that is listened on; required if
+    /// that is `0.0.0.0` or `::`, to which nobody can connect from elsewhere.
+    pub fn advertised_host(mut self, host: impl Into<Arc<str>>) -> Self {
+        self.advertised_host = Some(host.into());
+        self
+    }
+
+    /// A topic that is there from the start: 1 to 10,000 partitions, at most as many replicas of
+    /// each as there are brokers.
+    pub fn topic(self, name: impl Into<Arc<str>>, partitions: i32, replicas: i16) -> Self {
+        self.topic_with::<&str>(name, partitions, replicas, &[])
+    }
+
+    /// A topic with some configuration of its own, by Kafka's topic keys
+    /// ([`TopicConfig::KEYS`](crate::TopicConfig::KEYS)).
+    pub fn topic_with<S: AsRef<str>>(
+        mut self,
+        name: impl Into<Arc<str>>,
+        partitions: i32,
+        replicas: i16,
+        overrides: &[(S, S)],
+    ) -> Self {
+        let owned = |(key, value): &(S, S)| (key.as_ref().to_owned(), value.as_ref().to_owned());
+        self.topics.push(TopicSpec {
+            name: name.into(),
+            partitions,
+            replication_factor: replicas,
+            overrides: overrides.iter().map(owned).collect(),
+        });
+        self
+    }
+
+    /// Configuration of every broker, by Kafka's keys ([`BrokerConfig::KEYS`]); the last value of a
+    /// key counts.
+    pub fn set(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.settings.push((key.into(), value.into()));
+        self
+    }
+
+    /// What ids are drawn from. Default: another one at every start; 0 in memory, so that a test
+    /// with a paused clock sees the same bytes at every run.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// What the brokers take for the time of the start, in milliseconds since 1970. Default: the
+    /// machine's time.
+    pub fn wall_clock_origin_ms(mut self, origin_ms: i64) -> Self {
+        self.wall_clock_origin_ms = Some(origin_ms);
+        self
+    }
+
+    /// Starts the cluster on TCP, with a thread of its own; it ends when the handle is dropped.
+    ///
+    /// When this returns, every broker accepts connections.
+    ///
+    /// # Errors
+    ///
+    /// A configuration that cannot be, an address that cannot be listened on, or a machine that
+    /// gives no thread.
+    pub fn start(self) -> Result<MockCluster, StartError> {
+        let config = self.broker_config()?;
+        let first = self.first_address()?;
+        let host = self.tcp_host(first.ip())?;
+        let listeners = transport::bind(first, self.brokers)
+            .map_err(|(address, source)| Cause::Listen { address, source })?;
+        let ports: Result<Vec<u16>, io::Error> = listeners
+            .iter()
+            .map(|listener| listener.local_addr().map(|address| address.port()))
+            .collect();
+        let ports = ports.map_err(Cause::Runtime)?;
+        let seed = self
+            .seed
+            .unwrap_or_else(|| RandomState::new().hash_one(&ports));
+        let endpoints = endpoints(&host, &ports);
+        let driver = self.driver(config, endpoints.clone(), seed, Clock::machine())?;
+        Ok(MockCluster::on_thread(driver, listeners, endpoints).map_err(Cause::Runtime)?)
+    }
+
+    /// Starts the cluster in memory, on the tokio runtime that this is called in and by its clock:
+    /// a paused clock pauses the brokers too. Connect with [`MockCluster::connect`].
+    ///
+    /// The brokers' ports are 9092 and the ones that follow, unless given.
+    ///
+    /// # Errors
+    ///
+    /// A configuration that cannot be, or no runtime around the call.
+    pub fn start_in_memory(self) -> Result<MockCluster, StartError> {
+        let runtime = tokio::runtime::Handle::try_current().map_err(|_| Cause::NoRuntime)?;
+        let config = self.broker_config()?;
+        let host = self
+            .advertised_host
+            .clone()
+            .unwrap_or_else(|| "127.0.0.1".into());
+        let first = self.port.unwrap_or(PORT_IN_MEMORY);
+        let ports: Vec<u16> = (first..=u16::MAX).take(self.brokers.into()).collect();
+        if ports.len() < usize::from(self.brokers) {
+            let allowed = format!(
+                "1 to {} for {} brokers",
+                u16::MAX - self.brokers,
+                self.brokers
+            );
+            return Err(ConfigError::bad_value("port", first.to_string(), allowed).into());
+        }
+        let endpoints = endpoints(&host, &ports);
+        let seed = self.seed.unwrap_or(0);
+        let driver = self.driver(config, endpoints.clone(), seed, Clock::runtime())?;
+        Ok(MockCluster::in_memory(driver, endpoints, runtime))
+    }
+
+    fn broker_config(&self) -> Result<BrokerConfig, ConfigError> {
+        if !(1..=BROKERS_MAX).contains(&self.brokers) {
+            let allowed = format!("1 to {BROKERS_MAX}");
+            return Err(ConfigError::bad_value(
+                "brokers",
+                self.brokers.to_string(),
+                allowed,
+            ));
+        }
+        let mut config = BrokerConfig::default();
+        for (key, value) in &self.settings {
+            config.set(key, value)?;
+        }
+        Ok(config)
+    }
+
+    fn first_address(&self) -> Result<SocketAddr, ConfigError> {
+        let bad = |allowed: String| ConfigError::bad_value("listen", &self.listen, allowed);
+        let mut addresses = self
+            .listen
+            .to_socket_addrs()
+            .map_err(|error| bad(format!("HOST:PORT of this machine ({error})")))?;
+        let mut first = addresses
+            .next()
+            .ok_or_else(|| bad("a host that has an address".into()))?;
+        if let Some(port) = self.port {
+            first.set_port(port);
+        }
+        Ok(first)
+    }
+
+    fn tcp_host(&self, listen: IpAddr) -> Result<Arc<str>, ConfigError> {
+        match &self.advertised_host {
+            Some(host) => Ok(Arc::clone(host)),
+            // apache/kafka KafkaConfig: advertised.listeners cannot be the unspecified address.
+            None if listen.is_unspecified() => {
+                let allowed = "an address that clients can connect to, or an advertised host too";
+                Err(ConfigError::bad_value("listen", &self.listen, allowed))
+            }
+            None => Ok(listen.to_string().into()),
+        }
+    }
+
+    fn driver(
+        self,
+        config: BrokerConfig,
+        brokers: Vec<BrokerEndpoint>,
+        seed: u64,
+        clock: Clock,
+    ) -> Result<Arc<Driver>, ConfigError> {
+        // The configuration is checked: at least 1, at most what an i32 holds.
+        let frame_bytes_max = usize::try_from(config.socket_request_max_bytes).unwrap_or(0);
+        let config = ClusterConfig {
+            brokers,
+            topics: self.topics,
+            broker: config,
+            cluster_id: None,
+            wall_clock_origin_ms: self.wall_clock_origin_ms.unwrap_or_else(wall_clock_ms),
+            seed,
+        };
+        let engine = ClusterEngine::new(config, Instant::ZERO)?;
+        Ok(Arc::new(Driver::new(engine, frame_bytes_max, clock)))
+    }
+}
+
+fn endpoints(host: &Arc<str>, ports: &[u16]) -> Vec<BrokerEndpoint> {
+    (1..)
+        .zip(ports)
+        .map(|(id, port)| BrokerEndpoint {
+            id: BrokerId(id),
+            host: Arc::clone(host),
+            port: *port,
+        })
+        .collect()
+}
+
+fn wall_clock_ms() -> i64 {
+    let since_1970 = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Why a cluster did not start.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct StartError(#[from] Cause);
+
+#[derive(Debug, thiserror::Error)]
+enum Cause {
+    #[error(transparent)]
+    Config(ConfigError),
+    #[error("cannot listen on {address}")]
+    Listen {
+        address: SocketAddr,
+        source: io::Error,
+    },
+    #[error("the machine gives no thread, runtime or socket for the cluster")]
+    Runtime(#[source] io::Error),
+    #[error("a cluster in memory lives on a tokio runtime, and there is none around this call")]
+    NoRuntime,
+}
+
+/// What a start failed at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StartErrorKind {
+    /// The configuration; the caller's to mend.
+    Config,
+    /// An address that is taken or not of this machine.
+    Listen,
+    /// The machine or the program around it: no thread, no runtime.
+    Runtime,
+}
+
+impl StartError {
+    /// What it failed at.
+    #[must_use]
+    pub const fn kind(&self) -> StartErrorKind {
+        match self.0 {
+            Cause::Config(_) => StartErrorKind::Config,
+            Cause::Listen { .. } => StartErrorKind::Listen,
+            Cause::Runtime(_) | Cause::NoRuntime => StartErrorKind::Runtime,
+        }
+    }
+
+    /// The configuration error, if it is one.
+    #[must_use]
+    pub const fn config(&self) -> Option<&ConfigError> {
+        match &self.0 {
+            Cause::Config(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<ConfigError> for StartError {
+    fn from(error: ConfigError) -> Self {
+        Self(Cause::Config(error))
+    }
+}
+
+/// Brokers of one cluster; more than any test needs.
+const BROKERS_MAX: u16 = 1_000;
+
+/// Kafka's port.
+const PORT_IN_MEMORY: u16 = 9092;

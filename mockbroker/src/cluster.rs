@@ -1,0 +1,309 @@
+//! The handle: a running cluster, its fault rules, its end.
+//!
+//! *State*
+//!
+//! ```text
+//! start ──▶ running ── drop ──▶ every task, connection and port is gone
+//! ```
+//!
+//! *Invariants*
+//! 1. When the drop of a handle on TCP returns, its ports are free and its thread has ended.
+//! 2. In memory, the drop aborts every task; the runtime ends them when it runs next.
+//! 3. A fault guard outlives the handle without harm.
+//!
+//! *Not here*: what can be read of a cluster (`inspect.rs`).
+
+use core::fmt;
+use std::io;
+use std::net::TcpListener as StdListener;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use tokio::io::DuplexStream;
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+
+use crate::builder::MockClusterBuilder;
+use crate::config::ConfigError;
+use crate::engine::TopicSpec;
+use crate::engine::effect::BrokerId;
+use crate::engine::topology::BrokerEndpoint;
+use crate::fault::{Rule, RuleId};
+use crate::io::driver::Driver;
+use crate::io::{connection, listener, transport};
+
+/// A running cluster of brokers; it ends when this is dropped.
+///
+/// The handle may be shared between threads. Its methods are short and never wait for a client.
+pub struct MockCluster {
+    driver: Arc<Driver>,
+    endpoints: Vec<BrokerEndpoint>,
+    bootstrap_servers: String,
+    running: Running,
+}
+
+enum Running {
+    Thread {
+        stop: Option<oneshot::Sender<()>>,
+        thread: Option<JoinHandle<()>>,
+    },
+    Memory {
+        tasks: Mutex<JoinSet<()>>,
+        runtime: Handle,
+    },
+}
+
+impl MockCluster {
+    /// Describes a cluster: one broker on a free port of 127.0.0.1, no topics, Kafka's defaults.
+    pub fn builder() -> MockClusterBuilder {
+        MockClusterBuilder::default()
+    }
+
+    pub(crate) fn on_thread(
+        driver: Arc<Driver>,
+        listeners: Vec<StdListener>,
+        endpoints: Vec<BrokerEndpoint>,
+    ) -> io::Result<Self> {
+        let runtime = Builder::new_current_thread()
+            .enable_io()
+            .enable_time()
+            .build()?;
+        let listeners: io::Result<Vec<TcpListener>> = {
+            let _inside = runtime.enter();
+            listeners.into_iter().map(TcpListener::from_std).collect()
+        };
+        let brokers = endpoints.iter().map(|endpoint| endpoint.id);
+        let listeners: Vec<(BrokerId, TcpListener)> = brokers.zip(listeners?).collect();
+        let (stop, stopped) = oneshot::channel();
+        let serving = Arc::clone(&driver);
+        let thread = thread::Builder::new()
+            .name("mock-cluster".into())
+            .spawn(move || runtime.block_on(serve(listeners, serving, stopped)))?;
+        let running = Running::Thread {
+            stop: Some(stop),
+            thread: Some(thread),
+        };
+        Ok(Self::new(driver, endpoints, running))
+    }
+
+    pub(crate) fn in_memory(
+        driver: Arc<Driver>,
+        endpoints: Vec<BrokerEndpoint>,
+        runtime: Handle,
+    ) -> Self {
+        let mut tasks = JoinSet::new();
+        let deadlines = Arc::clone(&driver);
+        tasks.spawn_on(async move { deadlines.run_deadlines().await }, &runtime);
+        Self::new(
+            driver,
+            endpoints,
+            Running::Memory {
+                tasks: Mutex::new(tasks),
+                runtime,
+            },
+        )
+    }
+
+    fn new(driver: Arc<Driver>, endpoints: Vec<BrokerEndpoint>, running: Running) -> Self {
+        let addresses: Vec<String> = endpoints.iter().map(address).collect();
+        Self {
+            driver,
+            endpoints,
+            bootstrap_servers: addresses.join(","),
+            running,
+        }
+    }
+
+    /// `HOST:PORT` of every broker, with commas between: a client's `bootstrap.servers`.
+    #[must_use]
+    pub fn bootstrap_servers(&self) -> &str {
+        &self.bootstrap_servers
+    }
+
+    /// The brokers' ids, ascending.
+    pub fn brokers(&self) -> impl Iterator<Item = BrokerId> {
+        self.endpoints.iter().map(|endpoint| endpoint.id)
+    }
+
+    /// `HOST:PORT` of a broker; `None` if there is none of this id.
+    #[must_use]
+    pub fn address(&self, broker: BrokerId) -> Option<String> {
+        self.endpoints
+            .iter()
+            .find(|endpoint| endpoint.id == broker)
+            .map(address)
+    }
+
+    /// Connects to the broker with this port, without a network; only a cluster that was started
+    /// in memory can be reached so.
+    ///
+    /// # Errors
+    ///
+    /// `ConnectionRefused` when no broker has the port, `Unsupported` for a cluster on TCP.
+    pub fn connect(&self, port: u16) -> io::Result<DuplexStream> {
+        let Running::Memory { tasks, runtime } = &self.running else {
+            let reason = "a cluster on TCP is reached by its addresses";
+            return Err(io::Error::new(io::ErrorKind::Unsupported, reason));
+        };
+        let refused = || io::Error::new(io::ErrorKind::ConnectionRefused, "no broker has the port");
+        let endpoint = self.endpoints.iter().find(|endpoint| endpoint.port == port);
+        let broker = endpoint.ok_or_else(refused)?.id;
+        let (near, far) = transport::pipe();
+        let mut tasks = tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn_on(
+            connection::serve(far, broker, Arc::clone(&self.driver)),
+            runtime,
+        );
+        Ok(near)
+    }
+
+    /// Installs a fault rule behind those that are there; it goes when the guard is dropped.
+    #[must_use = "a guard that is dropped uninstalls its rule"]
+    pub fn inject(&self, rule: Rule) -> FaultGuard {
+        let id = self
+            .driver
+            .with(|engine, _| engine.rules_mut().install(rule));
+        FaultGuard {
+            driver: Arc::clone(&self.driver),
+            id,
+            kept: false,
+        }
+    }
+
+    /// The rules that never acted, those already uninstalled included: a test that meant to
+    /// provoke something and did not.
+    #[must_use]
+    pub fn unfired_rules(&self) -> Vec<Rule> {
+        self.driver.with(|engine, _| engine.rules().unfired())
+    }
+
+    /// Makes a topic, as CreateTopics would; it is there at once.
+    ///
+    /// # Errors
+    ///
+    /// A name that Kafka refuses or that is taken, a number of partitions or replicas that cannot
+    /// be.
+    pub fn create_topic(
+        &self,
+        name: impl Into<Arc<str>>,
+        partitions: i32,
+        replicas: i16,
+    ) -> Result<(), ConfigError> {
+        let topic = TopicSpec {
+            name: name.into(),
+            partitions,
+            replication_factor: replicas,
+            overrides: Vec::new(),
+        };
+        self.driver.with(|engine, _| engine.create_topic(topic))
+    }
+
+    pub(crate) fn driver(&self) -> &Driver {
+        &self.driver
+    }
+}
+
+/// The life of a cluster on TCP.
+async fn serve(
+    listeners: Vec<(BrokerId, TcpListener)>,
+    driver: Arc<Driver>,
+    stopped: oneshot::Receiver<()>,
+) {
+    let mut tasks = JoinSet::new();
+    for (broker, listener) in listeners {
+        tasks.spawn(listener::accept(listener, broker, Arc::clone(&driver)));
+    }
+    tokio::select! {
+        _ = stopped => {}
+        () = driver.run_deadlines() => {}
+    }
+}
+
+fn address(endpoint: &BrokerEndpoint) -> String {
+    let BrokerEndpoint { host, port, .. } = endpoint;
+    if host.contains(':') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    }
+}
+
+impl Drop for MockCluster {
+    fn drop(&mut self) {
+        for rule in self.unfired_rules() {
+            tracing::warn!(%rule, "a fault rule never acted");
+        }
+        match &mut self.running {
+            Running::Thread { stop, thread } => {
+                drop(stop.take());
+                // The thread may end by a panic of the engine: told on stderr already.
+                if let Some(Err(_)) = thread.take().map(JoinHandle::join) {
+                    tracing::error!("the thread of the cluster panicked");
+                }
+            }
+            Running::Memory { tasks, .. } => {
+                tasks
+                    .get_mut()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .abort_all();
+            }
+        }
+    }
+}
+
+impl fmt::Debug for MockCluster {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bootstrap_servers = &self.bootstrap_servers;
+        out.debug_struct("MockCluster")
+            .field("bootstrap_servers", bootstrap_servers)
+            .finish()
+    }
+}
+
+/// An installed fault rule: it goes when this is dropped.
+#[derive(Debug)]
+pub struct FaultGuard {
+    driver: Arc<Driver>,
+    id: RuleId,
+    kept: bool,
+}
+
+impl FaultGuard {
+    /// How many requests the rule has acted on.
+    #[must_use]
+    pub fn hits(&self) -> u64 {
+        self.driver.with(|engine, _| engine.rules().hits(self.id))
+    }
+
+    /// Waits until the rule has acted on at least this many requests.
+    ///
+    /// # Cancellation
+    ///
+    /// Safe: it only looks.
+    pub async fn wait_for_hits(&self, hits: u64) {
+        let mut news = self.driver.hits();
+        while self.hits() < hits {
+            // The sender lives in the driver that this guard holds.
+            if news.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Leaves the rule installed for the life of the cluster.
+    pub fn keep(mut self) {
+        self.kept = true;
+    }
+}
+
+impl Drop for FaultGuard {
+    fn drop(&mut self) {
+        if !self.kept {
+            self.driver
+                .with(|engine, _| engine.rules_mut().remove(self.id));
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! The driver: the engine behind its lock, and the only place that reads the clock.
+//!
+//! A connection's task feeds its requests itself and takes its own replies from the same visit, so
+//! a request that is answered at once crosses no channel and wakes no other task.
+//!
+//! *State* of a connection's outbox:
+//!
+//! ```text
+//!        reply                 Close effect
+//! Open ────────▶ Open   Open ────────────────▶ Ending ── replies written, task ends ──▶ gone
+//! ```
+//!
+//! *Invariants*
+//! 1. Effects reach an outbox under the lock and in the engine's order; a task takes its outbox
+//!    under the same lock. So replies leave in the order of their requests.
+//! 2. The timer sleeps until the engine's next deadline or earlier: whoever brings the deadline
+//!    forward wakes it.
+//! 3. Whoever puts something in the outbox of another connection wakes its task.
+//!
+//! *Source*: quinn's connection driver, for the shape.
+//!
+//! *Not here*: bytes (`frame.rs`, `connection.rs`).
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use tokio::sync::{Notify, watch};
+
+use crate::engine::effect::{BrokerId, ConnectionId, Effect};
+use crate::engine::time::Instant;
+use crate::handlers::ClusterEngine;
+
+/// Which clock drives a cluster.
+#[derive(Clone, Copy, Debug)]
+pub enum Clock {
+    /// The machine's; the cluster has a thread of its own.
+    Machine(std::time::Instant),
+    /// That of the runtime in which it lives, which a test may have paused.
+    Runtime(tokio::time::Instant),
+}
+
+impl Clock {
+    /// The machine's clock, from now on.
+    #[must_use]
+    pub fn machine() -> Self {
+        Self::Machine(std::time::Instant::now())
+    }
+
+    /// The clock of the runtime that this is called in, from now on.
+    #[must_use]
+    pub fn runtime() -> Self {
+        Self::Runtime(tokio::time::Instant::now())
+    }
+
+    fn now(self) -> Instant {
+        let elapsed = match self {
+            Self::Machine(origin) => origin.elapsed(),
+            Self::Runtime(origin) => origin.elapsed(),
+        };
+        Instant::ZERO + elapsed
+    }
+
+    async fn sleep_until(self, deadline: Instant) {
+        let origin = match self {
+            Self::Machine(origin) => origin.into(),
+            Self::Runtime(origin) => origin,
+        };
+        let deadline = origin.checked_add(Duration::from_nanos(deadline.as_nanos()));
+        match deadline {
+            Some(deadline) => tokio::time::sleep_until(deadline).await,
+            None => core::future::pending().await,
+        }
+    }
+}
+
+/// How a connection stands after a visit to the engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// The next request would be served at once.
+    Idle,
+    /// A request waits for its answer, and holds back the ones behind it.
+    Waiting,
+    /// The cluster has closed it: write what is left and end.
+    Ending,
+}
+
+/// A connection's place at the engine.
+#[derive(Clone, Debug)]
+pub struct Seat {
+    /// The connection's number.
+    pub connection: ConnectionId,
+    /// Woken when something is in the outbox that the task did not see itself.
+    pub news: Arc<Notify>,
+}
+
+/// A cluster's engine with its lock and its clock.
+#[derive(Debug)]
+pub struct Driver {
+    core: Mutex<Core>,
+    clock: Clock,
+    frame_bytes_max: usize,
+    /// Woken when the deadline comes forward.
+    rearm: Notify,
+    hits: watch::Sender<u64>,
+}
+
+#[derive(Debug)]
+struct Core {
+    engine: ClusterEngine,
+    outboxes: BTreeMap<ConnectionId, Outbox>,
+    connections_opened: u64,
+    /// Until when the timer sleeps; `None` while it waits for a deadline to come up.
+    armed: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Outbox {
+    replies: Vec<Bytes>,
+    phase: Phase,
+    news: Arc<Notify>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Open,
+    Ending,
+}
+
+impl Driver {
+    /// Drives `engine` by `clock`, whose origin is the engine's [`Instant::ZERO`].
+    ///
+    /// Frames above `frame_bytes_max` close their connection.
+    #[must_use]
+    pub fn new(engine: ClusterEngine, frame_bytes_max: usize, clock: Clock) -> Self {
+        let core = Core {
+            engine,
+            outboxes: BTreeMap::new(),
+            connections_opened: 0,
+            armed: None,
+        };
+        let (hits, _) = watch::channel(0);
+        Self {
+            core: Mutex::new(core),
+            clock,
+            frame_bytes_max,
+            rearm: Notify::new(),
+            hits,
+        }
+    }
+
+    /// The largest frame that a connection takes, in bytes.
+    #[must_use]
+    pub const fn frame_bytes_max(&self) -> usize {
+        self.frame_bytes_max
+    }
+
+    /// A connection to `broker` was made.
+    pub fn open(&self, broker: BrokerId) -> Seat {
+        let mut core = self.lock();
+        let connection = ConnectionId(core.connections_opened);
+        core.connections_opened += 1;
+        let news = Arc::new(Notify::new());
+        let outbox = Outbox {
+            replies: Vec::new(),
+            phase: Phase::Open,
+            news: Arc::clone(&news),
+        };
+        core.outboxes.insert(connection, outbox);
+        core.engine
+            .handle_connect(broker, connection, self.clock.now());
+        self.settle(&mut core, Some(connection));
+        Seat { connection, news }
+    }
+
+    /// Hands the connection's `requests` to the engine and fetches, into `replies`, what is to be
+    /// written on it; both are empty vectors kept for their room.
+    pub fn exchange(
+        &self,
+        connection: ConnectionId,
+        requests: &mut Vec<Bytes>,
+        replies: &mut Vec<Bytes>,
+    ) -> Standing {
+        let mut core = self.lock();
+        if !requests.is_empty() {
+            let now = self.clock.now();
+            for frame in requests.drain(..) {
+                core.engine.handle_request(connection, frame, now);
+            }
+            self.settle(&mut core, Some(connection));
+        }
+        let core = &mut *core;
+        let Some(outbox) = core.outboxes.get_mut(&connection) else {
+            return Standing::Ending;
+        };
+        core::mem::swap(&mut outbox.replies, replies);
+        match outbox.phase {
+            Phase::Ending => Standing::Ending,
+            Phase::Open if core.engine.is_idle(connection) => Standing::Idle,
+            Phase::Open => Standing::Waiting,
+        }
+    }
+
+    /// The connection is gone.
+    pub fn close(&self, connection: ConnectionId) {
+        let mut core = self.lock();
+        core.outboxes.remove(&connection);
+        core.engine.handle_disconnect(connection, self.clock.now());
+        self.settle(&mut core, None);
+    }
+
+    /// Reads the engine or commands it, and sees to what follows from that.
+    pub fn with<R>(&self, act: impl FnOnce(&mut ClusterEngine, Instant) -> R) -> R {
+        let mut core = self.lock();
+        let result = act(&mut core.engine, self.clock.now());
+        self.settle(&mut core, None);
+        result
+    }
+
+    /// How often any fault rule has acted; changes as it grows.
+    #[must_use]
+    pub fn hits(&self) -> watch::Receiver<u64> {
+        self.hits.subscribe()
+    }
+
+    /// Fires the engine's deadlines; never ends.
+    ///
+    /// # Cancellation
+    ///
+    /// Deadlines that are due stay so and fire at the next run.
+    pub async fn run_deadlines(&self) {
+        loop {
+            let deadline = self.fire_due();
+            let sleep = async {
+                match deadline {
+                    Some(deadline) => self.clock.sleep_until(deadline).await,
+                    None => core::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = sleep => {}
+                () = self.rearm.notified() => {}
+            }
+        }
+    }
+
+    fn fire_due(&self) -> Option<Instant> {
+        let mut core = self.lock();
+        let now = self.clock.now();
+        if core
+            .engine
+            .next_deadline()
+            .is_some_and(|deadline| deadline <= now)
+        {
+            core.engine.handle_timeout(now);
+        }
+        // The timer is awake: it arms itself with what it finds below and needs no waking for it.
+        core.armed = Some(Instant::ZERO);
+        self.settle(&mut core, None);
+        core.armed = core.engine.next_deadline();
+        core.armed
+    }
+
+    /// Puts effects in outboxes and wakes whom they concern; `visitor` looks itself.
+    fn settle(&self, core: &mut Core, visitor: Option<ConnectionId>) {
+        while let Some(effect) = core.engine.poll_effect() {
+            let (Effect::Reply { connection, .. } | Effect::Close { connection }) = &effect;
+            let connection = *connection;
+            let Some(outbox) = core.outboxes.get_mut(&connection) else {
+                continue;
+            };
+            match effect {
+                Effect::Reply { frame, .. } => outbox.replies.push(frame),
+                Effect::Close { .. } => outbox.phase = Phase::Ending,
+            }
+            if visitor != Some(connection) {
+                outbox.news.notify_one();
+            }
+        }
+        if let Some(deadline) = core.engine.next_deadline()
+            && core.armed.is_none_or(|armed| deadline < armed)
+        {
+            core.armed = Some(deadline);
+            self.rearm.notify_one();
+        }
+        let hits = core.engine.rules().hits_total();
+        self.hits
+            .send_if_modified(|seen| core::mem::replace(seen, hits) != hits);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Core> {
+        // A panic inside the engine is a defect of the mock; the views still help to find it.
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,49 @@
+//! What carries bytes to brokers: listening sockets, or pipes in memory.
+//!
+//! *Invariants*
+//! 1. The sockets of a cluster are bound before anything is started, so a port that is taken is
+//!    an error of the start and not of a task.
+//!
+//! *Not here*: TLS.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+
+use tokio::io::DuplexStream;
+
+/// Binds one socket per broker: on free ports if the port of `first` is 0, else on it and the ones
+/// that follow it.
+///
+/// # Errors
+///
+/// The address that could not be bound, and why.
+pub fn bind(first: SocketAddr, brokers: u16) -> Result<Vec<TcpListener>, (SocketAddr, io::Error)> {
+    (0..brokers)
+        .map(|index| {
+            let port = match first.port() {
+                0 => 0,
+                port => port.checked_add(index).ok_or_else(|| {
+                    let reason = format!("{} ports from {port} on go beyond 65535", brokers);
+                    (first, io::Error::new(io::ErrorKind::InvalidInput, reason))
+                })?,
+            };
+            let address = SocketAddr::new(first.ip(), port);
+            listen(address).map_err(|error| (address, error))
+        })
+        .collect()
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let listener = TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// The two ends of a connection in memory.
+#[must_use]
+pub fn pipe() -> (DuplexStream, DuplexStream) {
+    tokio::io::duplex(PIPE_BYTES)
+}
+
+/// What one direction of a pipe holds before a writer waits.
+const PIPE_BYTES: usize = 64 * 1024;
