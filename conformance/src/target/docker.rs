@@ -1,12 +1,64 @@
 //! Apache Kafka in a container that this run starts and removes.
+//!
+//! One node, broker and controller at once, with transactions possible (`compose/one-node.env`),
+//! published on 127.0.0.1 alone. It is ready when it answers ([`ready`]); an open port would prove
+//! nothing. Containers of runs that were killed are removed by the next run ([`run`]).
+//!
+//! *Not here*: which image is run ([`image`]).
 
+mod image;
+mod ready;
+mod run;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::time::Duration;
+
+use testcontainers::bollard::Docker;
+use testcontainers::bollard::models::PortBinding;
+use testcontainers::core::IntoContainerPort;
+use testcontainers::core::client::docker_client_instance;
+use testcontainers::runners::AsyncRunner;
+use testcontainers::{ContainerAsync, GenericImage, ImageExt};
+use tokio::time::timeout;
+
+use self::image::Reference;
+use self::run::Run;
 use super::{Capabilities, Target, TargetKind, Unavailable};
 
+/// Longest wait for the engine to say that it is there.
+const ENGINE_WAIT_MAX: Duration = Duration::from_secs(10);
+/// Longest wait for a container to be created and started; Kafka inside it is waited for apart.
+const START_WAIT_MAX: Duration = Duration::from_secs(60);
+/// How many ports are tried before giving up: one may be taken between choice and use.
+const PORT_ATTEMPTS: u32 = 8;
+/// The port of the listener EXTERNAL inside the container.
+const CONTAINER_PORT: u16 = 9092;
+/// How many of the container's last lines an error shows.
+const LOG_LINES: usize = 12;
+/// The properties of the node, shared with the Compose file.
+const PROFILE: &str = include_str!("docker/one-node.env");
+
 /// A Kafka broker in a container.
-#[derive(Debug)]
+///
+/// Dropping it removes the container.
 pub struct DockerTarget {
     name: String,
-    bootstrap: Vec<String>,
+    address: String,
+    broker_version: Option<String>,
+    // Declared before `run`: the container goes first, then the claim on it.
+    container: Option<ContainerAsync<GenericImage>>,
+    _run: Run,
+}
+
+impl fmt::Debug for DockerTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DockerTarget")
+            .field("name", &self.name)
+            .field("address", &self.address)
+            .field("broker_version", &self.broker_version)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Target for DockerTarget {
@@ -19,11 +71,11 @@ impl Target for DockerTarget {
     }
 
     fn bootstrap(&self) -> Vec<String> {
-        self.bootstrap.clone()
+        vec![self.address.clone()]
     }
 
     fn broker_version(&self) -> Option<String> {
-        None
+        self.broker_version.clone()
     }
 
     fn capabilities(&self) -> Capabilities {
@@ -31,10 +83,211 @@ impl Target for DockerTarget {
     }
 }
 
+impl Drop for DockerTarget {
+    fn drop(&mut self) {
+        let container = self.container.take();
+        // The container's own drop needs a runtime; outside of one it would panic.
+        if tokio::runtime::Handle::try_current().is_ok() {
+            drop(container);
+            return;
+        }
+        match tokio::runtime::Builder::new_current_thread().build() {
+            Ok(runtime) => {
+                let _entered = runtime.enter();
+                drop(container);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "container not removed; the next run removes it");
+                std::mem::forget(container);
+            }
+        }
+    }
+}
+
+/// Starts a node of `image`, or of the image that [`image::sources`] finds, and waits until it
+/// answers.
 pub(super) async fn start(image: Option<&str>) -> Result<DockerTarget, Unavailable> {
-    let image = image.unwrap_or("apache/kafka:4.3.1");
+    let docker = engine().await?;
+    let run = Run::claim().map_err(|error| {
+        Unavailable::new(
+            format!("no lock file for this run in the temporary folder: {error}"),
+            "make the temporary folder writable, or set TMPDIR",
+        )
+    })?;
+    run::sweep(&docker).await;
+
+    let asked = image.map(str::to_owned).or_else(|| variable("KAFKA_IMAGE"));
+    let reference = image::obtain(&docker, asked.as_deref()).await?;
+    let (container, port) = start_container(&docker, &reference, &run).await?;
+    let mut target = DockerTarget {
+        name: format!("docker:{reference}"),
+        address: format!("127.0.0.1:{port}"),
+        broker_version: None,
+        container: Some(container),
+        _run: run,
+    };
+    target.wait_until_ready().await?;
+    Ok(target)
+}
+
+/// An environment variable that is set and not empty.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+async fn engine() -> Result<Docker, Unavailable> {
+    let answer = timeout(ENGINE_WAIT_MAX, async {
+        let docker = docker_client_instance()
+            .await
+            .map_err(|error| error.to_string())?;
+        docker.ping().await.map_err(|error| error.to_string())?;
+        Ok::<Docker, String>(docker)
+    });
+    let reason = match answer.await {
+        Ok(Ok(docker)) => return Ok(docker),
+        Ok(Err(error)) => format!("no Docker engine answers: {error}"),
+        Err(_) => format!("no Docker engine answers within {ENGINE_WAIT_MAX:?}"),
+    };
+    let remedy = match variable("DOCKER_HOST") {
+        Some(host) => format!("start the engine at DOCKER_HOST={host}, or unset DOCKER_HOST"),
+        None => "make engine".to_owned(),
+    };
+    Err(Unavailable::new(reason, remedy))
+}
+
+async fn start_container(
+    docker: &Docker,
+    reference: &Reference,
+    run: &Run,
+) -> Result<(ContainerAsync<GenericImage>, u16), Unavailable> {
+    let mut last_error = String::new();
+    for attempt in 0..PORT_ATTEMPTS {
+        let port = run::free_port(run.seed().wrapping_add(u64::from(attempt)));
+        match request(reference, run, port).start().await {
+            Ok(container) => return Ok((container, port)),
+            Err(error) => last_error = error.to_string(),
+        }
+        // A start that failed leaves its container behind.
+        run::remove_own(docker, run).await;
+        if !is_port_conflict(&last_error) {
+            break;
+        }
+    }
     Err(Unavailable::new(
-        format!("no way to start a container of {image} is built in yet"),
-        "make up && conformance run --target 127.0.0.1:9092",
+        format!("no container of {reference} starts: {last_error}"),
+        format!("docker run --rm {reference}"),
     ))
+}
+
+fn is_port_conflict(error: &str) -> bool {
+    error.contains("already allocated") || error.contains("already in use")
+}
+
+fn request(
+    reference: &Reference,
+    run: &Run,
+    port: u16,
+) -> testcontainers::ContainerRequest<GenericImage> {
+    let advertised = format!("EXTERNAL://127.0.0.1:{port},INTERNAL://localhost:19092");
+    let mut request = GenericImage::new(reference.name(), reference.tag())
+        .with_mapped_port(port, CONTAINER_PORT.tcp())
+        // A mapped port alone would be published on every interface.
+        .with_host_config_modifier(move |host| {
+            let binding = PortBinding {
+                host_ip: Some("127.0.0.1".to_owned()),
+                host_port: Some(port.to_string()),
+            };
+            host.port_bindings = Some(HashMap::from([(
+                format!("{CONTAINER_PORT}/tcp"),
+                Some(vec![binding]),
+            )]));
+        })
+        .with_label(run::LABEL, run.id())
+        .with_startup_timeout(START_WAIT_MAX)
+        .with_env_var("KAFKA_ADVERTISED_LISTENERS", advertised);
+    for (key, value) in profile() {
+        request = request.with_env_var(key, value);
+    }
+    request
+}
+
+/// The settings of [`PROFILE`].
+fn profile() -> impl Iterator<Item = (&'static str, &'static str)> {
+    PROFILE
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.split_once('='))
+}
+
+impl DockerTarget {
+    async fn wait_until_ready(&mut self) -> Result<(), Unavailable> {
+        let Some(container) = self.container.as_ref() else {
+            return Ok(());
+        };
+        let running = || async { container.is_running().await.unwrap_or(false) };
+        if let Err(reason) = ready::wait(&self.address, running).await {
+            let log = container_log(container).await;
+            let lines: Vec<&str> = log.lines().collect();
+            let tail = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n  ");
+            return Err(Unavailable::new(
+                format!("{}: {reason}; its last lines:\n  {tail}", self.name),
+                "make kafka-image, or set KAFKA_IMAGE to an image of Apache Kafka",
+            ));
+        }
+        self.broker_version = version_in_log(&container_log(container).await);
+        Ok(())
+    }
+}
+
+async fn container_log(container: &ContainerAsync<GenericImage>) -> String {
+    let mut log = container.stderr_to_vec().await.unwrap_or_default();
+    log.extend(container.stdout_to_vec().await.unwrap_or_default());
+    String::from_utf8_lossy(&log).into_owned()
+}
+
+/// What the broker says of itself when it starts: `Kafka version: 4.3.1 (…AppInfoParser)`.
+fn version_in_log(log: &str) -> Option<String> {
+    let (_, rest) = log.split_once("Kafka version: ")?;
+    rest.split_whitespace().next().map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn broker_version_is_what_the_broker_says_of_itself() {
+        let log = "INFO starting\nINFO Kafka version: 4.3.1 (o.a.k.AppInfoParser)\nINFO Kafka \
+                   commitId: 77 (o.a.k.AppInfoParser)\n";
+        assert_eq!(version_in_log(log).as_deref(), Some("4.3.1"));
+        assert_eq!(version_in_log("INFO starting\n"), None);
+    }
+
+    #[test]
+    fn profile_allows_transactions_on_one_node_and_leaves_the_port_open() {
+        let profile: BTreeMap<_, _> = profile().collect();
+        assert_eq!(
+            profile["KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR"],
+            "1"
+        );
+        assert_eq!(profile["KAFKA_TRANSACTION_STATE_LOG_MIN_ISR"], "1");
+        assert!(profile["KAFKA_LISTENERS"].contains("EXTERNAL://:9092,"));
+        assert!(!profile.contains_key("KAFKA_ADVERTISED_LISTENERS"));
+        for (key, value) in profile {
+            assert!(!key.contains(' ') && !value.is_empty(), "{key}={value}");
+        }
+    }
+
+    #[test]
+    fn port_conflict_is_told_from_other_failures() {
+        assert!(is_port_conflict(
+            "Bind for 127.0.0.1:21092 failed: port is already allocated"
+        ));
+        assert!(is_port_conflict(
+            "listen tcp4 127.0.0.1:21092: bind: address already in use"
+        ));
+        assert!(!is_port_conflict("no such image"));
+    }
 }
