@@ -28,7 +28,7 @@ conformance: cargo ## Judge the mock and real Kafka by the same cases. TARGETS, 
 	@compose/setup-debian.sh --if-possible engine-if-missing
 	$(CONFORMANCE_BUILD)
 	@mkdir -p $(REPORTS)
-	$(TARGET_DIR)/debug/conformance run $(TARGETS) \
+	KAFKA_VERSION=$(KAFKA_VERSION) $(TARGET_DIR)/debug/conformance run $(TARGETS) \
 	    --json $(REPORTS)/report.jsonl --junit $(REPORTS)/junit.xml $(ARGS)
 
 .PHONY: test
@@ -94,9 +94,9 @@ engine: ## Start a Docker engine, and install it first where it is missing (Debi
 
 .PHONY: ci
 ci: ## What the integration runs: check, test, conformance.
-	$(MAKE) check
-	$(MAKE) test
-	$(MAKE) conformance \
+	@.ci/step check $(MAKE) check
+	@.ci/step test $(MAKE) test
+	@.ci/step conformance $(MAKE) conformance \
 	    CONFORMANCE_BUILD="cargo build --locked --quiet --workspace --all-targets"
 
 # What the targets above need on the machine.

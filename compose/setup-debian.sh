@@ -6,6 +6,7 @@
 #   engine             a Docker engine that answers: installed when missing, started when stopped
 #   engine-if-missing  the same, but an engine that is installed and stopped is left alone:
 #                      somebody stopped it
+#   build-tools        what `make` and cargo need besides Rust: make, a C linker
 #   image-tools        what compose/image/build.sh needs: JDK 17+ with jmods, Maven, static busybox
 #   compose            docker compose, or docker-compose 1.29
 #
@@ -16,6 +17,11 @@ set -euo pipefail
 apt_log=${TMPDIR:-/tmp}/kafka-setup-apt.log
 engine_log=/var/log/dockerd.log
 engine_wait_s=60
+
+usage() { # the comment at the top
+  sed -n '2,/^set /{/^#/s/^# \{0,1\}//p;}' "$0" >&2
+  exit 2
+}
 
 say() { echo "setup: $*" >&2; }
 
@@ -122,6 +128,13 @@ image_tools() {
 
 static_busybox() { command -v busybox >/dev/null && ! ldd "$(command -v busybox)" >/dev/null 2>&1; }
 
+build_tools() {
+  local packages=()
+  command -v make >/dev/null || packages+=(make)
+  command -v cc >/dev/null || packages+=(gcc libc6-dev)
+  if [ ${#packages[@]} -gt 0 ]; then install "build" "${packages[@]}"; fi
+}
+
 compose() {
   if docker compose version >/dev/null 2>&1 || command -v docker-compose >/dev/null; then
     return 0
@@ -134,16 +147,17 @@ if [ "${1-}" = --if-possible ]; then
   lenient=1
   shift
 fi
-[ $# -gt 0 ] || { sed -n '2,15s/^# \{0,1\}//p' "$0"; exit 2; }
+[ $# -gt 0 ] || usage
 
 for part in "$@"; do
   case $part in
   engine | compose) work=$part ;;
   engine-if-missing) work=engine_if_missing ;;
+  build-tools) work=build_tools ;;
   image-tools) work=image_tools ;;
   *)
-    say "unknown part '$part'; the parts are engine, engine-if-missing, image-tools, compose"
-    exit 2
+    say "unknown part '$part'"
+    usage
     ;;
   esac
   # A shell of its own, because `set -e` is off inside a command whose result is looked at.
