@@ -2,3 +2,4 @@
 //! Apache Kafka in a container, or any address.
 
 pub mod target;
+pub mod wire;

@@ -1,0 +1,233 @@
+//! Requests as bytes; the only file here that imports `kafka_protocol`.
+//!
+//! Bodies are laid out by that crate, headers by hand, since cases send headers that no client
+//! would (null client id, unknown keys, versions out of range).
+
+use bytes::{BufMut, Bytes, BytesMut};
+use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use kafka_protocol::messages::{
+    ApiVersionsRequest, BrokerId, CreateTopicsRequest, FetchRequest, InitProducerIdRequest,
+    ListOffsetsRequest, MetadataRequest, ProduceRequest, ProducerId, TopicName,
+};
+use kafka_protocol::protocol::{Encodable, StrBytes};
+
+use super::reader::Layout;
+
+/// A request that cannot be put into bytes at the version asked for.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{name} v{version} cannot be encoded: {reason}")]
+pub struct EncodeError {
+    name: &'static str,
+    version: i16,
+    reason: String,
+}
+
+/// The fields before a request's body.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Header<'a> {
+    /// The API's number.
+    pub api_key: i16,
+    /// Version of the request.
+    pub version: i16,
+    /// Comes back in the answer.
+    pub correlation_id: i32,
+    /// Who asks; `None` is sent as null.
+    pub client_id: Option<&'a str>,
+    /// Whether tagged fields follow.
+    pub layout: Layout,
+}
+
+impl Header<'_> {
+    /// Header and `body` as one frame, without the four bytes of size.
+    pub fn frame(&self, body: &[u8]) -> Bytes {
+        let mut frame = BytesMut::new();
+        frame.put_i16(self.api_key);
+        frame.put_i16(self.version);
+        frame.put_i32(self.correlation_id);
+        // The client id keeps its two-byte length in flexible headers too (KIP-482).
+        match self.client_id {
+            None => frame.put_i16(-1),
+            Some(id) => {
+                let id = &id.as_bytes()[..id.len().min(CLIENT_ID_BYTES_MAX)];
+                frame.put_i16(i16::try_from(id.len()).unwrap_or(i16::MAX));
+                frame.put_slice(id);
+            }
+        }
+        if self.layout == Layout::Flexible {
+            frame.put_u8(0);
+        }
+        frame.put_slice(body);
+        frame.freeze()
+    }
+}
+
+const CLIENT_ID_BYTES_MAX: usize = 32_767;
+
+/// The body of ApiVersions.
+pub(super) fn api_versions(version: i16) -> Result<Bytes, EncodeError> {
+    let request = ApiVersionsRequest::default()
+        .with_client_software_name(text("kafka-conformance"))
+        .with_client_software_version(text(env!("CARGO_PKG_VERSION")));
+    encode("ApiVersions", &request, version)
+}
+
+/// The body of Metadata; `names` of `None` asks for all topics. Never creates topics.
+pub(super) fn metadata(names: Option<&[String]>, version: i16) -> Result<Bytes, EncodeError> {
+    let topics = names.map(|names| {
+        names
+            .iter()
+            .map(|name| MetadataRequestTopic::default().with_name(Some(topic_name(name))))
+            .collect()
+    });
+    // The field exists from version 4; before, a broker creates as its configuration says.
+    let request = MetadataRequest::default()
+        .with_topics(topics)
+        .with_allow_auto_topic_creation(version < 4);
+    encode("Metadata", &request, version)
+}
+
+/// The body of CreateTopics for one topic with replication factor `replicas`.
+pub(super) fn create_topic(
+    question: &super::answer::CreateTopic,
+    version: i16,
+) -> Result<Bytes, EncodeError> {
+    let configs = question
+        .configs
+        .iter()
+        .map(|(key, value)| {
+            CreatableTopicConfig::default()
+                .with_name(text(key))
+                .with_value(Some(text(value)))
+        })
+        .collect();
+    let topic = CreatableTopic::default()
+        .with_name(topic_name(&question.name))
+        .with_num_partitions(question.partitions)
+        .with_replication_factor(question.replicas)
+        .with_configs(configs);
+    let request = CreateTopicsRequest::default()
+        .with_topics(vec![topic])
+        .with_timeout_ms(TIMEOUT_MS);
+    encode("CreateTopics", &request, version)
+}
+
+/// The body of InitProducerId without a transactional id.
+pub(super) fn init_producer_id(version: i16) -> Result<Bytes, EncodeError> {
+    let request = InitProducerIdRequest::default()
+        .with_transactional_id(None)
+        .with_transaction_timeout_ms(TIMEOUT_MS)
+        .with_producer_id(ProducerId(-1))
+        .with_producer_epoch(-1);
+    encode("InitProducerId", &request, version)
+}
+
+/// The body of ListOffsets for the partitions of one topic.
+pub(super) fn list_offsets(
+    question: &super::answer::ListOffsets,
+    version: i16,
+) -> Result<Bytes, EncodeError> {
+    let partitions = question
+        .partitions
+        .iter()
+        .map(|&index| {
+            ListOffsetsPartition::default()
+                .with_partition_index(index)
+                .with_current_leader_epoch(-1)
+                .with_timestamp(question.timestamp)
+        })
+        .collect();
+    let topic = ListOffsetsTopic::default()
+        .with_name(topic_name(&question.topic))
+        .with_partitions(partitions);
+    let request = ListOffsetsRequest::default()
+        .with_replica_id(BrokerId(-1))
+        .with_topics(vec![topic]);
+    encode("ListOffsets", &request, version)
+}
+
+/// The body of Fetch for one partition, by topic name.
+pub(super) fn fetch(question: &super::records::Fetch, version: i16) -> Result<Bytes, EncodeError> {
+    let partition = FetchPartition::default()
+        .with_partition(question.partition)
+        .with_current_leader_epoch(-1)
+        .with_fetch_offset(question.offset)
+        .with_last_fetched_epoch(-1)
+        .with_log_start_offset(-1)
+        .with_partition_max_bytes(question.bytes_max);
+    let topic = FetchTopic::default()
+        .with_topic(topic_name(&question.topic))
+        .with_partitions(vec![partition]);
+    let request = FetchRequest::default()
+        .with_replica_id(BrokerId(-1))
+        .with_max_wait_ms(question.wait_ms_max)
+        .with_min_bytes(1)
+        .with_max_bytes(question.bytes_max)
+        .with_session_id(0)
+        .with_session_epoch(-1)
+        .with_topics(vec![topic]);
+    encode("Fetch", &request, version)
+}
+
+/// The body of Produce.
+pub(super) fn produce(
+    question: &super::produce::Produce,
+    version: i16,
+) -> Result<Bytes, EncodeError> {
+    let topics = question
+        .topics
+        .iter()
+        .map(|topic| {
+            let partitions = topic
+                .partitions
+                .iter()
+                .map(|(index, records)| {
+                    PartitionProduceData::default()
+                        .with_index(*index)
+                        .with_records(records.clone())
+                })
+                .collect();
+            let data = TopicProduceData::default().with_partition_data(partitions);
+            if version >= super::produce::TOPIC_ID_FROM {
+                data.with_topic_id(uuid::Uuid::from_bytes(topic.id))
+            } else {
+                data.with_name(topic_name(&topic.name))
+            }
+        })
+        .collect();
+    let request = ProduceRequest::default()
+        .with_acks(question.acks)
+        .with_timeout_ms(TIMEOUT_MS)
+        .with_topic_data(topics);
+    encode("Produce", &request, version)
+}
+
+fn encode<T: Encodable>(
+    name: &'static str,
+    request: &T,
+    version: i16,
+) -> Result<Bytes, EncodeError> {
+    let mut body = BytesMut::new();
+    match request.encode(&mut body, version) {
+        Ok(()) => Ok(body.freeze()),
+        Err(error) => Err(EncodeError {
+            name,
+            version,
+            reason: error.to_string(),
+        }),
+    }
+}
+
+fn text(text: &str) -> StrBytes {
+    StrBytes::from_string(text.to_owned())
+}
+
+fn topic_name(name: &str) -> TopicName {
+    TopicName(text(name))
+}
+
+/// How long a broker may take for anything asked here, in milliseconds.
+const TIMEOUT_MS: i32 = 10_000;
