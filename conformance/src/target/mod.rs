@@ -8,11 +8,15 @@
 //! for a kind (`crate::divergence`).
 
 mod docker;
+mod mock;
 
 use std::fmt;
 use std::str::FromStr;
 
+use kafka_mockbroker::MockCluster;
+
 pub use docker::DockerTarget;
+pub use mock::MockTarget;
 
 /// A running broker or cluster that cases are asked of.
 ///
@@ -35,6 +39,11 @@ pub trait Target: Send + Sync {
 
     /// What may be done to this target besides sending requests.
     fn capabilities(&self) -> Capabilities;
+
+    /// The mock cluster behind the target, for faults inside the broker.
+    fn mock(&self) -> Option<&MockCluster> {
+        None
+    }
 }
 
 /// The kinds of target; a known divergence belongs to one kind.
@@ -204,10 +213,7 @@ impl Unavailable {
 /// Safe: what was started by then ends with the dropped future.
 pub async fn start(spec: &TargetSpec) -> Result<Box<dyn Target>, Unavailable> {
     match spec {
-        TargetSpec::Mock => Err(Unavailable::new(
-            "the mock cluster is not built into this program yet",
-            "cargo build -p kafka-conformance",
-        )),
+        TargetSpec::Mock => Ok(Box::new(MockTarget::start()?)),
         TargetSpec::Docker { image } => Ok(Box::new(docker::start(image.as_deref()).await?)),
         TargetSpec::Addresses(addresses) => Ok(Box::new(AddressTarget {
             name: addresses.join(","),

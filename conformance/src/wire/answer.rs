@@ -56,6 +56,7 @@ impl Request for ApiVersions {
     type Answer = ApiVersionsAnswer;
     const API_KEY: i16 = 18;
     const NAME: &'static str = "ApiVersions";
+    const VERSION_MAX: i16 = 4;
     const FLEXIBLE_FROM: i16 = 3;
     const PLAIN_RESPONSE_HEADER: bool = true;
 
@@ -181,6 +182,7 @@ impl Request for Metadata {
     type Answer = MetadataAnswer;
     const API_KEY: i16 = 3;
     const NAME: &'static str = "Metadata";
+    const VERSION_MAX: i16 = 13;
     const FLEXIBLE_FROM: i16 = 9;
 
     fn body(&self, version: i16) -> Result<Bytes, EncodeError> {
@@ -301,6 +303,7 @@ impl Request for CreateTopic {
     type Answer = CreateTopicAnswer;
     const API_KEY: i16 = 19;
     const NAME: &'static str = "CreateTopics";
+    const VERSION_MAX: i16 = 7;
     const FLEXIBLE_FROM: i16 = 5;
 
     fn body(&self, version: i16) -> Result<Bytes, EncodeError> {
@@ -361,6 +364,7 @@ impl Request for InitProducerId {
     type Answer = InitProducerIdAnswer;
     const API_KEY: i16 = 22;
     const NAME: &'static str = "InitProducerId";
+    const VERSION_MAX: i16 = 5;
     const FLEXIBLE_FROM: i16 = 2;
 
     fn body(&self, version: i16) -> Result<Bytes, EncodeError> {
@@ -410,6 +414,7 @@ impl Request for ListOffsets {
     type Answer = Vec<PartitionOffset>;
     const API_KEY: i16 = 2;
     const NAME: &'static str = "ListOffsets";
+    const VERSION_MAX: i16 = 10;
     const FLEXIBLE_FROM: i16 = 6;
 
     fn body(&self, version: i16) -> Result<Bytes, EncodeError> {

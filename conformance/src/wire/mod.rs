@@ -30,6 +30,8 @@ pub trait Request {
     const API_KEY: i16;
     /// The API's name, for transcripts.
     const NAME: &'static str;
+    /// The newest version that the judge reads.
+    const VERSION_MAX: i16;
     /// First version with compact lengths and tagged fields.
     const FLEXIBLE_FROM: i16;
     /// ApiVersions answers with the old response header at every version, since the client cannot

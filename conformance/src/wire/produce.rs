@@ -152,6 +152,7 @@ impl Request for Produce {
     type Answer = ProduceAnswer;
     const API_KEY: i16 = 0;
     const NAME: &'static str = "Produce";
+    const VERSION_MAX: i16 = 13;
     const FLEXIBLE_FROM: i16 = 9;
 
     fn body(&self, version: i16) -> Result<Bytes, EncodeError> {

@@ -49,6 +49,8 @@ impl Request for Fetch {
     type Answer = FetchAnswer;
     const API_KEY: i16 = 1;
     const NAME: &'static str = "Fetch";
+    /// Later versions name topics by id.
+    const VERSION_MAX: i16 = 12;
     const FLEXIBLE_FROM: i16 = 12;
 
     fn body(&self, version: i16) -> Result<Bytes, EncodeError> {

@@ -1,0 +1,118 @@
+//! Metadata: which topics a broker tells of.
+
+use crate::case::{Case, Level, Objection, expect_eq};
+use crate::context::Context;
+use crate::wire::answer::{Metadata, TopicMetadata};
+use crate::wire::error_code::ErrorCode;
+
+pub(super) const CASES: &[Case] = &[
+    Case {
+        id: "MD-01",
+        level: Level::Wire,
+        sentence: "a null list asks for all topics, an empty list for none",
+        source: "MetadataRequest.json (from v1)",
+        needs: &[],
+        run: |c| Box::pin(all_and_none(c)),
+    },
+    Case {
+        id: "MD-02",
+        level: Level::Wire,
+        sentence: "an unknown topic that may not be created is answered with 3 and stays unknown",
+        source: "KafkaApis.scala handleTopicMetadataRequest; KIP-361",
+        needs: &[],
+        run: |c| Box::pin(unknown_topic(c)),
+    },
+    Case {
+        id: "MD-04",
+        level: Level::Wire,
+        sentence: "a name that no topic can have is answered with 17",
+        source: "Topic.java validate; KafkaApis.scala getTopicMetadata",
+        needs: &[],
+        run: |c| Box::pin(impossible_names(c)),
+    },
+];
+
+/// The versions by which the layout changes, up to what the target offers.
+fn versions(c: &Context, from: i16) -> Vec<i16> {
+    let max = c.version::<Metadata>();
+    [1, 4, 5, 7, 8, 9, 10, 11, 12, 13]
+        .into_iter()
+        .filter(|&version| version >= from && version <= max)
+        .collect()
+}
+
+async fn all_and_none(c: Context) -> Result<(), Objection> {
+    let topic = c.topic(2).await?;
+    let mut connection = c.connect().await?;
+    for version in versions(&c, 1) {
+        let step = format!("Metadata v{version}, null list");
+        let all = connection.ask(&Metadata::all(), version).await?;
+        match all.topic(&topic.name) {
+            Some(row) => {
+                expect_eq(&step, ErrorCode::NONE, row.error)?;
+                expect_eq(&step, 2, row.partitions.len())?;
+            }
+            None => {
+                let seen = format!("{} other topics", all.topics.len());
+                return Err(Objection::new(step, format!("topic {}", topic.name), seen));
+            }
+        }
+        let step = format!("Metadata v{version}, empty list");
+        let none = connection.ask(&Metadata::of(&[]), version).await?;
+        expect_eq(step, 0, none.topics.len())?;
+    }
+    Ok(())
+}
+
+async fn unknown_topic(c: Context) -> Result<(), Objection> {
+    let name = c.topic_name();
+    let mut connection = c.connect().await?;
+    for version in versions(&c, 4) {
+        // Asked once per version: had one of them created the topic, the next would see it.
+        let answer = connection.ask(&Metadata::of(&[&name]), version).await?;
+        let expected = unknown_row(&name, 3);
+        expect_eq(format!("Metadata v{version}"), expected, Row(answer.topics))?;
+    }
+    Ok(())
+}
+
+async fn impossible_names(c: Context) -> Result<(), Objection> {
+    let long = "x".repeat(250);
+    let mut connection = c.connect().await?;
+    for version in versions(&c, 4) {
+        for name in ["a b", "..", ".", "", "a/b", "ä", &long] {
+            let answer = connection.ask(&Metadata::of(&[name]), version).await?;
+            let expected = unknown_row(name, 17);
+            expect_eq(
+                format!("Metadata v{version}, {name:?}"),
+                expected,
+                Row(answer.topics),
+            )?;
+        }
+    }
+    Ok(())
+}
+
+fn unknown_row(name: &str, code: i16) -> Row {
+    Row(vec![TopicMetadata {
+        error: ErrorCode(code),
+        name: Some(name.to_owned()),
+        id: [0; 16],
+        partitions: Vec::new(),
+    }])
+}
+
+/// Topic rows for comparison.
+#[derive(PartialEq)]
+struct Row(Vec<TopicMetadata>);
+
+impl std::fmt::Display for Row {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let rows: Vec<String> = self
+            .0
+            .iter()
+            .map(|row| format!("{row} (id {:?})", row.id))
+            .collect();
+        write!(f, "{} rows: {}", rows.len(), rows.join("; "))
+    }
+}

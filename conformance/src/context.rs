@@ -1,0 +1,668 @@
+//! What a case may use: its target, fresh topics, connections to leaders, and the log as read back.
+//!
+//! *Invariants*
+//! 1. A topic is created for one case and named for it; no case sees another's records.
+//! 2. A topic is handed out when its leaders answer: right after creation a broker answers 3, then
+//!    6 naming itself, and only then serves (observed on 4.3.1).
+//! 3. Every wait is bounded by [`PATIENCE`].
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use tokio::time::{Instant, sleep};
+
+use crate::case::{Objection, expect_eq};
+use crate::io::connection::Connection;
+use crate::io::transcript::Transcript;
+use crate::probe::Probe;
+use crate::target::Target;
+use crate::wire::Request;
+use crate::wire::answer::{
+    CreateTopic, InitProducerId, LATEST, ListOffsets, Metadata, MetadataAnswer,
+};
+use crate::wire::batch::Stamp;
+use crate::wire::error_code::ErrorCode;
+use crate::wire::produce::{Produce, Row, TOPIC_ID_FROM, TopicData};
+use crate::wire::records::{Fetch, StoredBatch, StoredRecord, read_batches};
+
+/// Longest wait for anything that a broker is still busy with.
+pub const PATIENCE: Duration = Duration::from_secs(15);
+/// Between two looks.
+const POLL_EVERY: Duration = Duration::from_millis(20);
+/// Largest Fetch answer asked for.
+const FETCH_BYTES_MAX: i32 = 8 * 1024 * 1024;
+/// Produce versions by which a broker's answers or a request's layout differ: the oldest, the
+/// first with a log start and records of their own check, flexible, before and with topic ids.
+const PRODUCE_VERSIONS: [i16; 6] = [3, 7, 9, 11, 12, 13];
+
+/// One case on one target; clones share it.
+#[derive(Clone)]
+pub struct Context(Arc<Inner>);
+
+struct Inner {
+    target: Arc<dyn Target>,
+    probe: Probe,
+    case_id: &'static str,
+    run_id: Arc<str>,
+    topics_created: AtomicU32,
+    transcript: Transcript,
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner {
+            case_id, run_id, ..
+        } = self.0.as_ref();
+        f.debug_struct("Context")
+            .field("case_id", case_id)
+            .field("run_id", run_id)
+            .finish()
+    }
+}
+
+/// A topic made for a case.
+#[derive(Clone, Debug)]
+pub struct Topic {
+    /// Its name.
+    pub name: String,
+    /// Its id; zero when the broker has none.
+    pub id: [u8; 16],
+    /// The leader's address by partition.
+    leaders: Vec<String>,
+}
+
+impl Topic {
+    /// A Produce request with acks=all that writes `records` to `partition`.
+    pub fn produce(&self, partition: i32, records: Bytes) -> Produce {
+        self.produce_all(vec![(partition, records)])
+    }
+
+    /// A Produce request with acks=all that writes to several partitions.
+    pub fn produce_all(&self, partitions: Vec<(i32, Bytes)>) -> Produce {
+        let partitions = partitions
+            .into_iter()
+            .map(|(index, records)| (index, Some(records)))
+            .collect();
+        let data = TopicData {
+            name: self.name.clone(),
+            id: self.id,
+            partitions,
+        };
+        Produce {
+            acks: -1,
+            topics: vec![data],
+        }
+    }
+}
+
+impl Context {
+    /// A context for the case `case_id`; topics carry `run_id` in their names.
+    pub fn new(
+        target: Arc<dyn Target>,
+        probe: Probe,
+        case_id: &'static str,
+        run_id: Arc<str>,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            target,
+            probe,
+            case_id,
+            run_id,
+            topics_created: AtomicU32::new(0),
+            transcript: Transcript::default(),
+        }))
+    }
+
+    /// What is judged.
+    pub fn target(&self) -> &dyn Target {
+        self.0.target.as_ref()
+    }
+
+    /// What the target answered first.
+    pub fn probe(&self) -> &Probe {
+        &self.0.probe
+    }
+
+    /// The frames of this case.
+    pub fn transcript(&self) -> &Transcript {
+        &self.0.transcript
+    }
+
+    /// The newest version of `R` that the target offers and the judge reads.
+    pub fn version<R: Request>(&self) -> i16 {
+        let offered = self.0.probe.apis.range(R::API_KEY);
+        offered.map_or(R::VERSION_MAX, |range| range.max.min(R::VERSION_MAX))
+    }
+
+    /// The Produce versions to try, oldest first: those of the judge's list that are offered.
+    pub fn produce_versions(&self) -> Vec<i16> {
+        let max = self.version::<Produce>();
+        PRODUCE_VERSIONS
+            .into_iter()
+            .filter(|&version| version <= max)
+            .collect()
+    }
+
+    /// The wall clock, milliseconds since 1970: the timestamp of records.
+    pub fn now_ms(&self) -> i64 {
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+    }
+
+    /// A connection to a broker of the target.
+    ///
+    /// # Errors
+    ///
+    /// When none accepts.
+    ///
+    /// # Cancellation
+    ///
+    /// Safe.
+    pub async fn connect(&self) -> Result<Connection, Objection> {
+        let mut last = Objection::new("connect", "an address", "the target names none");
+        for address in self.target().bootstrap() {
+            match self.connect_to(&address).await {
+                Ok(connection) => return Ok(connection),
+                Err(objection) => last = objection,
+            }
+        }
+        Err(last)
+    }
+
+    /// A connection to `address`.
+    ///
+    /// # Errors
+    ///
+    /// When nobody accepts.
+    ///
+    /// # Cancellation
+    ///
+    /// Safe.
+    pub async fn connect_to(&self, address: &str) -> Result<Connection, Objection> {
+        Connection::open(address, self.transcript()).await
+    }
+
+    /// A connection to the leader of `partition`.
+    ///
+    /// # Errors
+    ///
+    /// When the topic has no such partition, or its leader does not accept.
+    ///
+    /// # Cancellation
+    ///
+    /// Safe.
+    pub async fn leader(&self, topic: &Topic, partition: i32) -> Result<Connection, Objection> {
+        let index = usize::try_from(partition).unwrap_or(usize::MAX);
+        match topic.leaders.get(index) {
+            Some(address) => self.connect_to(address).await,
+            None => Err(Objection::new(
+                "leader",
+                "a partition of the topic",
+                partition,
+            )),
+        }
+    }
+
+    /// The brokers and topics that Metadata names.
+    ///
+    /// # Errors
+    ///
+    /// When no broker answers.
+    ///
+    /// # Cancellation
+    ///
+    /// Safe.
+    pub async fn metadata(&self, request: &Metadata) -> Result<MetadataAnswer, Objection> {
+        self.connect()
+            .await?
+            .ask(request, self.version::<Metadata>())
+            .await
+    }
+
+    /// A topic name that nobody else uses; the topic is not created.
+    pub fn topic_name(&self) -> String {
+        let number = self.0.topics_created.fetch_add(1, Ordering::Relaxed);
+        let case = self.0.case_id.to_ascii_lowercase();
+        format!("conformance-{}-{case}-{number}", self.0.run_id)
+    }
+
+    /// Creates a topic of `partitions` partitions, one replica each, and waits until its leaders
+    /// serve it.
+    ///
+    /// # Errors
+    ///
+    /// When it is refused, or not served in time.
+    ///
+    /// # Cancellation
+    ///
+    /// The topic may have been created.
+    pub async fn topic(&self, partitions: i32) -> Result<Topic, Objection> {
+        let name = self.topic_name();
+        let request = CreateTopic {
+            name: name.clone(),
+            partitions,
+            replicas: 1,
+            configs: Vec::new(),
+        };
+        let mut connection = self.connect().await?;
+        let answer = connection
+            .ask(&request, self.version::<CreateTopic>())
+            .await?;
+        if answer.error != ErrorCode::NONE {
+            let observed = format!("code {}, message {:?}", answer.error, answer.message);
+            return Err(Objection::new("create a topic", "code 0 NONE", observed));
+        }
+        let patience = Patience::new(format!("topic {name} is served"));
+        loop {
+            let seen = match self.look_up(&mut connection, &name, partitions).await? {
+                Ok(topic) => match self.unserved(&topic).await? {
+                    None => return Ok(topic),
+                    Some(seen) => seen,
+                },
+                Err(seen) => seen,
+            };
+            patience.wait(seen).await?;
+        }
+    }
+
+    /// The topic as Metadata has it now, or in words why it is not complete.
+    async fn look_up(
+        &self,
+        connection: &mut Connection,
+        name: &str,
+        partitions: i32,
+    ) -> Result<Result<Topic, String>, Objection> {
+        let version = self.version::<Metadata>();
+        let answer = connection.ask(&Metadata::of(&[name]), version).await?;
+        let Some(topic) = answer.topic(name) else {
+            return Ok(Err("no such row".into()));
+        };
+        if topic.error != ErrorCode::NONE {
+            return Ok(Err(format!("Metadata: code {}", topic.error)));
+        }
+        let mut leaders = Vec::new();
+        for index in 0..partitions {
+            let row = topic.partitions.iter().find(|row| row.index == index);
+            match row.and_then(|row| answer.address(row.leader)) {
+                Some(address) => leaders.push(address.to_owned()),
+                None => return Ok(Err(format!("Metadata: partition {index} has no leader"))),
+            }
+        }
+        Ok(Ok(Topic {
+            name: name.to_owned(),
+            id: topic.id,
+            leaders,
+        }))
+    }
+
+    /// What a leader says when it does not serve its partitions yet.
+    async fn unserved(&self, topic: &Topic) -> Result<Option<String>, Objection> {
+        let mut addresses = topic.leaders.clone();
+        addresses.sort();
+        addresses.dedup();
+        for address in addresses {
+            let led = topic
+                .leaders
+                .iter()
+                .enumerate()
+                .filter(|(_, leader)| **leader == address);
+            let partitions = led
+                .filter_map(|(index, _)| i32::try_from(index).ok())
+                .collect();
+            let request = ListOffsets {
+                topic: topic.name.clone(),
+                partitions,
+                timestamp: LATEST,
+            };
+            let mut leader = self.connect_to(&address).await?;
+            let rows = leader.ask(&request, self.version::<ListOffsets>()).await?;
+            if let Some(row) = rows.iter().find(|row| row.error != ErrorCode::NONE) {
+                let seen = format!("ListOffsets of partition {}: code {}", row.index, row.error);
+                return Ok(Some(seen));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A new producer id, with its epoch, whose next sequence is 0.
+    ///
+    /// # Errors
+    ///
+    /// When none is given in time; a broker that just started answers 14 a few times (observed).
+    ///
+    /// # Cancellation
+    ///
+    /// Safe.
+    pub async fn producer(&self) -> Result<Stamp, Objection> {
+        let mut connection = self.connect().await?;
+        self.producer_from(&mut connection, self.version::<InitProducerId>())
+            .await
+    }
+
+    /// A new producer id from the broker behind `connection`, asked at `version`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::producer`].
+    ///
+    /// # Cancellation
+    ///
+    /// The connection must not be used on.
+    pub async fn producer_from(
+        &self,
+        connection: &mut Connection,
+        version: i16,
+    ) -> Result<Stamp, Objection> {
+        let patience = Patience::new("a producer id is given".to_owned());
+        loop {
+            let answer = connection.ask(&InitProducerId, version).await?;
+            match answer.error.0 {
+                0 => {
+                    let (id, epoch) = (answer.producer_id, answer.epoch);
+                    return Ok(Stamp {
+                        id,
+                        epoch,
+                        sequence: 0,
+                    });
+                }
+                14..=16 => patience.wait(format!("code {}", answer.error)).await?,
+                _ => {
+                    let observed = format!("code {}", answer.error);
+                    return Err(Objection::new("InitProducerId", "code 0 NONE", observed));
+                }
+            }
+        }
+    }
+
+    /// Sends `request` and returns the rows, sorted by partition, of the one topic it names.
+    ///
+    /// # Errors
+    ///
+    /// When the answer is not about that topic alone.
+    ///
+    /// # Cancellation
+    ///
+    /// The records may have been written.
+    pub async fn produce(
+        &self,
+        connection: &mut Connection,
+        request: &Produce,
+        version: i16,
+    ) -> Result<Vec<Row>, Objection> {
+        let answer = connection.ask(request, version).await?;
+        let asked = request.topics.first();
+        let (mut topics, extra) = {
+            let mut topics = answer.topics.into_iter();
+            (topics.next(), topics.next())
+        };
+        let same = match (&topics, asked, &extra) {
+            (Some(rows), Some(data), None) if version >= TOPIC_ID_FROM => rows.id == data.id,
+            (Some(rows), Some(data), None) => rows.name == data.name,
+            _ => false,
+        };
+        if !same {
+            let step = format!("Produce v{version}");
+            let expected = "rows of the one topic that was named";
+            return Err(Objection::new(
+                step,
+                expected,
+                format!("{topics:?} {extra:?}"),
+            ));
+        }
+        let mut rows = topics.take().map(|topic| topic.rows).unwrap_or_default();
+        rows.sort_by_key(|row| row.partition);
+        Ok(rows)
+    }
+
+    /// Sends `request`, which writes to one partition, and objects unless the answer is that row.
+    ///
+    /// # Errors
+    ///
+    /// When the answer is another.
+    ///
+    /// # Cancellation
+    ///
+    /// The records may have been written.
+    pub async fn expect_row(
+        &self,
+        connection: &mut Connection,
+        (request, version): (&Produce, i16),
+        (step, expected): (&str, Row),
+    ) -> Result<(), Objection> {
+        let rows = self.produce(connection, request, version).await?;
+        let step = format!("Produce v{version}, {step}");
+        expect_eq(step, Rows(vec![expected]), Rows(rows))
+    }
+
+    /// The offset after the last visible record.
+    ///
+    /// # Errors
+    ///
+    /// When the leader does not tell.
+    ///
+    /// # Cancellation
+    ///
+    /// Safe.
+    pub async fn end_offset(&self, topic: &Topic, partition: i32) -> Result<i64, Objection> {
+        let mut leader = self.leader(topic, partition).await?;
+        let request = ListOffsets {
+            topic: topic.name.clone(),
+            partitions: vec![partition],
+            timestamp: LATEST,
+        };
+        let rows = leader.ask(&request, self.version::<ListOffsets>()).await?;
+        match rows.as_slice() {
+            [row] if row.error == ErrorCode::NONE => Ok(row.offset),
+            rows => Err(Objection::new(
+                "ListOffsets",
+                "one row, code 0 NONE",
+                format!("{rows:?}"),
+            )),
+        }
+    }
+
+    /// Waits until `partition` holds at least `records` visible records.
+    ///
+    /// # Errors
+    ///
+    /// When it does not in time.
+    ///
+    /// # Cancellation
+    ///
+    /// Safe.
+    pub async fn await_records(
+        &self,
+        topic: &Topic,
+        partition: i32,
+        records: i64,
+    ) -> Result<(), Objection> {
+        let patience = Patience::new(format!("partition {partition} holds {records} records"));
+        loop {
+            let end = self.end_offset(topic, partition).await?;
+            if end >= records {
+                return Ok(());
+            }
+            patience.wait(format!("it ends at offset {end}")).await?;
+        }
+    }
+
+    /// All batches of `partition` that are visible now.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be fetched or do not read.
+    ///
+    /// # Cancellation
+    ///
+    /// Safe.
+    pub async fn batches(
+        &self,
+        topic: &Topic,
+        partition: i32,
+    ) -> Result<Vec<StoredBatch>, Objection> {
+        let end = self.end_offset(topic, partition).await?;
+        let mut leader = self.leader(topic, partition).await?;
+        read_to(
+            &mut leader,
+            (&topic.name, partition),
+            end,
+            self.version::<Fetch>(),
+        )
+        .await
+    }
+
+    /// All records of `partition` that are visible now.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::batches`].
+    ///
+    /// # Cancellation
+    ///
+    /// Safe.
+    pub async fn records(
+        &self,
+        topic: &Topic,
+        partition: i32,
+    ) -> Result<Vec<StoredRecord>, Objection> {
+        let batches = self.batches(topic, partition).await?;
+        Ok(batches
+            .into_iter()
+            .flat_map(|batch| batch.records)
+            .collect())
+    }
+
+    /// Objects unless the visible values of `partition` are `expected`, at offsets 0, 1, 2….
+    ///
+    /// # Errors
+    ///
+    /// When they are others.
+    ///
+    /// # Cancellation
+    ///
+    /// Safe.
+    pub async fn expect_values<V: AsRef<str>>(
+        &self,
+        topic: &Topic,
+        partition: i32,
+        expected: &[V],
+    ) -> Result<(), Objection> {
+        let records = self.records(topic, partition).await?;
+        let observed = records.iter().map(|record| {
+            let value = record.content.value.as_deref().unwrap_or_default();
+            (record.offset, String::from_utf8_lossy(value).into_owned())
+        });
+        let expected = (0..).zip(expected.iter().map(|value| value.as_ref().to_owned()));
+        let step = format!("log of partition {partition}");
+        expect_eq(step, Log(expected.collect()), Log(observed.collect()))
+    }
+}
+
+/// All batches of a partition before offset `end`, over a connection to its leader.
+///
+/// # Errors
+///
+/// When they cannot be fetched or do not read.
+///
+/// # Cancellation
+///
+/// The connection must not be used on.
+pub async fn read_to(
+    leader: &mut Connection,
+    (topic, partition): (&str, i32),
+    end: i64,
+    version: i16,
+) -> Result<Vec<StoredBatch>, Objection> {
+    let mut batches: Vec<StoredBatch> = Vec::new();
+    let mut offset = 0;
+    while offset < end {
+        let request = Fetch {
+            topic: topic.to_owned(),
+            partition,
+            offset,
+            wait_ms_max: 500,
+            bytes_max: FETCH_BYTES_MAX,
+        };
+        let step = format!("Fetch at offset {offset}");
+        let answer = leader.ask(&request, version).await?;
+        expect_eq(&step, ErrorCode::NONE, answer.error)?;
+        let fetched = read_batches(&answer.records)
+            .map_err(|error| Objection::new(&step, "sound record batches", error))?;
+        // A broker may start an answer with the batch that holds the offset: no earlier ones.
+        let next = fetched.last().map_or(offset, StoredBatch::next_offset);
+        if next <= offset {
+            let observed = format!("{} bytes of records", answer.records.len());
+            return Err(Objection::new(step, "the batch at that offset", observed));
+        }
+        batches.extend(fetched);
+        offset = next;
+    }
+    Ok(batches)
+}
+
+/// A bounded wait for a state that a broker reaches by itself.
+struct Patience {
+    until: Instant,
+    what: String,
+}
+
+impl Patience {
+    fn new(what: String) -> Self {
+        Self {
+            until: Instant::now() + PATIENCE,
+            what,
+        }
+    }
+
+    /// Waits a little, or objects when that went on for too long.
+    async fn wait(&self, seen: String) -> Result<(), Objection> {
+        if Instant::now() >= self.until {
+            let step = format!("wait {} s", PATIENCE.as_secs());
+            return Err(Objection::new(step, &self.what, seen));
+        }
+        sleep(POLL_EVERY).await;
+        Ok(())
+    }
+}
+
+/// Rows for comparison and reports, one a line.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rows(pub Vec<Row>);
+
+impl fmt::Display for Rows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines: Vec<String> = self.0.iter().map(Row::to_string).collect();
+        match lines.is_empty() {
+            true => f.write_str("no row"),
+            false => f.write_str(&lines.join("\n")),
+        }
+    }
+}
+
+/// Offsets and values for comparison and reports; long logs are cut in print.
+#[derive(Clone, Debug, PartialEq)]
+struct Log(Vec<(i64, String)>);
+
+impl fmt::Display for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN_MAX: usize = 12;
+        write!(f, "{} records", self.0.len())?;
+        for (index, (offset, value)) in self.0.iter().take(SHOWN_MAX).enumerate() {
+            let value: String = value.chars().take(40).collect();
+            write!(
+                f,
+                "{} {offset}={value:?}",
+                if index == 0 { ":" } else { "," }
+            )?;
+        }
+        match self.0.len() > SHOWN_MAX {
+            true => f.write_str(", …"),
+            false => Ok(()),
+        }
+    }
+}
