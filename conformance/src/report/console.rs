@@ -1,0 +1,228 @@
+//! The report for people: a table of cases and targets, the failures, the totals, and last of all
+//! whether real Kafka was asked.
+
+use std::io::{self, Write};
+
+use super::{RealKafka, Report, Totals};
+use crate::io::transcript::{FRAME_BYTES_MAX, Frame};
+use crate::runner::{CaseResult, TargetOutcome, TargetReport};
+use crate::verdict::Verdict;
+use crate::wire::hex;
+
+/// Writes the report.
+///
+/// # Errors
+///
+/// When `out` does.
+pub fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+    write_table(report, out)?;
+    for target in &report.targets {
+        for result in target.results() {
+            write_detail(&target.name, result, out)?;
+        }
+    }
+    writeln!(out)?;
+    for target in &report.targets {
+        write_totals(target, out)?;
+    }
+    write_notice(report, out)
+}
+
+fn write_table(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+    let ran: Vec<&TargetReport> = report
+        .targets
+        .iter()
+        .filter(|target| !target.results().is_empty())
+        .collect();
+    let Some(first) = ran.first() else {
+        return Ok(());
+    };
+    write!(out, "{:<ID_WIDTH$}", "case")?;
+    for target in &ran {
+        write!(
+            out,
+            "  {:<width$}",
+            target.name,
+            width = column_width(target)
+        )?;
+    }
+    writeln!(out, "  promise")?;
+    for (index, row) in first.results().iter().enumerate() {
+        write!(out, "{:<ID_WIDTH$}", row.id)?;
+        for target in &ran {
+            let word = target
+                .results()
+                .get(index)
+                .map_or("", |result| result.verdict.word());
+            write!(out, "  {word:<width$}", width = column_width(target))?;
+        }
+        writeln!(out, "  {}", row.sentence)?;
+    }
+    Ok(())
+}
+
+const ID_WIDTH: usize = 7;
+
+fn column_width(target: &TargetReport) -> usize {
+    const WORD_WIDTH: usize = 8;
+    target.name.chars().count().max(WORD_WIDTH)
+}
+
+fn write_detail(target: &str, result: &CaseResult, out: &mut dyn Write) -> io::Result<()> {
+    let CaseResult {
+        id,
+        sentence,
+        source,
+        ..
+    } = result;
+    let mut head = |word: &str| {
+        writeln!(out, "\n{word} {id} on {target}: {sentence}")?;
+        writeln!(out, "  source    {source}")
+    };
+    match &result.verdict {
+        Verdict::Pass => return Ok(()),
+        Verdict::Skip { reason } => return writeln!(out, "\nskip {id} on {target}: {reason}"),
+        Verdict::UnexpectedPass { divergence } => {
+            head("PASSES?")?;
+            writeln!(
+                out,
+                "  listed    {} ({})",
+                divergence.reason, divergence.source
+            )?;
+            return writeln!(out, "  but it passes: take the entry out of the list");
+        }
+        Verdict::KnownDivergence { divergence, .. } => {
+            head("diverges")?;
+            writeln!(
+                out,
+                "  listed    {} ({})",
+                divergence.reason, divergence.source
+            )?;
+        }
+        Verdict::Fail(_) => head("FAIL")?,
+    }
+    if let Verdict::Fail(objection) | Verdict::KnownDivergence { objection, .. } = &result.verdict {
+        writeln!(out, "  step      {}", objection.step)?;
+        write_block("expected", &objection.expected, out)?;
+        write_block("observed", &objection.observed, out)?;
+    }
+    result
+        .frames
+        .iter()
+        .try_for_each(|frame| write_frame(frame, out))
+}
+
+fn write_block(word: &str, text: &str, out: &mut dyn Write) -> io::Result<()> {
+    for (index, line) in text.lines().enumerate() {
+        let word = if index == 0 { word } else { "" };
+        writeln!(out, "  {word:<8}  {line}")?;
+    }
+    Ok(())
+}
+
+fn write_frame(frame: &Frame, out: &mut dyn Write) -> io::Result<()> {
+    let Frame {
+        direction,
+        what,
+        total_bytes,
+        head,
+    } = frame;
+    writeln!(
+        out,
+        "  {:<8}  {what} ({total_bytes} bytes)",
+        direction.word()
+    )?;
+    for line in hex::dump(head, FRAME_BYTES_MAX).lines() {
+        writeln!(out, "            {line}")?;
+    }
+    match total_bytes - head.len() {
+        0 => Ok(()),
+        more => writeln!(out, "            … {more} bytes more"),
+    }
+}
+
+fn write_totals(target: &TargetReport, out: &mut dyn Write) -> io::Result<()> {
+    let name = &target.name;
+    match &target.outcome {
+        TargetOutcome::Unavailable(unavailable) => {
+            writeln!(out, "{name}: not asked: {}", unavailable.reason)
+        }
+        TargetOutcome::Ran { version, results } => {
+            let seconds: f64 = results
+                .iter()
+                .map(|result| result.elapsed.as_secs_f64())
+                .sum();
+            let totals = Totals::of(results);
+            writeln!(
+                out,
+                "{name}: {totals} in {seconds:.1} s; answered by {version}"
+            )
+        }
+    }
+}
+
+fn write_notice(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+    let Some(missing) = report.real_not_asked() else {
+        return Ok(());
+    };
+    writeln!(out, "\n!!! REAL KAFKA WAS NOT ASKED")?;
+    for (target, why, remedy) in missing {
+        writeln!(out, "!!! {target}: {why}")?;
+        writeln!(out, "!!! to mend it: {remedy}")?;
+    }
+    match report.real {
+        RealKafka::Required => writeln!(out, "!!! real Kafka is required: this run fails"),
+        RealKafka::Optional => {
+            writeln!(
+                out,
+                "!!! a run with --require-real or CONFORMANCE_REQUIRE_REAL=1 would fail"
+            )
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::{failing, missing, passing};
+    use super::*;
+    use crate::target::TargetKind;
+
+    fn printed(targets: Vec<TargetReport>, real: RealKafka) -> String {
+        let mut out = Vec::new();
+        write(&Report { targets, real }, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn console_report_shows_every_verdict_with_expected_observed_and_hex() {
+        let kafka = passing("docker", TargetKind::Docker);
+        let text = printed(vec![failing(), kafka], RealKafka::Required);
+        assert_eq!(text, include_str!("golden/console.txt"));
+    }
+
+    #[test]
+    fn last_lines_say_that_real_kafka_was_not_asked_why_and_what_mends_it() {
+        for real in [RealKafka::Optional, RealKafka::Required] {
+            let text = printed(vec![passing("mock", TargetKind::Mock), missing()], real);
+            let tail = text.split("\n!!! ").skip(1).collect::<Vec<_>>();
+            assert_eq!(tail[0], "REAL KAFKA WAS NOT ASKED");
+            assert_eq!(tail[1], "docker: no Docker engine answers");
+            assert_eq!(tail[2], "to mend it: systemctl start docker");
+            assert_eq!(
+                tail[3].contains("this run fails"),
+                real == RealKafka::Required
+            );
+            assert_eq!(tail.len(), 4, "nothing comes after the notice");
+        }
+    }
+
+    #[test]
+    fn run_that_asked_real_kafka_has_no_notice() {
+        let text = printed(
+            vec![passing("docker", TargetKind::Docker)],
+            RealKafka::Required,
+        );
+        assert!(!text.contains("!!!"), "{text}");
+        assert!(text.ends_with("answered by Apache Kafka 4.3.1\n"), "{text}");
+    }
+}
