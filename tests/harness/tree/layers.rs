@@ -10,7 +10,7 @@ const ADAPTERS: [&str; 4] = [
     "producer/src/wire/control.rs",
     "mockbroker/src/wire/request.rs",
     "mockbroker/src/wire/reply.rs",
-    "conformance/src/wire.rs",
+    "conformance/src/wire/request.rs",
 ];
 
 /// No clock, task, lock, socket, thread, file, OS randomness or unordered map in a pure layer.
