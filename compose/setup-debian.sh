@@ -105,10 +105,10 @@ has_jmods() {
   jlink=$(command -v jlink) && [ -d "$(dirname "$(readlink -f "$jlink")")/../jmods" ]
 }
 
-# The newest JDK that the distribution offers and that Kafka runs on.
+# The JDK of the official image where the distribution has it, else another that Kafka runs on.
 jdk_package() {
   local version
-  for version in 25 21 17; do
+  for version in 21 17 25; do
     if available "openjdk-$version-jdk-headless"; then
       echo "openjdk-$version-jdk-headless"
       return

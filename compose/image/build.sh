@@ -87,16 +87,30 @@ copy_libraries() {
   while read -r library; do copy_library "$library"; done <"$build/libraries"
 }
 
+# tools.txt names, per tool, the classes that it is in one release or another.
 write_tools() {
-  local name class
-  while read -r name class; do
+  local name classes class found jar
+  for jar in "$root"/opt/kafka/libs/kafka*.jar; do busybox unzip -l "$jar"; done \
+    | awk '{ print $NF }' >"$build/classes"
+  while read -r name classes; do
+    found=
+    for class in $classes; do
+      if grep -qxF "${class//.//}.class" "$build/classes"; then
+        found=$class
+        break
+      fi
+    done
+    if [ -z "$found" ]; then
+      echo "kafka-$name.sh: none of '$classes' is in the jars"
+      return 1
+    fi
     cat >"$root/opt/kafka/bin/kafka-$name.sh" <<TOOL
 #!/bin/bash
 # The environment is the broker's; a tool has its own heap and none of the broker's options.
 export KAFKA_HEAP_OPTS=\${KAFKA_TOOL_HEAP_OPTS:--Xmx128m} KAFKA_OPTS= KAFKA_JMX_OPTS= KAFKA_LOG4J_OPTS=
 export KAFKA_JVM_PERFORMANCE_OPTS="-XX:+UseSerialGC -XX:TieredStopAtLevel=1"
 export CLASS_ARCHIVE=\${CLASS_ARCHIVE-/opt/kafka/broker.jsa}
-exec /opt/kafka/bin/kafka-run-class.sh $class "\$@"
+exec /opt/kafka/bin/kafka-run-class.sh $found "\$@"
 TOOL
   done <"$here/tools.txt"
 }

@@ -44,8 +44,7 @@ fail() {
 produce() {
   for i in $(seq $records); do echo "$1 record $i"; done \
     | kafka-console-producer.sh --bootstrap-server $server --topic "$1" \
-      --compression-codec "$2" --command-property delivery.timeout.ms=30000 \
-      --command-property request.timeout.ms=10000
+      --compression-codec "$2"
 }
 
 for codec in $codecs; do
