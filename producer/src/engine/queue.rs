@@ -117,6 +117,18 @@ impl<C: Clone> PartitionQueue<C> {
         }
     }
 
+    /// Seals what is open, so that the next record opens a batch; [`Notice::Filled`] if there was
+    /// any.
+    pub fn seal(&mut self) -> Notice {
+        let was_open = self.open.is_some();
+        self.seal_open();
+        if was_open {
+            Notice::Filled
+        } else {
+            Notice::None
+        }
+    }
+
     /// What waits here.
     #[must_use]
     pub fn state(&self) -> QueueState {
