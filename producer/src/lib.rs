@@ -1,11 +1,40 @@
 //! A Kafka producer for tokio that says of each record whether it was written, not written, or
 //! possibly written.
 //!
+//! ```no_run
+//! use kafka_producer::{Outcome, Producer, Record};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let producer = Producer::builder().bootstrap_servers("127.0.0.1:9092").build()?;
+//!
+//! // Waits for room and metadata, not for the broker: many records are on their way at once.
+//! let apples = Record::to("orders").key("customer-7").value("3 apples").header("trace", "1");
+//! let delivery = producer.send(apples).await?;
+//! let written = delivery.await?;
+//! println!("partition {}, offset {:?}", written.partition, written.offset);
+//!
+//! // The three fates of a record, told apart by type.
+//! let pears = Record::to("orders").key("customer-7").value("5 pears");
+//! match producer.send(pears).await?.outcome().await {
+//!     Outcome::Written(written) => println!("at {:?}", written.offset),
+//!     Outcome::NotWritten(error) => println!("safe to send again: {error}"),
+//!     Outcome::Unknown(error) => println!("sending again may duplicate: {error}"),
+//! }
+//!
+//! producer.close().await?;
+//! # Ok(()) }
+//! ```
+//!
+//! Idempotence and `acks=all` are on by default: retries neither lose, duplicate nor reorder.
+//! Configuration goes by Kafka's names, as methods of [`ProducerBuilder`] or as pairs. To send
+//! often to one topic, take its [`Topic`] handle; from threads without async code, use
+//! [`Producer::send_blocking`] and [`Delivery::wait`].
+//!
 //! # Map
 //!
 //! | Layer | Holds | Knows of |
 //! |---|---|---|
-//! | root files | the public API; of these `types` and `error` are plain values that every layer uses | all |
+//! | root files | the public API; `types` and `error`, plain values, serve every layer | all |
 //! | [`io`] | sockets, tasks, locks, the clock, randomness | `engine`, `wire`, values |
 //! | [`engine`] | state machines: input in, actions out, time as an argument | `wire`, values |
 //! | [`wire`] | bytes to values and back | values |
@@ -17,13 +46,28 @@
 pub mod engine;
 #[doc(hidden)]
 pub mod io;
+pub mod partitioner;
 #[doc(hidden)]
 pub mod wire;
 
+mod config;
+mod delivery;
 mod error;
+mod handle;
+mod produce_error;
+mod producer;
+mod record;
+mod topic;
 mod types;
 
+pub use config::{ConfigError, ConfigErrorKind, KeyUse, ProducerBuilder};
+pub use delivery::{Delivery, Outcome, Written};
+pub use engine::Idempotence;
 pub use error::{ErrorCode, Failure, FailureKind, Fault};
+pub use produce_error::{ProduceError, ProduceErrorKind};
+pub use producer::Producer;
+pub use record::{Header, Record};
+pub use topic::Topic;
 pub use types::{
     Acks, BrokerId, LeaderEpoch, ProducerEpoch, ProducerId, Sequence, TopicId, TopicIndex,
     TopicPartition,

@@ -1,1 +1,35 @@
 //! The edge: sockets, tasks, locks, the clock and the source of randomness, on tokio.
+//!
+//! | File | Holds |
+//! |---|---|
+//! | `accumulator` | the partitions' queues behind their locks, and what appends read without one |
+//! | `topics` | the topics in use, their partitions, what is known of them |
+//! | `sticky` | the partition of records that leave it open |
+//! | `completion` | one batch's end, and who waits for it |
+//! | `memory` | the bytes in use, and who waits for room |
+//! | `incomplete` | the batches accepted and not yet settled, for whoever flushes |
+//! | `phase` | how far a producer's life is |
+//! | `inbox` | what callers tell the driver |
+//! | `driver` | inputs in, actions out, sleep until the next deadline |
+//! | `connection` | one connection's reads and writes |
+//! | `transport` | how connections are made |
+//! | `blocking` | the bridge from a plain thread to a future |
+//! | `waiting` | waiting with a bound |
+//! | `clock`, `entropy` | time and randomness |
+
+pub mod transport;
+
+pub(crate) mod accumulator;
+pub(crate) mod blocking;
+pub(crate) mod clock;
+pub(crate) mod completion;
+pub(crate) mod connection;
+pub(crate) mod driver;
+pub(crate) mod entropy;
+pub(crate) mod inbox;
+pub(crate) mod incomplete;
+pub(crate) mod memory;
+pub(crate) mod phase;
+pub(crate) mod sticky;
+pub(crate) mod topics;
+pub(crate) mod waiting;

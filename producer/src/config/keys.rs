@@ -1,0 +1,248 @@
+//! Every key that Kafka's producer knows, with default and allowed values.
+//!
+//! *Invariants*
+//! 1. A key is in one table only: honoured, or known and fixed at its default.
+//! 2. Names and defaults are Kafka's, with one exception told at its place.
+//!
+//! *Source*: Kafka's `ProducerConfig`, `SslConfigs`, `SaslConfigs` (4.x).
+//!
+//! *Not here*: what keys demand of each other (`resolve.rs`).
+
+use std::fmt;
+
+/// A key of Kafka's producer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Key {
+    /// Kafka's name.
+    pub(crate) name: &'static str,
+    /// The value when none is given; empty for "none".
+    pub(crate) default: &'static str,
+    /// What may be given.
+    pub(crate) allowed: Allowed,
+}
+
+/// What a key's value may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Allowed {
+    /// An integer of this range.
+    Number { min: u64, max: u64 },
+    /// `true` or `false`.
+    Flag,
+    /// One of these words.
+    Word(&'static [&'static str]),
+    /// Any text.
+    Text,
+    /// `HOST:PORT`, several separated by commas.
+    Servers,
+    /// Nothing but the default: this producer does not have what the key asks for.
+    DefaultOnly,
+}
+
+impl fmt::Display for Allowed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number { min, max } => write!(f, "{min} to {max}"),
+            Self::Flag => f.write_str("true, false"),
+            Self::Word(words) => f.write_str(&words.join(", ")),
+            Self::Text => f.write_str("any text"),
+            Self::Servers => f.write_str("HOST:PORT[,HOST:PORT...], no entry twice"),
+            Self::DefaultOnly => f.write_str("the default only"),
+        }
+    }
+}
+
+/// The key of this name.
+pub(crate) fn find(name: &str) -> Option<Key> {
+    let honoured = HONOURED.iter().find(|key| key.name == name).copied();
+    honoured.or_else(|| {
+        let fixed = AT_DEFAULT.iter().find(|(known, _)| *known == name);
+        fixed.map(|&(name, default)| Key {
+            name,
+            default,
+            allowed: Allowed::DefaultOnly,
+        })
+    })
+}
+
+/// The known name that is nearest to a mistyped one.
+pub(crate) fn nearest(name: &str) -> &'static str {
+    let honoured = HONOURED.iter().map(|key| key.name);
+    let fixed = AT_DEFAULT.iter().map(|&(known, _)| known);
+    honoured
+        .chain(fixed)
+        .min_by_key(|known| strsim::damerau_levenshtein(known, name))
+        .unwrap_or("bootstrap.servers")
+}
+
+const INT_MAX: u64 = i32::MAX as u64;
+const LONG_MAX: u64 = i64::MAX as u64;
+
+const fn number(name: &'static str, default: &'static str, (min, max): (u64, u64)) -> Key {
+    let allowed = Allowed::Number { min, max };
+    Key {
+        name,
+        default,
+        allowed,
+    }
+}
+
+const fn key(name: &'static str, default: &'static str, allowed: Allowed) -> Key {
+    Key {
+        name,
+        default,
+        allowed,
+    }
+}
+
+/// The keys that do what Kafka's documentation says of them.
+pub(crate) const HONOURED: [Key; 21] = [
+    key("bootstrap.servers", "", Allowed::Servers),
+    key("client.id", "", Allowed::Text),
+    key("acks", "all", Allowed::Word(&["all", "-1", "0", "1"])),
+    key("enable.idempotence", "true", Allowed::Flag),
+    number("retries", "2147483647", (0, INT_MAX)),
+    number("max.in.flight.requests.per.connection", "5", (1, INT_MAX)),
+    number("delivery.timeout.ms", "120000", (0, INT_MAX)),
+    number("request.timeout.ms", "30000", (0, INT_MAX)),
+    number("linger.ms", "5", (0, LONG_MAX)),
+    number("batch.size", "16384", (0, INT_MAX)),
+    number("buffer.memory", "33554432", (0, LONG_MAX)),
+    number("max.block.ms", "60000", (0, LONG_MAX)),
+    number("max.request.size", "1048576", (0, INT_MAX)),
+    number("retry.backoff.ms", "100", (0, LONG_MAX)),
+    number("retry.backoff.max.ms", "1000", (0, LONG_MAX)),
+    number("reconnect.backoff.ms", "50", (0, LONG_MAX)),
+    number("reconnect.backoff.max.ms", "1000", (0, LONG_MAX)),
+    number("socket.connection.setup.timeout.ms", "10000", (0, LONG_MAX)),
+    number("metadata.max.age.ms", "300000", (0, LONG_MAX)),
+    key("partitioner.ignore.keys", "false", Allowed::Flag),
+    key("compression.type", "none", Allowed::Word(&["none"])),
+];
+
+/// The keys that Kafka knows and this producer accepts at their default only.
+///
+/// `partitioner.adaptive.partitioning.enable` stands here with `false`, where Kafka has `true`: the
+/// choice by load is not made, and a configuration may not claim it is.
+const AT_DEFAULT: [(&str, &str); 96] = [
+    ("bootstrap.resolve.timeout.ms", "0"),
+    ("buffer.memory.allocation.strategy", "full"),
+    ("client.dns.lookup", "use_all_dns_ips"),
+    ("client.rack", ""),
+    ("compression.gzip.level", "-1"),
+    ("compression.lz4.level", "9"),
+    ("compression.zstd.level", "3"),
+    ("config.providers", ""),
+    ("connections.max.idle.ms", "540000"),
+    ("enable.metrics.push", "true"),
+    ("interceptor.classes", ""),
+    ("key.serializer", ""),
+    ("value.serializer", ""),
+    ("metadata.cluster.check.enable", "true"),
+    ("metadata.max.idle.ms", "300000"),
+    ("metadata.recovery.rebootstrap.trigger.ms", "300000"),
+    ("metadata.recovery.strategy", "rebootstrap"),
+    ("metric.reporters", ""),
+    ("metrics.num.samples", "2"),
+    ("metrics.recording.level", "INFO"),
+    ("metrics.sample.window.ms", "30000"),
+    ("partitioner.adaptive.partitioning.enable", "false"),
+    ("partitioner.availability.timeout.ms", "0"),
+    ("partitioner.class", ""),
+    ("partitioner.rack.aware", "false"),
+    ("receive.buffer.bytes", "32768"),
+    ("send.buffer.bytes", "131072"),
+    ("socket.connection.setup.timeout.max.ms", "30000"),
+    ("transaction.timeout.ms", "60000"),
+    ("transaction.two.phase.commit.enable", "false"),
+    ("transactional.id", ""),
+    ("security.protocol", "PLAINTEXT"),
+    ("security.providers", ""),
+    ("ssl.cipher.suites", ""),
+    ("ssl.enabled.protocols", "TLSv1.2,TLSv1.3"),
+    ("ssl.endpoint.identification.algorithm", "https"),
+    ("ssl.engine.factory.class", ""),
+    ("ssl.key.password", ""),
+    ("ssl.keymanager.algorithm", "SunX509"),
+    ("ssl.keystore.certificate.chain", ""),
+    ("ssl.keystore.key", ""),
+    ("ssl.keystore.location", ""),
+    ("ssl.keystore.password", ""),
+    ("ssl.keystore.type", "JKS"),
+    ("ssl.protocol", "TLSv1.3"),
+    ("ssl.provider", ""),
+    ("ssl.secure.random.implementation", ""),
+    ("ssl.trustmanager.algorithm", "PKIX"),
+    ("ssl.truststore.certificates", ""),
+    ("ssl.truststore.location", ""),
+    ("ssl.truststore.password", ""),
+    ("ssl.truststore.type", "JKS"),
+    ("sasl.client.callback.handler.class", ""),
+    ("sasl.jaas.config", ""),
+    ("sasl.kerberos.kinit.cmd", "/usr/bin/kinit"),
+    ("sasl.kerberos.min.time.before.relogin", "60000"),
+    ("sasl.kerberos.service.name", ""),
+    ("sasl.kerberos.ticket.renew.jitter", "0.05"),
+    ("sasl.kerberos.ticket.renew.window.factor", "0.8"),
+    ("sasl.login.callback.handler.class", ""),
+    ("sasl.login.class", ""),
+    ("sasl.login.connect.timeout.ms", ""),
+    ("sasl.login.read.timeout.ms", ""),
+    ("sasl.login.refresh.buffer.seconds", "300"),
+    ("sasl.login.refresh.min.period.seconds", "60"),
+    ("sasl.login.refresh.window.factor", "0.8"),
+    ("sasl.login.refresh.window.jitter", "0.05"),
+    ("sasl.login.retry.backoff.max.ms", "10000"),
+    ("sasl.login.retry.backoff.ms", "100"),
+    ("sasl.mechanism", "GSSAPI"),
+    ("sasl.oauthbearer.assertion.algorithm", "RS256"),
+    ("sasl.oauthbearer.assertion.claim.aud", ""),
+    ("sasl.oauthbearer.assertion.claim.exp.seconds", "300"),
+    ("sasl.oauthbearer.assertion.claim.iss", ""),
+    ("sasl.oauthbearer.assertion.claim.jti.include", "false"),
+    ("sasl.oauthbearer.assertion.claim.nbf.seconds", "60"),
+    ("sasl.oauthbearer.assertion.claim.sub", ""),
+    ("sasl.oauthbearer.assertion.file", ""),
+    ("sasl.oauthbearer.assertion.private.key.file", ""),
+    ("sasl.oauthbearer.assertion.private.key.passphrase", ""),
+    ("sasl.oauthbearer.assertion.template.file", ""),
+    ("sasl.oauthbearer.client.credentials.client.id", ""),
+    ("sasl.oauthbearer.client.credentials.client.secret", ""),
+    ("sasl.oauthbearer.clock.skew.seconds", "30"),
+    ("sasl.oauthbearer.expected.audience", ""),
+    ("sasl.oauthbearer.expected.issuer", ""),
+    ("sasl.oauthbearer.header.urlencode", "false"),
+    ("sasl.oauthbearer.jwks.endpoint.refresh.ms", "3600000"),
+    (
+        "sasl.oauthbearer.jwks.endpoint.retry.backoff.max.ms",
+        "10000",
+    ),
+    ("sasl.oauthbearer.jwks.endpoint.retry.backoff.ms", "100"),
+    ("sasl.oauthbearer.jwks.endpoint.url", ""),
+    ("sasl.oauthbearer.scope", ""),
+    ("sasl.oauthbearer.scope.claim.name", "scope"),
+    ("sasl.oauthbearer.sub.claim.name", "sub"),
+    ("sasl.oauthbearer.token.endpoint.url", ""),
+    ("sasl.oauthbearer.jwt.retriever.class", ""),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn no_key_stands_twice() {
+        let mut names = BTreeSet::new();
+        let honoured = HONOURED.iter().map(|key| key.name);
+        for name in honoured.chain(AT_DEFAULT.iter().map(|&(name, _)| name)) {
+            assert!(names.insert(name), "{name} stands twice");
+        }
+    }
+
+    #[test]
+    fn a_mistyped_key_finds_its_neighbour() {
+        assert_eq!(nearest("linger"), "linger.ms");
+        assert_eq!(nearest("bootstrap.server"), "bootstrap.servers");
+        assert_eq!(nearest("batch_size"), "batch.size");
+    }
+}

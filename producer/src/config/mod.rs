@@ -1,0 +1,305 @@
+//! Configuration: Kafka's keys by Kafka's names, as typed methods or as pairs of strings.
+//!
+//! | File | Holds |
+//! |---|---|
+//! | `mod` | the builder |
+//! | `keys` | each key with default and allowed values |
+//! | `values` | each value checked on its own |
+//! | `resolve` | the values checked against each other: the settings |
+//! | `error` | what is told when a check fails |
+//!
+//! *Invariants*
+//! 1. Typed methods and pairs take the same way: a value is checked once, when the producer is
+//!    built, by the same code.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::engine::Idempotence;
+use crate::io::entropy;
+use crate::io::transport::{Connector, TcpConnector};
+use crate::producer::Producer;
+use crate::types::Acks;
+
+mod error;
+mod keys;
+mod resolve;
+mod values;
+
+pub use error::{ConfigError, ConfigErrorKind};
+pub use resolve::KeyUse;
+pub(crate) use resolve::Settings;
+use values::Values;
+
+/// Sets up a [`Producer`]. Everything but `bootstrap.servers` has Kafka's default.
+///
+/// Each method stands for the key it names; times are counted in whole milliseconds, rounded up.
+/// Values are checked by [`ProducerBuilder::build`].
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use kafka_producer::{Acks, Producer};
+///
+/// # fn main() -> Result<(), kafka_producer::ConfigError> {
+/// let producer = Producer::builder()
+///     .bootstrap_servers("127.0.0.1:9092")
+///     .acks(Acks::All)
+///     .linger(Duration::from_millis(20))
+///     .build()?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+#[must_use = "a builder does nothing until `build`"]
+pub struct ProducerBuilder {
+    pairs: BTreeMap<String, String>,
+    runtime: Option<tokio::runtime::Handle>,
+    connector: Arc<dyn Connector>,
+}
+
+impl ProducerBuilder {
+    pub(crate) fn new() -> Self {
+        Self {
+            pairs: BTreeMap::new(),
+            runtime: None,
+            connector: Arc::new(TcpConnector),
+        }
+    }
+
+    /// Any key by Kafka's name, as in a properties file. The last value given for a key counts.
+    pub fn set(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.pairs.insert(key.into(), value.into());
+        self
+    }
+
+    /// `bootstrap.servers`: where to ask first, `HOST:PORT`, several separated by commas. Required.
+    ///
+    /// One that answers is enough; with a single one, a producer cannot start while it is down.
+    pub fn bootstrap_servers(self, servers: impl Into<String>) -> Self {
+        self.set("bootstrap.servers", servers)
+    }
+
+    /// `client.id`: the name in the broker's logs and quotas. Default: `producer-<n>`.
+    pub fn client_id(self, name: impl Into<String>) -> Self {
+        self.set("client.id", name)
+    }
+
+    /// `acks`: who must have a record before it counts as written. Default: [`Acks::All`].
+    ///
+    /// Less than all turns idempotence off, unless it was asked for by name: then it is an error.
+    pub fn acks(self, acks: Acks) -> Self {
+        self.set("acks", acks.wire().to_string())
+    }
+
+    /// `enable.idempotence`: whether retries neither duplicate nor reorder. Default: enabled.
+    pub fn idempotence(self, idempotence: Idempotence) -> Self {
+        let enabled = idempotence == Idempotence::Enabled;
+        self.set("enable.idempotence", enabled.to_string())
+    }
+
+    /// `retries`: how often a batch is sent again, 0 to 2147483647. Default: 2147483647, so that
+    /// only `delivery.timeout.ms` ends the attempts. At 0 the first lost connection loses records.
+    pub fn retries(self, count: u32) -> Self {
+        self.set("retries", count.to_string())
+    }
+
+    /// `max.in.flight.requests.per.connection`: requests sent and not yet answered, from 1; at most
+    /// 5 with idempotence. Default: 5. At 1 each request waits a round trip for the one before.
+    pub fn max_in_flight_requests_per_connection(self, count: u32) -> Self {
+        self.set("max.in.flight.requests.per.connection", count.to_string())
+    }
+
+    /// `delivery.timeout.ms`: from the opening of a record's batch to its end, retries included, 0
+    /// to 2147483647 ms. Default: 120 s. At least `linger.ms` + `request.timeout.ms`.
+    pub fn delivery_timeout(self, timeout: Duration) -> Self {
+        self.set("delivery.timeout.ms", millis(timeout))
+    }
+
+    /// `request.timeout.ms`: how long an answer may take before the connection is given up and the
+    /// request sent again, 0 to 2147483647 ms. Default: 30 s.
+    pub fn request_timeout(self, timeout: Duration) -> Self {
+        self.set("request.timeout.ms", millis(timeout))
+    }
+
+    /// `linger.ms`: how long a batch waits for more records. Default: 5 ms. At 0 a batch goes as
+    /// soon as it can; the longer, the larger the batches and the later the records.
+    pub fn linger(self, time: Duration) -> Self {
+        self.set("linger.ms", millis(time))
+    }
+
+    /// `batch.size`: a batch's largest size in bytes, 0 to 2147483647. Default: 16384. At 0 each
+    /// record is a batch; each partition in use holds at least one batch of `buffer.memory`.
+    pub fn batch_size(self, bytes: usize) -> Self {
+        self.set("batch.size", bytes.to_string())
+    }
+
+    /// `buffer.memory`: bytes of records accepted and not yet settled. Default: 33554432. When it
+    /// is used up, `send` waits up to `max.block.ms`; at 0 every record is refused as too large.
+    pub fn buffer_memory(self, bytes: usize) -> Self {
+        self.set("buffer.memory", bytes.to_string())
+    }
+
+    /// `max.block.ms`: how long one `send` may wait for metadata and memory together. Default:
+    /// 60 s. At 0 it fails at once if it would wait.
+    pub fn max_block(self, time: Duration) -> Self {
+        self.set("max.block.ms", millis(time))
+    }
+
+    /// `max.request.size`: the largest request, and so the largest record, in bytes, 0 to
+    /// 2147483647. Default: 1048576.
+    pub fn max_request_size(self, bytes: usize) -> Self {
+        self.set("max.request.size", bytes.to_string())
+    }
+
+    /// `retry.backoff.ms`: the first wait before a batch is sent again. Default: 100 ms.
+    pub fn retry_backoff(self, time: Duration) -> Self {
+        self.set("retry.backoff.ms", millis(time))
+    }
+
+    /// `retry.backoff.max.ms`: the longest wait before a batch is sent again. Default: 1 s.
+    pub fn retry_backoff_max(self, time: Duration) -> Self {
+        self.set("retry.backoff.max.ms", millis(time))
+    }
+
+    /// `reconnect.backoff.ms`: the first wait before connecting again. Default: 50 ms. Given alone
+    /// it is also the longest wait.
+    pub fn reconnect_backoff(self, time: Duration) -> Self {
+        self.set("reconnect.backoff.ms", millis(time))
+    }
+
+    /// `reconnect.backoff.max.ms`: the longest wait before connecting again. Default: 1 s.
+    pub fn reconnect_backoff_max(self, time: Duration) -> Self {
+        self.set("reconnect.backoff.max.ms", millis(time))
+    }
+
+    /// `socket.connection.setup.timeout.ms`: how long connecting may take. Default: 10 s.
+    pub fn socket_connection_setup_timeout(self, timeout: Duration) -> Self {
+        self.set("socket.connection.setup.timeout.ms", millis(timeout))
+    }
+
+    /// `metadata.max.age.ms`: how old metadata may grow before it is asked for again. Default:
+    /// 300 s.
+    pub fn metadata_max_age(self, age: Duration) -> Self {
+        self.set("metadata.max.age.ms", millis(age))
+    }
+
+    /// `partitioner.ignore.keys`: whether a key decides the partition. Default: it does.
+    pub fn partitioner_keys(self, key_use: KeyUse) -> Self {
+        let ignored = key_use == KeyUse::Ignored;
+        self.set("partitioner.ignore.keys", ignored.to_string())
+    }
+
+    /// The tokio runtime on which the producer's task runs. Default: the one `build` is called in.
+    pub fn runtime(mut self, runtime: tokio::runtime::Handle) -> Self {
+        self.runtime = Some(runtime);
+        self
+    }
+
+    /// How connections are made, for tests that join the producer to a broker in memory.
+    #[doc(hidden)]
+    pub fn connector(mut self, connector: impl Connector) -> Self {
+        self.connector = Arc::new(connector);
+        self
+    }
+
+    /// Checks the configuration and starts the producer's task. Touches no network: whether a
+    /// broker can be reached shows with the first record.
+    ///
+    /// # Errors
+    ///
+    /// A [`ConfigError`] that names key, value and what is allowed; or one of kind
+    /// [`ConfigErrorKind::NoRuntime`] when there is no tokio runtime to run on. The runtime must
+    /// have IO and time enabled.
+    pub fn build(self) -> Result<Producer, ConfigError> {
+        let values = Values::new(&self.pairs)?;
+        let settings = Settings::resolve(&values, entropy::seed())?;
+        let current = || tokio::runtime::Handle::try_current().ok();
+        let runtime = self.runtime.or_else(current).ok_or_else(|| {
+            ConfigError::no_runtime(
+                "no tokio runtime here; build inside one, or give one with `runtime`",
+            )
+        })?;
+        Producer::start(settings, self.connector, runtime)
+    }
+}
+
+impl fmt::Debug for ProducerBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Keys only: values may be secrets.
+        let keys: Vec<_> = self.pairs.keys().collect();
+        f.debug_struct("ProducerBuilder")
+            .field("keys", &keys)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Whole milliseconds, rounded up, so that a short time does not become none.
+fn millis(duration: Duration) -> String {
+    duration.as_nanos().div_ceil(1_000_000).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    fn given() -> ProducerBuilder {
+        ProducerBuilder::new()
+    }
+
+    #[rstest]
+    #[case(given().bootstrap_servers("a:1"), "bootstrap.servers", "a:1")]
+    #[case(given().client_id("shop"), "client.id", "shop")]
+    #[case(given().acks(Acks::All), "acks", "-1")]
+    #[case(given().acks(Acks::None), "acks", "0")]
+    #[case(given().idempotence(Idempotence::Disabled), "enable.idempotence", "false")]
+    #[case(given().retries(3), "retries", "3")]
+    #[case(
+        given().max_in_flight_requests_per_connection(2),
+        "max.in.flight.requests.per.connection",
+        "2"
+    )]
+    #[case(given().delivery_timeout(SECOND), "delivery.timeout.ms", "1000")]
+    #[case(given().request_timeout(SECOND), "request.timeout.ms", "1000")]
+    #[case(given().linger(Duration::from_micros(1500)), "linger.ms", "2")]
+    #[case(given().batch_size(7), "batch.size", "7")]
+    #[case(given().buffer_memory(7), "buffer.memory", "7")]
+    #[case(given().max_block(Duration::ZERO), "max.block.ms", "0")]
+    #[case(given().max_request_size(7), "max.request.size", "7")]
+    #[case(given().retry_backoff(SECOND), "retry.backoff.ms", "1000")]
+    #[case(given().retry_backoff_max(SECOND), "retry.backoff.max.ms", "1000")]
+    #[case(given().reconnect_backoff(SECOND), "reconnect.backoff.ms", "1000")]
+    #[case(given().reconnect_backoff_max(SECOND), "reconnect.backoff.max.ms", "1000")]
+    #[case(
+        given().socket_connection_setup_timeout(SECOND),
+        "socket.connection.setup.timeout.ms",
+        "1000"
+    )]
+    #[case(given().metadata_max_age(SECOND), "metadata.max.age.ms", "1000")]
+    #[case(given().partitioner_keys(KeyUse::Ignored), "partitioner.ignore.keys", "true")]
+    fn a_typed_method_sets_the_key_it_names(
+        #[case] builder: ProducerBuilder,
+        #[case] key: &str,
+        #[case] value: &str,
+    ) {
+        assert_eq!(builder.pairs.get(key).map(String::as_str), Some(value));
+        Values::new(&builder.pairs).expect("a known key with an allowed value");
+    }
+
+    #[test]
+    fn building_outside_a_runtime_is_an_error_and_not_a_panic() {
+        let builder = ProducerBuilder::new().bootstrap_servers("a:1");
+        let error = builder.build().expect_err("no runtime");
+        assert_eq!(error.kind(), ConfigErrorKind::NoRuntime);
+        assert!(error.to_string().contains("tokio runtime"), "{error}");
+    }
+
+    #[test]
+    fn a_debugged_builder_shows_no_values() {
+        let builder = ProducerBuilder::new().set("ssl.key.password", "hunter2");
+        assert!(!format!("{builder:?}").contains("hunter2"));
+    }
+
+    const SECOND: Duration = Duration::from_secs(1);
+}

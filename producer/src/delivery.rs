@@ -1,0 +1,248 @@
+//! What becomes of a record: a future over its batch's completion.
+//!
+//! *Invariants*
+//! 1. A delivery is its batch's completion and the record's place in it: no allocation of its own.
+//! 2. Dropping one changes nothing for the record.
+//!
+//! *Not here*: waking and settling (`io/completion.rs`), what an outcome is (`engine/effect.rs`).
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use crate::engine::effect::BatchOutcome;
+use crate::io::blocking::block_on;
+use crate::io::completion::{BatchCompletion, Callback, RecordInBatch};
+use crate::produce_error::{Certainty, ProduceError};
+
+/// Where a record was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Written {
+    /// The partition, from 0.
+    pub partition: i32,
+    /// The offset in the partition; `None` with `acks=0`, or when the broker recognised a duplicate
+    /// without telling the offset.
+    pub offset: Option<i64>,
+    /// The record's timestamp in milliseconds since 1970: its own, or the broker's if the topic
+    /// says so; `None` when the broker did not tell (as with the offset).
+    pub timestamp_ms: Option<i64>,
+}
+
+/// What became of a record.
+#[derive(Clone, Debug)]
+#[must_use]
+pub enum Outcome {
+    /// It is in the log.
+    Written(Written),
+    /// It is certainly in no log.
+    NotWritten(ProduceError),
+    /// It left for a broker, and no answer settles whether it was appended.
+    Unknown(ProduceError),
+}
+
+/// A record accepted by the producer: resolves when its fate is known, within
+/// `delivery.timeout.ms`.
+///
+/// As a future it gives `Result<Written, ProduceError>`; [`Delivery::outcome`] tells the three
+/// cases apart by type; [`Delivery::wait`] blocks a plain thread.
+///
+/// Dropping it changes nothing for the record: it is neither withdrawn nor lost.
+#[must_use = "whether the record arrives is known only to its delivery"]
+pub struct Delivery {
+    batch: Arc<BatchCompletion>,
+    record: RecordInBatch,
+    /// Where in the batch's list of wakers this one's is.
+    waker_slot: Option<usize>,
+}
+
+impl Delivery {
+    pub(crate) fn new(batch: Arc<BatchCompletion>, record: RecordInBatch) -> Self {
+        Self {
+            batch,
+            record,
+            waker_slot: None,
+        }
+    }
+
+    /// The partition that the record went to, from 0.
+    #[must_use]
+    pub fn partition(&self) -> i32 {
+        self.batch.partition()
+    }
+
+    /// Waits for the record's fate, told apart by type.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping the future gives up waiting, and with it this delivery; the record is neither
+    /// withdrawn nor lost.
+    pub async fn outcome(self) -> Outcome {
+        match self.await {
+            Ok(written) => Outcome::Written(written),
+            Err(error) if error.possibly_written() => Outcome::Unknown(error),
+            Err(error) => Outcome::NotWritten(error),
+        }
+    }
+
+    /// Waits for the record's fate by blocking the thread: for threads that run no async code.
+    ///
+    /// In an async task it would hold up the runtime's thread, and with it maybe the producer: use
+    /// `.await` there.
+    ///
+    /// # Errors
+    ///
+    /// Why the record was not written, or may not have been.
+    pub fn wait(self) -> Result<Written, ProduceError> {
+        block_on(self)
+    }
+}
+
+impl Future for Delivery {
+    type Output = Result<Written, ProduceError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        this.batch
+            .poll_settled(&mut this.waker_slot, cx)
+            .map(|outcome| result_of(&this.batch, outcome, this.record))
+    }
+}
+
+impl fmt::Debug for Delivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Delivery")
+            .field("batch", &self.batch)
+            .field("index", &self.record.index)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A user's callback as the batch calls it.
+pub(crate) fn callback<F>(call: F) -> Callback
+where
+    F: FnOnce(Result<Written, ProduceError>) + Send + 'static,
+{
+    Box::new(|batch, outcome, record| call(result_of(batch, outcome, record)))
+}
+
+/// What a batch's outcome means for all of its records; `None` when they were written.
+pub(crate) fn failure_of(batch: &BatchCompletion, outcome: &BatchOutcome) -> Option<ProduceError> {
+    written_of(batch, outcome).err()
+}
+
+fn result_of(
+    batch: &BatchCompletion,
+    outcome: &BatchOutcome,
+    record: RecordInBatch,
+) -> Result<Written, ProduceError> {
+    let (base_offset, log_append_time_ms) = written_of(batch, outcome)?;
+    let offset = base_offset.map(|base| base.saturating_add(i64::from(record.index)));
+    Ok(Written {
+        partition: batch.partition(),
+        offset,
+        timestamp_ms: log_append_time_ms.or_else(|| offset.map(|_| record.timestamp_ms)),
+    })
+}
+
+/// Base offset and append time of a written batch.
+fn written_of(
+    batch: &BatchCompletion,
+    outcome: &BatchOutcome,
+) -> Result<(Option<i64>, Option<i64>), ProduceError> {
+    let (failure, certainty) = match outcome {
+        BatchOutcome::Written {
+            base_offset,
+            log_append_time_ms,
+        } => return Ok((*base_offset, *log_append_time_ms)),
+        BatchOutcome::NotWritten(failure) => (failure, Certainty::NotWritten),
+        BatchOutcome::Unknown(failure) => (failure, Certainty::Unknown),
+    };
+    let partition = Some(batch.partition());
+    let failure = failure.clone();
+    Err(ProduceError::failed(
+        failure,
+        certainty,
+        batch.topic(),
+        partition,
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::{Failure, FailureKind};
+    use rstest::rstest;
+
+    fn pending() -> (Arc<BatchCompletion>, Delivery) {
+        let batch = Arc::new(BatchCompletion::new(Arc::from("orders"), 3, 0, 0));
+        let record = RecordInBatch {
+            index: 2,
+            timestamp_ms: 7,
+        };
+        (Arc::clone(&batch), Delivery::new(batch, record))
+    }
+
+    fn written(base_offset: Option<i64>, log_append_time_ms: Option<i64>) -> BatchOutcome {
+        BatchOutcome::Written {
+            base_offset,
+            log_append_time_ms,
+        }
+    }
+
+    fn failure() -> Failure {
+        Failure {
+            kind: FailureKind::Disconnected,
+            broker: None,
+            attempts: 1,
+            message: None,
+        }
+    }
+
+    #[rstest]
+    #[case(Some(100), None, Some(102), Some(7))]
+    #[case(Some(100), Some(9), Some(102), Some(9))]
+    #[case(None, None, None, None)]
+    fn a_record_has_its_batchs_offset_plus_its_index(
+        #[case] base_offset: Option<i64>,
+        #[case] log_append_time_ms: Option<i64>,
+        #[case] offset: Option<i64>,
+        #[case] timestamp_ms: Option<i64>,
+    ) {
+        let (batch, delivery) = pending();
+        batch.settle(written(base_offset, log_append_time_ms));
+        let expected = Written {
+            partition: 3,
+            offset,
+            timestamp_ms,
+        };
+        assert_eq!(delivery.wait().expect("written"), expected);
+    }
+
+    #[test]
+    fn the_three_outcomes_are_told_apart() {
+        let outcome_of = |outcome| {
+            let (batch, delivery) = pending();
+            batch.settle(outcome);
+            block_on(delivery.outcome())
+        };
+        let outcome = outcome_of(written(Some(0), None));
+        assert!(matches!(outcome, Outcome::Written(_)));
+        let outcome = outcome_of(BatchOutcome::NotWritten(failure()));
+        assert!(matches!(&outcome, Outcome::NotWritten(e) if !e.possibly_written()));
+        let outcome = outcome_of(BatchOutcome::Unknown(failure()));
+        assert!(matches!(&outcome, Outcome::Unknown(e) if e.possibly_written()));
+    }
+
+    #[test]
+    fn a_blocked_thread_goes_on_when_the_batch_is_announced() {
+        let (batch, delivery) = pending();
+        let waiter = std::thread::spawn(move || delivery.wait());
+        batch.settle(written(Some(4), None));
+        batch.announce();
+        let result = waiter.join().expect("no panic");
+        assert_eq!(result.expect("written").offset, Some(6));
+    }
+}

@@ -1,0 +1,344 @@
+//! What all clones and topics of a producer share: the way of a record from call to queue.
+//!
+//! *State* of a send
+//! ```text
+//!              known, room                       known
+//!   call ───────────────────▶ accepted  ◀──────────────────── waits for topic ──▶ refused
+//!     │                           ▲              room                 ▲             ▲
+//!     ├── not known ──────────────┼───────────────────────────────────┘             │
+//!     └── no room ────────────────┴───────────────── waits for memory ──────────────┘
+//! ```
+//!
+//! *Invariants*
+//! 1. Both waits share one `max.block.ms`; the clock is read only by who has to wait.
+//! 2. A record is looked at in one order: producer open, timestamp, topic, partition, size, room.
+//!
+//! *Source*: Kafka's `KafkaProducer.doSend`, `waitOnMetadata`.
+//!
+//! *Not here*: the public methods (`producer.rs`, `topic.rs`).
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+
+use crate::config::KeyUse;
+use crate::delivery::{Delivery, failure_of};
+use crate::error::Failure;
+use crate::io::accumulator::{Accumulator, Choice, Outgoing, Refused, Timestamp, TooLarge};
+use crate::io::completion::Callback;
+use crate::io::inbox::End;
+use crate::io::memory::Reservation;
+use crate::io::phase::Phase;
+use crate::io::topics::{Partitions, Route, TopicEntry};
+use crate::io::waiting::Patience;
+use crate::partitioner::partition_of_key;
+use crate::produce_error::{Certainty, ProduceError, ProduceErrorKind};
+use crate::record::Record;
+use crate::wire::record_batch::RecordView;
+
+/// What all clones and topics of a producer share; the last one dropped closes it.
+pub(crate) struct ProducerHandle {
+    pub(crate) accumulator: Arc<Accumulator>,
+    pub(crate) runtime: Handle,
+    pub(crate) block_max: Duration,
+    pub(crate) key_use: KeyUse,
+}
+
+impl Drop for ProducerHandle {
+    fn drop(&mut self) {
+        self.accumulator.inbox.post_end(End::WhenSettled);
+    }
+}
+
+impl ProducerHandle {
+    /// The topic a record names. A record too large for any topic is refused before a broker is
+    /// asked for one.
+    pub(crate) fn topic_of(
+        &self,
+        record: &Record<'_, &str>,
+    ) -> Result<Arc<TopicEntry>, ProduceError> {
+        if let Some(entry) = self.accumulator.topics.find(record.to) {
+            return Ok(entry);
+        }
+        let topic = Arc::from(record.to);
+        self.check_size(&topic, record)?;
+        if !self.accumulator.phase.is_open() {
+            let kind = ProduceErrorKind::Closed;
+            return Err(ProduceError::refused_here(kind, &topic, record.partition));
+        }
+        Ok(self.accumulator.topic(record.to))
+    }
+
+    pub(crate) async fn send<To>(
+        &self,
+        topic: &TopicEntry,
+        record: &Record<'_, To>,
+        callback: Option<Callback>,
+    ) -> Result<Delivery, ProduceError> {
+        let mut outgoing = outgoing(record, callback);
+        match self.append(topic, record, &mut outgoing, None) {
+            Ok(delivery) => Ok(delivery),
+            Err(NotNow::Error(error)) => Err(error),
+            Err(wait) => self.send_waiting(topic, record, &mut outgoing, wait).await,
+        }
+    }
+
+    pub(crate) fn try_send<To>(
+        &self,
+        topic: &TopicEntry,
+        record: &Record<'_, To>,
+    ) -> Result<Delivery, ProduceError> {
+        let mut outgoing = outgoing(record, None);
+        self.append(topic, record, &mut outgoing, None)
+            .map_err(|not_now| match not_now {
+                NotNow::Error(error) => error,
+                NotNow::Topic(failure) => {
+                    ProduceError::topic_timed_out(&topic.name, Duration::ZERO, failure)
+                }
+                NotNow::Room { .. } => {
+                    let kind = ProduceErrorKind::MemoryFull;
+                    ProduceError::refused_here(kind, &topic.name, record.partition)
+                }
+            })
+    }
+
+    async fn send_waiting<To>(
+        &self,
+        topic: &TopicEntry,
+        record: &Record<'_, To>,
+        outgoing: &mut Outgoing<'_>,
+        mut wait: NotNow,
+    ) -> Result<Delivery, ProduceError> {
+        let mut patience = Patience::start(&self.runtime, self.block_max);
+        loop {
+            let room = match wait {
+                NotNow::Error(error) => return Err(error),
+                NotNow::Topic(_) => {
+                    // Known or not, the record itself may be why it never goes.
+                    self.check_size(&topic.name, record)?;
+                    self.known(topic, &mut patience).await?;
+                    None
+                }
+                NotNow::Room { bytes } => {
+                    let room = self.room(topic, record.partition, bytes, &mut patience);
+                    Some(room.await?)
+                }
+            };
+            match self.append(topic, record, outgoing, room) {
+                Ok(delivery) => return Ok(delivery),
+                Err(again) => wait = again,
+            }
+        }
+    }
+
+    /// Waits until there is something to know of a topic, good or bad.
+    async fn known(&self, topic: &TopicEntry, patience: &mut Patience) -> Result<(), ProduceError> {
+        loop {
+            let mut changed = pin!(topic.changed.notified());
+            changed.as_mut().enable();
+            if !self.accumulator.phase.is_open() {
+                let kind = ProduceErrorKind::Closed;
+                return Err(ProduceError::refused_here(kind, &topic.name, None));
+            }
+            if !matches!(&**topic.route.load(), Route::Pending(_)) {
+                return Ok(());
+            }
+            let in_time = patience.allowed() > Duration::ZERO;
+            if !in_time || patience.wait(changed).await.is_none() {
+                let failure = match &**topic.route.load() {
+                    Route::Pending(failure) => failure.clone(),
+                    Route::Known(_) | Route::Refused(_) => return Ok(()),
+                };
+                let waited = patience.allowed();
+                return Err(ProduceError::topic_timed_out(&topic.name, waited, failure));
+            }
+        }
+    }
+
+    /// Waits its turn for memory.
+    async fn room(
+        &self,
+        topic: &TopicEntry,
+        partition: Option<i32>,
+        bytes: u32,
+        patience: &mut Patience,
+    ) -> Result<Reservation<'_>, ProduceError> {
+        let waited = patience.allowed();
+        let kind = if waited.is_zero() {
+            ProduceErrorKind::MemoryFull
+        } else {
+            let drain = || self.accumulator.inbox.post_drain();
+            match patience
+                .wait(self.accumulator.memory.reserve(bytes, drain))
+                .await
+            {
+                Some(Ok(room)) => return Ok(room),
+                Some(Err(_closed)) => ProduceErrorKind::Closed,
+                None => ProduceErrorKind::MemoryTimedOut { waited },
+            }
+        };
+        Err(ProduceError::refused_here(kind, &topic.name, partition))
+    }
+
+    /// Appends, if that takes no waiting.
+    fn append<'a, To>(
+        &'a self,
+        topic: &TopicEntry,
+        record: &Record<'_, To>,
+        outgoing: &mut Outgoing<'_>,
+        room: Option<Reservation<'a>>,
+    ) -> Result<Delivery, NotNow> {
+        let refused = |kind| {
+            let error = ProduceError::refused_here(kind, &topic.name, record.partition);
+            Err(NotNow::Error(error))
+        };
+        if !self.accumulator.phase.is_open() {
+            return refused(ProduceErrorKind::Closed);
+        }
+        if record
+            .timestamp_ms
+            .is_some_and(|timestamp_ms| timestamp_ms < 0)
+        {
+            return refused(ProduceErrorKind::InvalidTimestamp);
+        }
+        let route = topic.route.load();
+        let partitions = match &**route {
+            Route::Known(partitions) => partitions,
+            Route::Pending(failure) => return Err(NotNow::Topic(failure.clone())),
+            Route::Refused(failure) => {
+                let error = self.topic_refused(topic, failure.clone());
+                return Err(NotNow::Error(error));
+            }
+        };
+        let Some(choice) = self.choose(record, partitions) else {
+            let partition_count = partitions.slots.len();
+            return refused(ProduceErrorKind::UnknownPartition { partition_count });
+        };
+        outgoing.choice = choice;
+        let accumulator = &self.accumulator;
+        match accumulator.append(topic, partitions, outgoing, room) {
+            Ok(accepted) => Ok(Delivery::new(accepted.ticket, accepted.record)),
+            Err(Refused::NeedsRoom { bytes }) => Err(NotNow::Room { bytes }),
+            Err(Refused::Closed) => refused(ProduceErrorKind::Closed),
+            Err(Refused::TooLarge(too_large)) => refused(kind_of(too_large)),
+            Err(Refused::NoPartition) => Err(NotNow::Topic(None)),
+        }
+    }
+
+    fn choose<To>(&self, record: &Record<'_, To>, partitions: &Partitions) -> Option<Choice> {
+        let count = partitions.slots.len();
+        let partition = match (record.partition, record.key, self.key_use) {
+            (Some(partition), _, _) => usize::try_from(partition).ok().filter(|&p| p < count)?,
+            (None, Some(key), KeyUse::Hashed) => partition_of_key(key, count)?,
+            (None, None, _) | (None, Some(_), KeyUse::Ignored) => return Some(Choice::Sticky),
+        };
+        Some(Choice::Fixed(partition))
+    }
+
+    fn check_size<To>(
+        &self,
+        topic: &Arc<str>,
+        record: &Record<'_, To>,
+    ) -> Result<(), ProduceError> {
+        match self.accumulator.batch_bytes_for(&view(record)) {
+            Ok(_) => Ok(()),
+            Err(too_large) => {
+                let kind = kind_of(too_large);
+                Err(ProduceError::refused_here(kind, topic, record.partition))
+            }
+        }
+    }
+
+    fn topic_refused(&self, topic: &TopicEntry, failure: Failure) -> ProduceError {
+        ProduceError::failed(failure, Certainty::NotWritten, &topic.name, None)
+    }
+
+    /// The topic of this name, once there is something good to know of it.
+    pub(crate) async fn known_topic(&self, name: &str) -> Result<Arc<TopicEntry>, ProduceError> {
+        let entry = self.accumulator.topic(name);
+        let mut patience = Patience::start(&self.runtime, self.block_max);
+        self.known(&entry, &mut patience).await?;
+        let refused = match &**entry.route.load() {
+            Route::Refused(failure) => Some(failure.clone()),
+            Route::Pending(_) | Route::Known(_) => None,
+        };
+        match refused {
+            Some(failure) => Err(self.topic_refused(&entry, failure)),
+            None => Ok(entry),
+        }
+    }
+
+    /// Sends what is queued and waits for what is not settled; the first failure among it.
+    pub(crate) async fn flush(&self) -> Result<(), ProduceError> {
+        let incomplete = self.accumulator.incomplete.snapshot();
+        if incomplete.is_empty() {
+            return Ok(());
+        }
+        self.accumulator.inbox.post_drain();
+        let mut flushed = Ok(());
+        for batch in incomplete {
+            let mut waker_slot = None;
+            let settled = poll_fn(|cx| {
+                let settled = batch.poll_settled(&mut waker_slot, cx);
+                settled.map(|outcome| failure_of(&batch, outcome))
+            });
+            if let Some(failure) = settled.await {
+                flushed = flushed.and(Err(failure));
+            }
+        }
+        flushed
+    }
+
+    /// Refuses records from here on, and has the driver end.
+    pub(crate) fn start_to_end(&self, end: End) {
+        self.accumulator.phase.advance(Phase::Closing);
+        self.accumulator.inbox.post_end(end);
+    }
+}
+
+/// Why a record was not accepted at once.
+enum NotNow {
+    /// Nothing is known of its topic; the last reason why.
+    Topic(Option<Failure>),
+    /// So many bytes of memory are needed for a batch.
+    Room { bytes: u32 },
+    /// It never will be.
+    Error(ProduceError),
+}
+
+fn outgoing<'a, To>(record: &'a Record<'_, To>, callback: Option<Callback>) -> Outgoing<'a> {
+    Outgoing {
+        view: view(record),
+        timestamp: match record.timestamp_ms {
+            Some(_) => Timestamp::Own,
+            None => Timestamp::Clock,
+        },
+        choice: Choice::Sticky,
+        callback,
+    }
+}
+
+fn view<'a, To>(record: &'a Record<'_, To>) -> RecordView<'a> {
+    RecordView {
+        timestamp_ms: record.timestamp_ms.unwrap_or_default(),
+        key: record.key,
+        value: record.value,
+        headers: &record.headers,
+    }
+}
+
+fn kind_of(too_large: TooLarge) -> ProduceErrorKind {
+    let TooLarge {
+        record_bytes,
+        limit_bytes,
+        limit,
+    } = too_large;
+    ProduceErrorKind::RecordTooLarge {
+        record_bytes,
+        limit_bytes,
+        limit,
+    }
+}

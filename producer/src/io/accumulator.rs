@@ -1,0 +1,415 @@
+//! Where records wait to be sent: each is encoded once, into its partition's open batch.
+//!
+//! A record costs its encoding, one lock that nobody else is likely to hold, and a ticket. Memory,
+//! clock, allocation and the driver's wake-up are paid per batch.
+//!
+//! *State* of an append
+//! ```text
+//!                 fits                               room in memory
+//!   open batch? ───────▶ accepted      no batch, ─────────────────▶ batch opened, accepted
+//!        │ no                          or full   └─ none ─▶ refused: NeedsRoom
+//!        └──────────────────────────────▲
+//! ```
+//!
+//! *Invariants*
+//! 1. Records of a partition are sent in the order in which they were accepted.
+//! 2. The lock is never held while a buffer is allocated, memory waited for, or the driver woken.
+//! 3. Each batch is told to the driver when it opens and when it fills, by whoever did it.
+//! 4. A batch's bytes are set aside before it exists, and released when it is settled.
+//!
+//! *Source*: Kafka's `RecordAccumulator.append`.
+//!
+//! *Not here*: waiting (`producer.rs`), who takes batches and when (`driver.rs`, the engine).
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, MutexGuard};
+
+use bytes::BytesMut;
+
+use crate::engine::queue::{
+    Appended, NewBatch, NoRoom, Notice, QueueLimits, RecordView, SealedBatch,
+    single_record_batch_bytes,
+};
+use crate::io::clock::Clock;
+use crate::io::completion::{BatchCompletion, Callback, RecordInBatch};
+use crate::io::inbox::Inbox;
+use crate::io::incomplete::Incomplete;
+use crate::io::memory::{Memory, Reservation};
+use crate::io::phase::PhaseCell;
+use crate::io::sticky::{self, Batch};
+use crate::io::topics::{Gate, Partitions, Slot, SlotQueue, TopicEntry, Topics};
+
+/// The handle that travels with a batch.
+pub(crate) type Ticket = Arc<BatchCompletion>;
+
+/// The bounds of what waits to be sent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// A batch's largest size in bytes, at most `request_bytes`.
+    pub(crate) batch_bytes: usize,
+    /// The largest record's, in bytes (`max.request.size`).
+    pub(crate) request_bytes: usize,
+    /// All batches', in bytes (`buffer.memory`).
+    pub(crate) memory_bytes: usize,
+}
+
+/// What producers share with their driver.
+#[derive(Debug)]
+pub(crate) struct Accumulator {
+    limits: Limits,
+    seed: u64,
+    batch_numbers: AtomicU64,
+    batches_queued: AtomicUsize,
+    pub(crate) clock: Clock,
+    pub(crate) inbox: Inbox,
+    pub(crate) incomplete: Incomplete,
+    pub(crate) memory: Memory,
+    pub(crate) phase: PhaseCell,
+    pub(crate) topics: Topics,
+}
+
+/// A record to append.
+pub(crate) struct Outgoing<'a> {
+    /// Its bytes; the timestamp is filled in if the record has none of its own.
+    pub(crate) view: RecordView<'a>,
+    /// Where its timestamp comes from.
+    pub(crate) timestamp: Timestamp,
+    /// Which partition it goes to.
+    pub(crate) choice: Choice,
+    /// Whom to call with its fate.
+    pub(crate) callback: Option<Callback>,
+}
+
+/// Where a record's timestamp comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Timestamp {
+    /// The record.
+    Own,
+    /// The clock, when it is accepted.
+    Clock,
+}
+
+/// Which partition a record goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Choice {
+    /// This one.
+    Fixed(usize),
+    /// Whichever the topic's sticky choice is.
+    Sticky,
+}
+
+/// A record that waits in its partition's queue.
+#[derive(Debug)]
+pub(crate) struct Accepted {
+    /// Its batch.
+    pub(crate) ticket: Ticket,
+    /// Its place there.
+    pub(crate) record: RecordInBatch,
+}
+
+/// Why a record was not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// The producer is closing.
+    Closed,
+    /// A new batch is needed, and so many bytes of memory for it.
+    NeedsRoom { bytes: u32 },
+    /// It is larger than a limit.
+    TooLarge(TooLarge),
+    /// The topic has no partition.
+    NoPartition,
+}
+
+/// How much too large a record is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TooLarge {
+    /// The smallest batch that holds it, in bytes.
+    pub(crate) record_bytes: usize,
+    /// The limit in bytes.
+    pub(crate) limit_bytes: usize,
+    /// The key that sets it.
+    pub(crate) limit: &'static str,
+}
+
+/// One partition of one topic as an append sees it.
+#[derive(Clone, Copy)]
+struct Target<'a> {
+    topic: &'a TopicEntry,
+    led: &'a [bool],
+    slot: &'a Slot,
+    partition: usize,
+    choice: Choice,
+}
+
+/// Why a record did not go into a slot.
+enum Missed {
+    Closed,
+    /// The sticky choice went elsewhere.
+    Moved,
+    NoRoom,
+}
+
+impl Accumulator {
+    pub(crate) fn new(limits: Limits, seed: u64) -> Self {
+        Self {
+            limits,
+            seed,
+            batch_numbers: AtomicU64::new(0),
+            batches_queued: AtomicUsize::new(0),
+            clock: Clock::start(),
+            inbox: Inbox::default(),
+            incomplete: Incomplete::default(),
+            memory: Memory::new(limits.memory_bytes),
+            phase: PhaseCell::open(),
+            topics: Topics::default(),
+        }
+    }
+
+    /// The topic of this name; its first use asks the driver to learn about it.
+    pub(crate) fn topic(&self, name: &str) -> Arc<TopicEntry> {
+        self.topics.add(name, self.seed, |entry| {
+            self.inbox.post_wanted(entry.index, Arc::clone(&entry.name));
+        })
+    }
+
+    /// The bounds of each partition's queue.
+    pub(crate) fn queue_limits(&self) -> QueueLimits {
+        QueueLimits {
+            batch_bytes: self.limits.batch_bytes,
+        }
+    }
+
+    /// Whether batches wait that the driver has not taken.
+    pub(crate) fn has_queued(&self) -> bool {
+        self.batches_queued.load(Ordering::Relaxed) > 0
+    }
+
+    /// Appends a record, into a new batch if there is `room` for one, or memory is free.
+    pub(crate) fn append<'a>(
+        &'a self,
+        topic: &TopicEntry,
+        partitions: &Partitions,
+        outgoing: &mut Outgoing<'_>,
+        mut room: Option<Reservation<'a>>,
+    ) -> Result<Accepted, Refused> {
+        if outgoing.timestamp == Timestamp::Clock {
+            outgoing.view.timestamp_ms = self.clock.coarse_wall_ms();
+        }
+        loop {
+            let target = target(topic, partitions, outgoing.choice).ok_or(Refused::NoPartition)?;
+            match self.append_to_open(target, outgoing) {
+                Ok(accepted) => return Ok(accepted),
+                Err(Missed::Closed) => return Err(Refused::Closed),
+                Err(Missed::Moved) => continue,
+                Err(Missed::NoRoom) => {}
+            }
+            let bytes = self
+                .batch_bytes_for(&outgoing.view)
+                .map_err(Refused::TooLarge)?;
+            let reservation = room
+                .take()
+                .filter(|reservation| reservation.bytes() >= bytes)
+                .or_else(|| self.memory.try_reserve(bytes))
+                .ok_or(Refused::NeedsRoom { bytes })?;
+            match self.append_to_new(target, outgoing, reservation) {
+                Ok(accepted) => return Ok(accepted),
+                Err((Missed::Closed, _)) => return Err(Refused::Closed),
+                Err((_, unused)) => room = Some(unused),
+            }
+        }
+    }
+
+    /// Takes the oldest batch of a slot.
+    pub(crate) fn take(&self, slot: &Slot) -> Option<SealedBatch<Ticket>> {
+        let taken = slot.lock().records.take();
+        if taken.is_some() {
+            self.batches_queued.fetch_sub(1, Ordering::Relaxed);
+        }
+        taken
+    }
+
+    /// What a batch takes of memory that this record opens.
+    pub(crate) fn batch_bytes_for(&self, record: &RecordView<'_>) -> Result<u32, TooLarge> {
+        let record_bytes = single_record_batch_bytes(record);
+        let limits = [
+            (self.limits.request_bytes, "max.request.size"),
+            (self.memory.bytes_max(), "buffer.memory"),
+        ];
+        for (limit_bytes, limit) in limits {
+            if record_bytes > limit_bytes {
+                return Err(TooLarge {
+                    record_bytes,
+                    limit_bytes,
+                    limit,
+                });
+            }
+        }
+        let batch_bytes = self.limits.batch_bytes.min(self.memory.bytes_max());
+        // Both are bounded by sizes that are integers of 31 bits.
+        Ok(u32::try_from(batch_bytes.max(record_bytes)).unwrap_or(u32::MAX))
+    }
+
+    fn append_to_open(
+        &self,
+        target: Target<'_>,
+        outgoing: &mut Outgoing<'_>,
+    ) -> Result<Accepted, Missed> {
+        let mut queue = target.lock()?;
+        match queue.records.append(&outgoing.view) {
+            Ok(appended) => Ok(self.accept(target, queue, appended, outgoing)),
+            Err(NoRoom) => Err(self.leave_full(target, queue)),
+        }
+    }
+
+    /// Between two batches the sticky choice may move on, rather than open another one here.
+    fn leave_full(&self, target: Target<'_>, mut queue: MutexGuard<'_, SlotQueue>) -> Missed {
+        let moves_on = target.choice == Choice::Sticky
+            && sticky::moves_on(queue.sticky_bytes, self.limits.batch_bytes, Batch::Full);
+        if !moves_on {
+            return Missed::NoRoom;
+        }
+        queue.sticky_bytes = 0;
+        let sealed = queue.records.seal();
+        drop(queue);
+        target.topic.sticky.move_on(target.partition, target.led);
+        if sealed == Notice::Filled {
+            self.inbox.post_queued(target.slot.partition);
+        }
+        Missed::Moved
+    }
+
+    fn append_to_new<'a>(
+        &self,
+        target: Target<'_>,
+        outgoing: &mut Outgoing<'_>,
+        reservation: Reservation<'a>,
+    ) -> Result<Accepted, (Missed, Reservation<'a>)> {
+        if outgoing.timestamp == Timestamp::Clock {
+            outgoing.view.timestamp_ms = self.clock.refresh_wall();
+        }
+        let bytes = reservation.bytes();
+        let buffer = BytesMut::with_capacity(usize::try_from(bytes).unwrap_or_default());
+        let number = self.batch_numbers.fetch_add(1, Ordering::Relaxed);
+        let topic = Arc::clone(&target.topic.name);
+        let partition = target.slot.partition.partition;
+        let completion = Arc::new(BatchCompletion::new(topic, partition, number, bytes));
+        let now = self.clock.now();
+        let mut queue = match target.lock() {
+            Ok(queue) => queue,
+            Err(missed) => return Err((missed, reservation)),
+        };
+        // Somebody else may have opened one meanwhile.
+        let appended = queue
+            .records
+            .append(&outgoing.view)
+            .unwrap_or_else(|NoRoom| {
+                let _ = reservation.keep();
+                self.batches_queued.fetch_add(1, Ordering::Relaxed);
+                self.incomplete.insert(Arc::clone(&completion));
+                let batch = NewBatch {
+                    buffer,
+                    completion,
+                    now,
+                };
+                queue.records.append_opening(&outgoing.view, batch)
+            });
+        Ok(self.accept(target, queue, appended, outgoing))
+    }
+
+    /// The record is in its batch: all that depends on the lock, then what must not hold it.
+    fn accept(
+        &self,
+        target: Target<'_>,
+        mut queue: MutexGuard<'_, SlotQueue>,
+        appended: Appended<Ticket>,
+        outgoing: &mut Outgoing<'_>,
+    ) -> Accepted {
+        let Appended {
+            completion,
+            index,
+            notice,
+        } = appended;
+        let timestamp_ms = outgoing.view.timestamp_ms;
+        let record = RecordInBatch {
+            index,
+            timestamp_ms,
+        };
+        if let Some(callback) = outgoing.callback.take() {
+            completion.call_back(record, callback);
+        }
+        let moves_on = target.choice == Choice::Sticky
+            && self.counts_on(&mut queue, payload_bytes(&outgoing.view), notice);
+        drop(queue);
+        if moves_on {
+            target.topic.sticky.move_on(target.partition, target.led);
+        }
+        if notice != Notice::None {
+            self.inbox.post_queued(target.slot.partition);
+        }
+        Accepted {
+            ticket: completion,
+            record,
+        }
+    }
+
+    /// Counts what the sticky choice brought; says whether it is enough here.
+    fn counts_on(&self, queue: &mut SlotQueue, bytes: usize, notice: Notice) -> bool {
+        queue.sticky_bytes = queue.sticky_bytes.saturating_add(bytes);
+        let batch = match notice {
+            Notice::Filled => Batch::Full,
+            Notice::None | Notice::Opened => Batch::Open,
+        };
+        let moves_on = sticky::moves_on(queue.sticky_bytes, self.limits.batch_bytes, batch);
+        if moves_on {
+            queue.sticky_bytes = 0;
+        }
+        moves_on
+    }
+}
+
+impl<'a> Target<'a> {
+    /// The queue, if it takes the record.
+    fn lock(self) -> Result<MutexGuard<'a, SlotQueue>, Missed> {
+        let queue = self.slot.lock();
+        if queue.gate == Gate::Closed {
+            return Err(Missed::Closed);
+        }
+        // The choice may have moved between looking and locking.
+        if self.choice == Choice::Sticky && !self.topic.sticky.is(self.partition) {
+            return Err(Missed::Moved);
+        }
+        Ok(queue)
+    }
+}
+
+fn target<'a>(
+    topic: &'a TopicEntry,
+    partitions: &'a Partitions,
+    choice: Choice,
+) -> Option<Target<'a>> {
+    let partition = match choice {
+        Choice::Fixed(partition) => partition,
+        Choice::Sticky => topic.sticky.current(&partitions.led)?,
+    };
+    Some(Target {
+        topic,
+        led: &partitions.led,
+        slot: partitions.slots.get(partition)?,
+        partition,
+        choice,
+    })
+}
+
+/// A record's size as the sticky choice counts it: its bytes, and about what frames them.
+fn payload_bytes(record: &RecordView<'_>) -> usize {
+    const FRAMING_BYTES: usize = 8;
+    let headers: usize = record
+        .headers
+        .iter()
+        .map(|header| header.key.len() + header.value.map_or(0, <[u8]>::len) + 2)
+        .sum();
+    record.key.map_or(0, <[u8]>::len)
+        + record.value.map_or(0, <[u8]>::len)
+        + headers
+        + FRAMING_BYTES
+}

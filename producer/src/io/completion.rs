@@ -1,0 +1,247 @@
+//! One batch's end, shared by all who wait for one of its records.
+//!
+//! *State*
+//! ```text
+//!            settle(outcome)                 announce
+//!   pending ────────────────▶ settled, quiet ────────▶ settled, waiters woken
+//! ```
+//!
+//! *Invariants*
+//! 1. A completion is settled once; the first outcome stands.
+//! 2. Whoever looks after `settle` sees the outcome; whoever looked before is woken by `announce`.
+//! 3. Callbacks of a batch run in the order of its records, each exactly once.
+//!
+//! *Source*: Kafka's `ProducerBatch.done`, `ProduceRequestResult`.
+//!
+//! *Not here*: what an outcome is (`engine/effect.rs`), when batches are settled (`driver.rs`), what
+//! a record's waiter is told (`delivery.rs` at the crate's root).
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use crate::engine::effect::BatchOutcome;
+
+/// One batch's completion: the handle that travels with the batch.
+pub(crate) struct BatchCompletion {
+    topic: Arc<str>,
+    partition: i32,
+    number: u64,
+    memory_bytes: u32,
+    outcome: OnceLock<BatchOutcome>,
+    waiting: Mutex<Waiting>,
+}
+
+/// A record within its batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RecordInBatch {
+    /// Its place, from 0.
+    pub(crate) index: u32,
+    /// Its own timestamp, in milliseconds since 1970.
+    pub(crate) timestamp_ms: i64,
+}
+
+/// What is called when a record's batch is settled.
+pub(crate) type Callback = Box<dyn FnOnce(&BatchCompletion, &BatchOutcome, RecordInBatch) + Send>;
+
+#[derive(Default)]
+struct Waiting {
+    wakers: Vec<Waker>,
+    callbacks: Vec<(RecordInBatch, Callback)>,
+}
+
+impl BatchCompletion {
+    /// The completion of the producer's batch of this number, which holds `memory_bytes` of
+    /// `buffer.memory`.
+    pub(crate) fn new(topic: Arc<str>, partition: i32, number: u64, memory_bytes: u32) -> Self {
+        Self {
+            topic,
+            partition,
+            number,
+            memory_bytes,
+            outcome: OnceLock::new(),
+            waiting: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn topic(&self) -> &Arc<str> {
+        &self.topic
+    }
+
+    pub(crate) fn partition(&self) -> i32 {
+        self.partition
+    }
+
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    pub(crate) fn memory_bytes(&self) -> usize {
+        usize::try_from(self.memory_bytes).unwrap_or(usize::MAX)
+    }
+
+    pub(crate) fn outcome(&self) -> Option<&BatchOutcome> {
+        self.outcome.get()
+    }
+
+    /// Fixes the outcome, and wakes nobody yet.
+    pub(crate) fn settle(&self, outcome: BatchOutcome) {
+        // A second outcome would be a bug of the engine's; the first was maybe told already.
+        let first = self.outcome.set(outcome).is_ok();
+        debug_assert!(first, "a batch is settled once");
+    }
+
+    /// Runs the callbacks and wakes who waits.
+    pub(crate) fn announce(&self) {
+        let Some(outcome) = self.outcome.get() else {
+            return;
+        };
+        let Waiting { wakers, callbacks } = std::mem::take(&mut *self.lock_waiting());
+        for (record, callback) in callbacks {
+            // A callback is the user's code on the driver's task: its panic must not end the
+            // producer.
+            if catch_unwind(AssertUnwindSafe(|| callback(self, outcome, record))).is_err() {
+                tracing::error!(topic = &*self.topic, "a delivery callback panicked");
+            }
+        }
+        for waker in wakers {
+            waker.wake();
+        }
+    }
+
+    /// Has a callback run for a record. Call it in the order of the records, before the batch can
+    /// be settled.
+    pub(crate) fn call_back(&self, record: RecordInBatch, callback: Callback) {
+        self.lock_waiting().callbacks.push((record, callback));
+    }
+
+    /// The outcome, or a place for the waker: the one in `waker_slot` if there is one already.
+    pub(crate) fn poll_settled(
+        &self,
+        waker_slot: &mut Option<usize>,
+        cx: &mut Context<'_>,
+    ) -> Poll<&BatchOutcome> {
+        if let Some(outcome) = self.outcome.get() {
+            return Poll::Ready(outcome);
+        }
+        let mut waiting = self.lock_waiting();
+        // Settled in between? Then it may have been announced too: nobody would wake us.
+        if let Some(outcome) = self.outcome.get() {
+            return Poll::Ready(outcome);
+        }
+        match waker_slot.and_then(|slot| waiting.wakers.get_mut(slot)) {
+            Some(waker) => waker.clone_from(cx.waker()),
+            None => {
+                *waker_slot = Some(waiting.wakers.len());
+                waiting.wakers.push(cx.waker().clone());
+            }
+        }
+        Poll::Pending
+    }
+
+    fn lock_waiting(&self) -> MutexGuard<'_, Waiting> {
+        // Pushing and taking leave the lists whole, whoever panics meanwhile.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for BatchCompletion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BatchCompletion")
+            .field("topic", &self.topic)
+            .field("partition", &self.partition)
+            .field("number", &self.number)
+            .field("outcome", &self.outcome.get())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    fn batch() -> BatchCompletion {
+        BatchCompletion::new(Arc::from("orders"), 3, 0, 0)
+    }
+
+    fn written(base_offset: i64) -> BatchOutcome {
+        BatchOutcome::Written {
+            base_offset: Some(base_offset),
+            log_append_time_ms: None,
+        }
+    }
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Count {
+        fn value(&self) -> usize {
+            self.0.load(Ordering::Relaxed)
+        }
+    }
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn settling_wakes_nobody_and_announcing_wakes_each_waiter_once() {
+        let (batch, count) = (batch(), Arc::new(Count::default()));
+        let waker = Waker::from(Arc::clone(&count));
+        let mut cx = Context::from_waker(&waker);
+        let mut slots = [None, None];
+        for _ in 0..3 {
+            for slot in &mut slots {
+                assert!(batch.poll_settled(slot, &mut cx).is_pending());
+            }
+        }
+        batch.settle(written(0));
+        assert_eq!(count.value(), 0);
+        batch.announce();
+        assert_eq!(count.value(), 2);
+        for slot in &mut slots {
+            assert!(batch.poll_settled(slot, &mut cx).is_ready());
+        }
+    }
+
+    #[test]
+    fn a_waiter_that_moved_to_another_task_is_woken_there() {
+        let (batch, mut slot) = (batch(), None);
+        let counts = [(); 2].map(|()| Arc::new(Count::default()));
+        for count in &counts {
+            let waker = Waker::from(Arc::clone(count));
+            let mut cx = Context::from_waker(&waker);
+            assert!(batch.poll_settled(&mut slot, &mut cx).is_pending());
+        }
+        batch.settle(written(0));
+        batch.announce();
+        assert_eq!(counts.map(|count| count.value()), [0, 1]);
+    }
+
+    #[test]
+    fn callbacks_run_in_order_and_a_panic_stops_neither_them_nor_the_caller() {
+        let (batch, ran) = (batch(), Arc::new(Mutex::new(Vec::new())));
+        for index in 0..4 {
+            let ran = Arc::clone(&ran);
+            let callback = move |_: &BatchCompletion, _: &BatchOutcome, record: RecordInBatch| {
+                ran.lock().expect("not poisoned").push(record.index);
+                assert_ne!(record.index, 1, "the second one panics");
+            };
+            let timestamp_ms = 0;
+            let record = RecordInBatch {
+                index,
+                timestamp_ms,
+            };
+            batch.call_back(record, Box::new(callback));
+        }
+        batch.settle(written(5));
+        batch.announce();
+        batch.announce();
+        assert_eq!(*ran.lock().expect("not poisoned"), [0, 1, 2, 3]);
+    }
+}

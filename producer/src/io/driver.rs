@@ -1,0 +1,365 @@
+//! The driver: inputs in, actions out, sleep until the next deadline.
+//!
+//! One task per producer owns the engine and all connections, and is the only one to read the clock
+//! for the engine. Callers reach it through the inbox; it reaches their records through the
+//! partitions' locks.
+//!
+//! *State*
+//! ```text
+//!   running ──(closed, or last handle dropped)──▶ settling ──(nothing incomplete)──▶ ended
+//!      └──────────────(runtime shut down, or a bug's panic)──────────────────────────▲
+//! ```
+//!
+//! *Invariants*
+//! 1. All inputs at hand are handled before an action is polled; all actions before it sleeps.
+//! 2. All batches of one round are settled before anyone is woken, and woken in order.
+//! 3. However it ends, no batch stays unsettled, and nobody waits for ever.
+//!
+//! *Not here*: every decision about batches, brokers and time-outs (the engine).
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio::time::Sleep;
+
+use crate::engine::Engine;
+use crate::engine::effect::{
+    Action, BatchOutcome, ConnectionId, Input, QueueState, Queues, TopicView,
+};
+use crate::engine::queue::SealedBatch;
+use crate::engine::time::Instant;
+use crate::error::{Failure, FailureKind};
+use crate::io::accumulator::{Accumulator, Ticket};
+use crate::io::clock::TICK;
+use crate::io::connection::Connection;
+use crate::io::inbox::{Drain, End, Posted};
+use crate::io::phase::Phase;
+use crate::io::topics::{Gate, Partitions, Route, Slot};
+use crate::io::transport::Connector;
+use crate::types::{TopicIndex, TopicPartition};
+
+/// A producer's task.
+pub(crate) struct Driver {
+    accumulator: Arc<Accumulator>,
+    engine: Engine<Ticket>,
+    slots: Slots,
+    connector: Arc<dyn Connector>,
+    connections: BTreeMap<ConnectionId, Connection>,
+    timer: Pin<Box<Sleep>>,
+    /// Swapped with the inbox, so that both keep their room.
+    posted: Posted,
+    inputs: Vec<Input>,
+    /// Settled in this round and not yet announced.
+    settled: Vec<Ticket>,
+}
+
+/// What a look at the world brought.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    Some,
+    None,
+}
+
+impl Driver {
+    /// A driver that knows nothing yet; `timer` is any timer of the runtime it will run on.
+    pub(crate) fn new(
+        accumulator: Arc<Accumulator>,
+        engine: Engine<Ticket>,
+        connector: Arc<dyn Connector>,
+        timer: Sleep,
+    ) -> Self {
+        Self {
+            slots: Slots {
+                accumulator: Arc::clone(&accumulator),
+                topics: Vec::new(),
+                gate: Gate::Open,
+            },
+            accumulator,
+            engine,
+            connector,
+            connections: BTreeMap::new(),
+            timer: Box::pin(timer),
+            posted: Posted::default(),
+            inputs: Vec::new(),
+            settled: Vec::new(),
+        }
+    }
+
+    fn drive_inbox(&mut self, now: Instant, cx: &mut Context<'_>) -> Progress {
+        self.accumulator.inbox.take(&mut self.posted, cx);
+        if self.posted.is_empty() {
+            return Progress::None;
+        }
+        for (topic, name) in self.posted.wanted.drain(..) {
+            self.engine
+                .handle_input(Input::TopicWanted { topic, name }, now);
+        }
+        for partition in self.posted.queued.drain(..) {
+            self.engine.handle_input(Input::Queued { partition }, now);
+        }
+        if self.posted.end != End::No {
+            self.slots.close();
+            self.accumulator.turn_away();
+        }
+        // Memory is released by sending: while somebody waits for it, nothing lingers.
+        let drain = self.posted.drain == Drain::Now || self.accumulator.memory.has_waiting();
+        if drain || self.slots.gate == Gate::Closed {
+            self.engine.handle_input(Input::DrainRequested, now);
+        }
+        if self.posted.end == End::Now {
+            self.engine.handle_input(Input::AbortRequested, now);
+        }
+        Progress::Some
+    }
+
+    fn drive_connections(&mut self, now: Instant, cx: &mut Context<'_>) -> Progress {
+        for connection in self.connections.values_mut() {
+            connection.poll(cx, &mut self.inputs);
+        }
+        if self.inputs.is_empty() {
+            return Progress::None;
+        }
+        self.connections
+            .retain(|_, connection| !connection.is_lost());
+        for input in self.inputs.drain(..) {
+            self.engine.handle_input(input, now);
+        }
+        Progress::Some
+    }
+
+    fn drive_actions(&mut self, now: Instant) -> Progress {
+        let mut progress = Progress::None;
+        while let Some(action) = self.engine.poll_action(&mut self.slots, now) {
+            self.act(action);
+            progress = Progress::Some;
+        }
+        #[cfg(debug_assertions)]
+        self.engine.check_invariants();
+        self.announce_settled();
+        progress
+    }
+
+    fn act(&mut self, action: Action<Ticket>) {
+        match action {
+            Action::Connect {
+                connection,
+                address,
+            } => {
+                let connecting = self.connector.connect(address.clone());
+                let made = Connection::new(connection, address, connecting);
+                self.connections.insert(connection, made);
+            }
+            Action::Send {
+                connection,
+                correlation_id,
+                frame,
+            } => {
+                // A connection that was lost meanwhile: its end is told, and answers for the frame.
+                if let Some(connection) = self.connections.get_mut(&connection) {
+                    connection.send(correlation_id, frame);
+                }
+            }
+            Action::Disconnect { connection } => {
+                self.connections.remove(&connection);
+            }
+            Action::Complete {
+                completion,
+                outcome,
+                ..
+            } => {
+                completion.settle(outcome);
+                self.settled.push(completion);
+            }
+            Action::TopicChanged { topic } => {
+                self.slots.publish(topic, self.engine.topic(topic));
+            }
+        }
+    }
+
+    /// Releases what settled batches held, then wakes who waits for them.
+    fn announce_settled(&mut self) {
+        if self.settled.is_empty() {
+            return;
+        }
+        let bytes = self.settled.iter().map(|batch| batch.memory_bytes()).sum();
+        let batches = self.settled.iter().map(|batch| &**batch);
+        self.accumulator.incomplete.remove(batches);
+        self.accumulator.memory.release(bytes);
+        for batch in self.settled.drain(..) {
+            batch.announce();
+        }
+    }
+
+    /// Sleeps until the engine's next deadline, or the clock's next tick while records wait.
+    fn drive_timer(&mut self, now: Instant, cx: &mut Context<'_>) -> Progress {
+        let clock = &self.accumulator.clock;
+        let tick = self.accumulator.has_queued().then(|| now + TICK);
+        let wake_at = self.engine.next_deadline().into_iter().chain(tick).min();
+        let Some(wake_at) = wake_at.and_then(|at| clock.timer_at(at)) else {
+            return Progress::None;
+        };
+        if self.timer.deadline() != wake_at {
+            self.timer.as_mut().reset(wake_at);
+        }
+        if self.timer.as_mut().poll(cx).is_pending() {
+            return Progress::None;
+        }
+        self.engine.handle_timeout(clock.now());
+        Progress::Some
+    }
+
+    fn is_done(&self) -> bool {
+        self.slots.gate == Gate::Closed && self.accumulator.incomplete.is_empty()
+    }
+
+    /// Settles what a driver that ends early leaves behind.
+    fn give_up(&mut self) {
+        self.slots.close();
+        self.accumulator.turn_away();
+        // An engine that panicked is not asked again.
+        if !std::thread::panicking() {
+            let now = self.accumulator.clock.now();
+            self.engine.handle_input(Input::AbortRequested, now);
+            let _ = self.drive_actions(now);
+        }
+        for batch in self.accumulator.incomplete.snapshot() {
+            if batch.outcome().is_none() {
+                batch.settle(BatchOutcome::Unknown(lost()));
+            }
+            self.settled.push(batch);
+        }
+        self.announce_settled();
+    }
+}
+
+impl Future for Driver {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        for _ in 0..ROUNDS_MAX {
+            let now = this.accumulator.clock.now();
+            this.accumulator.clock.refresh_wall();
+            let looked = [
+                this.drive_inbox(now, cx),
+                this.drive_connections(now, cx),
+                this.drive_actions(now),
+            ];
+            if this.is_done() {
+                return Poll::Ready(());
+            }
+            if looked == [Progress::None; 3] && this.drive_timer(now, cx) == Progress::None {
+                return Poll::Pending;
+            }
+        }
+        // Others want the thread too.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        if !self.is_done() {
+            self.give_up();
+        }
+        self.accumulator.phase.advance(Phase::Ended);
+    }
+}
+
+impl Accumulator {
+    /// Refuses who waits to send, and who comes.
+    pub(crate) fn turn_away(&self) {
+        self.phase.advance(Phase::Closing);
+        self.memory.close();
+        self.topics.notify_all();
+    }
+}
+
+/// The engine's way to the queues.
+struct Slots {
+    accumulator: Arc<Accumulator>,
+    /// By topic, then by partition.
+    topics: Vec<Vec<Arc<Slot>>>,
+    /// That of every slot.
+    gate: Gate,
+}
+
+impl Slots {
+    /// Lets appends see what is known of a topic now.
+    fn publish(&mut self, topic: TopicIndex, view: TopicView) {
+        let Some(entry) = self.accumulator.topics.at(topic) else {
+            return;
+        };
+        entry.publish(match view {
+            TopicView::Pending { last_failure } => Route::Pending(last_failure),
+            TopicView::Refused(failure) => Route::Refused(failure),
+            TopicView::Known { partitions_led } => Route::Known(Partitions {
+                slots: self.slots(topic, partitions_led.len()),
+                led: partitions_led,
+            }),
+        });
+    }
+
+    /// The slots of a topic's first `count` partitions, made where they are missing.
+    fn slots(&mut self, topic: TopicIndex, count: usize) -> Vec<Arc<Slot>> {
+        let place = usize::try_from(topic.0).unwrap_or(usize::MAX);
+        if self.topics.len() <= place {
+            self.topics.resize_with(place + 1, Vec::new);
+        }
+        let limits = self.accumulator.queue_limits();
+        let slots = &mut self.topics[place];
+        let made = i32::try_from(slots.len()).unwrap_or(i32::MAX);
+        let wanted = i32::try_from(count).unwrap_or(i32::MAX);
+        for partition in made..wanted {
+            let partition = TopicPartition { topic, partition };
+            slots.push(Arc::new(Slot::new(partition, limits, self.gate)));
+        }
+        slots.iter().take(count).cloned().collect()
+    }
+
+    /// From here on no slot takes a record.
+    fn close(&mut self) {
+        self.gate = Gate::Closed;
+        for slot in self.topics.iter().flatten() {
+            slot.lock().gate = Gate::Closed;
+        }
+    }
+
+    fn slot(&self, partition: TopicPartition) -> Option<&Slot> {
+        let topic = usize::try_from(partition.topic.0).ok()?;
+        let place = usize::try_from(partition.partition).ok()?;
+        self.topics.get(topic)?.get(place).map(|slot| &**slot)
+    }
+}
+
+impl Queues for Slots {
+    type Completion = Ticket;
+
+    fn state(&mut self, partition: TopicPartition) -> QueueState {
+        self.slot(partition)
+            .map(|slot| slot.lock().records.state())
+            .unwrap_or_default()
+    }
+
+    fn take(&mut self, partition: TopicPartition) -> Option<SealedBatch<Ticket>> {
+        let slot = self.slot(partition)?;
+        self.accumulator.take(slot)
+    }
+}
+
+/// What is said of batches whose driver was lost.
+fn lost() -> Failure {
+    Failure {
+        kind: FailureKind::Closed,
+        broker: None,
+        attempts: 0,
+        message: Some(Arc::from("the producer's task ended early")),
+    }
+}
+
+/// Rounds before the thread is left to others.
+const ROUNDS_MAX: usize = 32;

@@ -1,0 +1,172 @@
+//! The topics in use: their numbers, what is known of them, their partitions' queues.
+//!
+//! Appends read all of this without a lock; the driver alone publishes.
+//!
+//! *Invariants*
+//! 1. A topic's number is its place in the list of topics, given at its first use, for good.
+//! 2. A partition's slot is made once: whatever metadata says later, its records stay reachable.
+//! 3. A closed slot takes no record; what it took before stays for the driver to take.
+//!
+//! *Source*: Kafka's `RecordAccumulator.TopicInfo`.
+//!
+//! *Not here*: what is known and when it is asked for (`engine/metadata.rs`).
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::ArcSwap;
+use tokio::sync::Notify;
+
+use crate::engine::queue::{PartitionQueue, QueueLimits};
+use crate::error::Failure;
+use crate::io::accumulator::Ticket;
+use crate::io::sticky::Sticky;
+use crate::types::{TopicIndex, TopicPartition};
+
+/// All topics in use.
+#[derive(Debug, Default)]
+pub(crate) struct Topics {
+    list: ArcSwap<TopicList>,
+    /// Held by whoever adds one.
+    adding: Mutex<()>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct TopicList {
+    by_name: HashMap<Arc<str>, Arc<TopicEntry>>,
+    by_index: Vec<Arc<TopicEntry>>,
+}
+
+/// One topic in use.
+#[derive(Debug)]
+pub(crate) struct TopicEntry {
+    pub(crate) index: TopicIndex,
+    pub(crate) name: Arc<str>,
+    /// What is known.
+    pub(crate) route: ArcSwap<Route>,
+    /// Notified when `route` changes, and when the producer closes.
+    pub(crate) changed: Notify,
+    pub(crate) sticky: Sticky,
+}
+
+/// What is known of a topic, for appends.
+#[derive(Debug)]
+pub(crate) enum Route {
+    /// Nothing yet, and the last reason why.
+    Pending(Option<Failure>),
+    /// Where its records go.
+    Known(Partitions),
+    /// A broker refused for good.
+    Refused(Failure),
+}
+
+/// A topic's partitions.
+#[derive(Debug)]
+pub(crate) struct Partitions {
+    /// Their queues, by number.
+    pub(crate) slots: Vec<Arc<Slot>>,
+    /// Whether each has a leader; as long as `slots`.
+    pub(crate) led: Vec<bool>,
+}
+
+/// A partition's queue behind its lock.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    pub(crate) partition: TopicPartition,
+    queue: Mutex<SlotQueue>,
+}
+
+/// What a slot's lock guards.
+#[derive(Debug)]
+pub(crate) struct SlotQueue {
+    pub(crate) records: PartitionQueue<Ticket>,
+    pub(crate) gate: Gate,
+    /// What the sticky choice brought since it came here, in bytes.
+    pub(crate) sticky_bytes: usize,
+}
+
+/// Whether a slot takes records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Gate {
+    /// It does.
+    Open,
+    /// The producer is closing.
+    Closed,
+}
+
+impl Topics {
+    /// The topic of this name, if it was used before.
+    pub(crate) fn find(&self, name: &str) -> Option<Arc<TopicEntry>> {
+        self.list.load().by_name.get(name).cloned()
+    }
+
+    /// The topic of this number.
+    pub(crate) fn at(&self, index: TopicIndex) -> Option<Arc<TopicEntry>> {
+        let place = usize::try_from(index.0).ok()?;
+        self.list.load().by_index.get(place).cloned()
+    }
+
+    /// Adds a topic, unless somebody just did; `on_added` is told of a new one.
+    pub(crate) fn add(
+        &self,
+        name: &str,
+        seed: u64,
+        on_added: impl FnOnce(&TopicEntry),
+    ) -> Arc<TopicEntry> {
+        // Nothing is half done while it is held: the list is swapped whole.
+        let _adding = self.adding.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(entry) = self.find(name) {
+            return entry;
+        }
+        let mut list = TopicList::clone(&self.list.load());
+        let index = u32::try_from(list.by_index.len()).unwrap_or(u32::MAX);
+        let entry = Arc::new(TopicEntry {
+            index: TopicIndex(index),
+            name: Arc::from(name),
+            route: ArcSwap::from_pointee(Route::Pending(None)),
+            changed: Notify::new(),
+            sticky: Sticky::new(seed ^ u64::from(index)),
+        });
+        list.by_name
+            .insert(Arc::clone(&entry.name), Arc::clone(&entry));
+        list.by_index.push(Arc::clone(&entry));
+        self.list.store(Arc::new(list));
+        on_added(&entry);
+        entry
+    }
+
+    /// Wakes all who wait for a topic.
+    pub(crate) fn notify_all(&self) {
+        for entry in &self.list.load().by_index {
+            entry.changed.notify_waiters();
+        }
+    }
+}
+
+impl TopicEntry {
+    /// Lets appends see what is known now, and wakes who waits for it.
+    pub(crate) fn publish(&self, route: Route) {
+        self.route.store(Arc::new(route));
+        self.changed.notify_waiters();
+    }
+}
+
+impl Slot {
+    /// A partition's empty queue.
+    pub(crate) fn new(partition: TopicPartition, limits: QueueLimits, gate: Gate) -> Self {
+        Self {
+            partition,
+            queue: Mutex::new(SlotQueue {
+                records: PartitionQueue::new(limits),
+                gate,
+                sticky_bytes: 0,
+            }),
+        }
+    }
+
+    /// Locks the queue: for an append, or to take a batch; never across anything slower.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, SlotQueue> {
+        // Only a bug of ours panics in an append; the batches before it are whole.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,265 @@
+//! The producer: takes records, and says of each what became of it.
+//!
+//! *Invariants*
+//! 1. Sending waits for two things only, within one `max.block.ms`: to know the topic, and for room
+//!    in `buffer.memory`.
+//! 2. A record is accepted whole or refused whole; a refused one is certainly not written.
+//! 3. When the last handle is gone, what was accepted is still settled.
+//!
+//! *Source*: Kafka's `KafkaProducer.doSend`.
+//!
+//! *Not here*: appending (`io/accumulator.rs`), sending (`engine/`, `io/driver.rs`).
+
+use std::fmt;
+use std::panic::catch_unwind;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+
+use crate::config::{ConfigError, ProducerBuilder, Settings};
+use crate::delivery::{Delivery, Written, callback};
+use crate::engine::Engine;
+use crate::handle::ProducerHandle;
+use crate::io::accumulator::{Accumulator, Limits};
+use crate::io::blocking::block_on;
+use crate::io::driver::Driver;
+use crate::io::inbox::End;
+use crate::io::transport::Connector;
+use crate::io::waiting::Patience;
+use crate::produce_error::ProduceError;
+#[cfg(doc)]
+use crate::produce_error::ProduceErrorKind;
+use crate::record::Record;
+use crate::topic::Topic;
+
+/// Sends records to a Kafka cluster.
+///
+/// Cheap to clone; all clones are one producer. Dropping the last one (and the last [`Topic`])
+/// lets the records already accepted be sent in the background, as long as the runtime lives;
+/// [`Producer::close`] waits for them.
+#[derive(Clone)]
+pub struct Producer {
+    handle: Arc<ProducerHandle>,
+}
+
+impl Producer {
+    /// Starts to set up a producer.
+    pub fn builder() -> ProducerBuilder {
+        ProducerBuilder::new()
+    }
+
+    /// A producer from pairs of Kafka's keys and values, as a properties file holds them.
+    ///
+    /// # Errors
+    ///
+    /// As [`ProducerBuilder::build`].
+    pub fn from_pairs<K, V>(pairs: impl IntoIterator<Item = (K, V)>) -> Result<Self, ConfigError>
+    where
+        K: Into<String>,
+        V: Into<String>,
+    {
+        let builder = pairs
+            .into_iter()
+            .fold(Self::builder(), |builder, (key, value)| {
+                builder.set(key, value)
+            });
+        builder.build()
+    }
+
+    pub(crate) fn start(
+        settings: Settings,
+        connector: Arc<dyn Connector>,
+        runtime: Handle,
+    ) -> Result<Self, ConfigError> {
+        let entered = runtime.enter();
+        // tokio has no way to ask whether a runtime has timers but to make one.
+        let timer = catch_unwind(|| tokio::time::sleep(Duration::ZERO)).map_err(|_| {
+            ConfigError::no_runtime("the tokio runtime has no timers; build it with `enable_all`")
+        })?;
+        let limits = Limits {
+            batch_bytes: settings.batch_bytes,
+            request_bytes: settings.engine.request_bytes_max,
+            memory_bytes: settings.memory_bytes,
+        };
+        let accumulator = Arc::new(Accumulator::new(limits, settings.engine.seed));
+        let engine = Engine::new(settings.engine, accumulator.clock.now());
+        let driver = Driver::new(Arc::clone(&accumulator), engine, connector, timer);
+        runtime.spawn(driver);
+        drop(entered);
+        let handle = ProducerHandle {
+            accumulator,
+            runtime,
+            block_max: settings.block_max,
+            key_use: settings.key_use,
+        };
+        Ok(Self {
+            handle: Arc::new(handle),
+        })
+    }
+
+    /// Hands a record over. Waits only until its topic is known and there is room in
+    /// `buffer.memory`, together at most `max.block.ms`; not for any broker's answer to the record:
+    /// that is what the [`Delivery`] is for.
+    ///
+    /// Records of one partition are written in the order in which they were accepted: a task that
+    /// awaits each `send` before the next keeps its order.
+    ///
+    /// # Errors
+    ///
+    /// The record was refused: too large, unknown partition, topic refused or unknown, no room in
+    /// time, producer closed. It is certainly not written.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping the future before it is ready leaves the record unsent and holds nothing back.
+    pub async fn send(&self, record: Record<'_, &str>) -> Result<Delivery, ProduceError> {
+        let topic = self.handle.topic_of(&record)?;
+        self.handle.send(&topic, &record, None).await
+    }
+
+    /// [`Producer::send`], and waits for what becomes of the record.
+    ///
+    /// Awaiting each record before the next costs a round trip per record; to send many, collect
+    /// deliveries and await them later.
+    ///
+    /// # Errors
+    ///
+    /// As [`Producer::send`], or why the record was not written, or may not have been.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping the future leaves the record unsent if it was not accepted yet; otherwise it is
+    /// sent all the same.
+    pub async fn deliver(&self, record: Record<'_, &str>) -> Result<Written, ProduceError> {
+        self.send(record).await?.await
+    }
+
+    /// [`Producer::send`], with a function to call in place of a [`Delivery`].
+    ///
+    /// Functions of one partition are called in the order of its records, on the producer's own
+    /// task: a slow or blocking one holds up all sending. A panic in one is caught and logged.
+    ///
+    /// # Errors
+    ///
+    /// As [`Producer::send`]; then the function is not called.
+    ///
+    /// # Cancellation
+    ///
+    /// As [`Producer::send`]: dropped before it is ready, the function is not called.
+    pub async fn send_with<F>(
+        &self,
+        record: Record<'_, &str>,
+        on_settled: F,
+    ) -> Result<(), ProduceError>
+    where
+        F: FnOnce(Result<Written, ProduceError>) + Send + 'static,
+    {
+        let topic = self.handle.topic_of(&record)?;
+        let call = Some(callback(on_settled));
+        self.handle.send(&topic, &record, call).await.map(drop)
+    }
+
+    /// Hands a record over if that takes no waiting.
+    ///
+    /// The first record of a topic is always refused with
+    /// [`ProduceErrorKind::TopicNotReady`]: [`Producer::topic`] waits until it is known.
+    ///
+    /// # Errors
+    ///
+    /// As [`Producer::send`]; [`ProduceErrorKind::TopicNotReady`] or
+    /// [`ProduceErrorKind::MemoryFull`] when it would have to wait.
+    pub fn try_send(&self, record: Record<'_, &str>) -> Result<Delivery, ProduceError> {
+        let topic = self.handle.topic_of(&record)?;
+        self.handle.try_send(&topic, &record)
+    }
+
+    /// [`Producer::send`] for a thread that runs no async code: blocks it while `send` would wait.
+    ///
+    /// In an async task it would hold up the runtime's thread, and with it maybe the producer.
+    ///
+    /// # Errors
+    ///
+    /// As [`Producer::send`].
+    pub fn send_blocking(&self, record: Record<'_, &str>) -> Result<Delivery, ProduceError> {
+        block_on(self.send(record))
+    }
+
+    /// A handle for one topic, which spares looking it up with each record. Waits until the topic
+    /// is known, at most `max.block.ms`.
+    ///
+    /// # Errors
+    ///
+    /// The topic was refused, did not become known in time, or the producer is closed.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping the future loses nothing; the producer goes on learning about the topic.
+    pub async fn topic(&self, name: &str) -> Result<Topic, ProduceError> {
+        let entry = self.handle.known_topic(name).await?;
+        Ok(Topic::new(Arc::clone(&self.handle), entry))
+    }
+
+    /// Sends all that was accepted, due or not, and waits until it is settled.
+    ///
+    /// # Errors
+    ///
+    /// The first failure among the records it waited for, each of which was settled; what failed
+    /// before the call is not told again.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping the future gives up waiting; the records go all the same.
+    pub async fn flush(&self) -> Result<(), ProduceError> {
+        self.handle.flush().await
+    }
+
+    /// Refuses further records, sends all that was accepted, waits until it is settled, and ends
+    /// the producer. Takes at most `delivery.timeout.ms`. All clones are closed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Producer::flush`]; the producer is closed all the same.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping the future gives up waiting; closing goes on in the background.
+    pub async fn close(&self) -> Result<(), ProduceError> {
+        self.handle.start_to_end(End::WhenSettled);
+        let flushed = self.handle.flush().await;
+        self.handle.accumulator.phase.ended().await;
+        flushed
+    }
+
+    /// [`Producer::close`] with a bound: what is not settled when `timeout` has passed is given up,
+    /// and resolves as not written if it never left, as unknown otherwise. At zero it is given up
+    /// at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`Producer::close`]; given up records count as failed.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping the future before `timeout` makes it a [`Producer::close`] in the background.
+    pub async fn close_timeout(&self, timeout: Duration) -> Result<(), ProduceError> {
+        self.handle.start_to_end(End::WhenSettled);
+        let mut flush = std::pin::pin!(self.handle.flush());
+        let mut patience = Patience::start(&self.handle.runtime, timeout);
+        let flushed = match patience.wait(flush.as_mut()).await {
+            Some(flushed) => flushed,
+            None => {
+                self.handle.start_to_end(End::Now);
+                flush.await
+            }
+        };
+        self.handle.accumulator.phase.ended().await;
+        flushed
+    }
+}
+
+impl fmt::Debug for Producer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Producer").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,101 @@
+//! A topic's handle: the name looked up once, for callers that send to it often.
+//!
+//! *Not here*: everything else about sending (`producer.rs`).
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::delivery::{Delivery, Written, callback};
+use crate::handle::ProducerHandle;
+use crate::io::topics::{Route, TopicEntry};
+use crate::produce_error::ProduceError;
+use crate::record::Record;
+
+/// One topic of a [`Producer`](crate::Producer). Cheap to clone; keeps its producer alive.
+#[derive(Clone)]
+pub struct Topic {
+    handle: Arc<ProducerHandle>,
+    entry: Arc<TopicEntry>,
+}
+
+impl Topic {
+    pub(crate) fn new(handle: Arc<ProducerHandle>, entry: Arc<TopicEntry>) -> Self {
+        Self { handle, entry }
+    }
+
+    /// The topic's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.entry.name
+    }
+
+    /// How many partitions it has, as last heard.
+    #[must_use]
+    pub fn partition_count(&self) -> usize {
+        match &**self.entry.route.load() {
+            Route::Known(partitions) => partitions.slots.len(),
+            Route::Pending(_) | Route::Refused(_) => 0,
+        }
+    }
+
+    /// [`Producer::send`](crate::Producer::send) to this topic.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping the future before it is ready leaves the record unsent and holds nothing back.
+    pub async fn send(&self, record: Record<'_>) -> Result<Delivery, ProduceError> {
+        self.handle.send(&self.entry, &record, None).await
+    }
+
+    /// [`Producer::deliver`](crate::Producer::deliver) to this topic.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping the future leaves the record unsent if it was not accepted yet; otherwise it is
+    /// sent all the same.
+    pub async fn deliver(&self, record: Record<'_>) -> Result<Written, ProduceError> {
+        self.send(record).await?.await
+    }
+
+    /// [`Producer::send_with`](crate::Producer::send_with) to this topic.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    ///
+    /// # Cancellation
+    ///
+    /// As [`Topic::send`]: dropped before it is ready, the function is not called.
+    pub async fn send_with<F>(&self, record: Record<'_>, on_settled: F) -> Result<(), ProduceError>
+    where
+        F: FnOnce(Result<Written, ProduceError>) + Send + 'static,
+    {
+        let call = Some(callback(on_settled));
+        self.handle.send(&self.entry, &record, call).await.map(drop)
+    }
+
+    /// [`Producer::try_send`](crate::Producer::try_send) to this topic.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn try_send(&self, record: Record<'_>) -> Result<Delivery, ProduceError> {
+        self.handle.try_send(&self.entry, &record)
+    }
+}
+
+impl fmt::Debug for Topic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Topic")
+            .field("name", &self.name())
+            .finish_non_exhaustive()
+    }
+}
