@@ -13,8 +13,8 @@
 //!
 //! *Source*: Kafka's `ProducerBatch.done`, `ProduceRequestResult`.
 //!
-//! *Not here*: what an outcome is (`engine/effect.rs`), when batches are settled (`driver.rs`), what
-//! a record's waiter is told (`delivery.rs` at the crate's root).
+//! *Not here*: what an outcome is (`engine/effect.rs`), when batches are settled (`driver.rs`),
+//! what a waiter is told (`delivery.rs` at the crate's root).
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
