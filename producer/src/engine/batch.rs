@@ -157,7 +157,6 @@ impl<C> SealedBatch<C> {
         StampedBatch {
             bytes: buffer.freeze(),
             completion: self.completion,
-            opened_at: self.opened_at,
             header,
         }
     }
@@ -173,17 +172,12 @@ impl<C> SealedBatch<C> {
 pub(crate) struct StampedBatch<C> {
     bytes: Bytes,
     completion: C,
-    opened_at: Instant,
     header: BatchHeader,
 }
 
 impl<C> StampedBatch<C> {
     pub(crate) fn bytes(&self) -> &Bytes {
         &self.bytes
-    }
-
-    pub(crate) fn opened_at(&self) -> Instant {
-        self.opened_at
     }
 
     pub(crate) fn record_count(&self) -> u32 {

@@ -1,60 +1,234 @@
 //! The producer's state machines, pure: inputs in, actions out, time as an argument.
+//!
+//! | File | Owns |
+//! |---|---|
+//! | `effect` | the seam: inputs, actions, the port to the queues |
+//! | `queue`, `batch` | records not yet sent; a batch's three lives |
+//! | `partition` | a partition's batches after the queue, and their order of completion |
+//! | `sequence` | the producer id; each partition's run of sequences |
+//! | `drain` | which partitions are ready at which broker, and whose turn it is |
+//! | `in_flight` | what is on which connection, in which order, since when |
+//! | `verdict` | what an answer means |
+//! | `metadata`, `brokers` | topics and leaders; nodes and their connections |
+//! | `backoff`, `time` | waits; every deadline |
+//! | `links`, `asking` | the engine's own steps: connections, questions |
+//! | `delivery`, `settlement` | the engine's own steps: batches that go, batches that come back |
+//!
+//! How to drive it: [`Engine::handle_input`] for what happened, [`Engine::handle_timeout`] when
+//! [`Engine::next_deadline`] has come, and after either [`Engine::poll_action`] until it says
+//! `None`. Time never goes back.
+//!
+//! *Invariants*
+//! 1. Between two polls that ended with `None`, nothing is due but what [`Engine::next_deadline`]
+//!    says.
+//! 2. The same inputs at the same times with the same seed give the same actions.
+
+mod asking;
+mod backoff;
 pub mod batch;
+mod brokers;
 pub mod config;
+mod delivery;
+mod drain;
 pub mod effect;
+mod in_flight;
+mod links;
+mod metadata;
+mod partition;
 pub mod queue;
+mod sequence;
+mod settlement;
 pub mod time;
+mod verdict;
 
-use core::marker::PhantomData;
+#[cfg(test)]
+mod scenario;
 
-pub use config::{EngineConfig, Idempotence};
-use effect::{Action, Input, Queues, TopicView};
-use time::Instant;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crate::types::TopicIndex;
+use crate::engine::backoff::BackOff;
+use crate::engine::brokers::Brokers;
+pub use crate::engine::config::{EngineConfig, Idempotence};
+use crate::engine::drain::Drain;
+use crate::engine::effect::{Action, Input, Queues, TopicView};
+use crate::engine::in_flight::InFlight;
+use crate::engine::metadata::Metadata;
+use crate::engine::partition::Partition;
+use crate::engine::sequence::Identity;
+use crate::engine::time::{Deadline, Deadlines, Instant};
+use crate::types::{TopicIndex, TopicPartition};
 
 /// The client's whole logic below the API, owned by the driver alone.
 #[derive(Debug)]
 pub struct Engine<C> {
-    completions: PhantomData<C>,
+    config: EngineConfig,
+    rng: fastrand::Rng,
+    retry_backoff: BackOff,
+    reconnect_backoff: BackOff,
+    deadlines: Deadlines,
+    metadata: Metadata,
+    brokers: Brokers,
+    in_flight: InFlight<C>,
+    identity: Identity,
+    partitions: BTreeMap<TopicPartition, Partition<C>>,
+    drain: Drain,
+    /// Partitions whose queue may hold something.
+    queued: BTreeSet<TopicPartition>,
+    /// Partitions to look at again before anything is sent.
+    touched: BTreeSet<TopicPartition>,
+    drain_requested_at: Option<Instant>,
+    mode: Mode,
+    actions: VecDeque<Action<C>>,
+}
+
+/// Whether batches are delivered or given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Delivering,
+    Aborting,
 }
 
 impl<C> Engine<C> {
     /// An engine that knows no topic and no broker yet.
     #[must_use]
-    pub fn new(_config: EngineConfig, _now: Instant) -> Self {
+    pub fn new(config: EngineConfig, _now: Instant) -> Self {
         Self {
-            completions: PhantomData,
+            rng: fastrand::Rng::with_seed(config.seed),
+            retry_backoff: BackOff::new(config.retry_backoff, config.retry_backoff_max),
+            reconnect_backoff: BackOff::new(config.reconnect_backoff, config.reconnect_backoff_max),
+            deadlines: Deadlines::default(),
+            metadata: Metadata::new(),
+            brokers: Brokers::new(&config.bootstrap),
+            in_flight: InFlight::new(),
+            identity: Identity::new(config.idempotence),
+            partitions: BTreeMap::new(),
+            drain: Drain::default(),
+            queued: BTreeSet::new(),
+            touched: BTreeSet::new(),
+            drain_requested_at: None,
+            mode: Mode::Delivering,
+            actions: VecDeque::new(),
+            config,
         }
     }
 
-    /// Takes in what happened.
-    pub fn handle_input(&mut self, _input: Input, _now: Instant) {}
+    /// Takes in what happened. An input about a connection that is gone changes nothing.
+    pub fn handle_input(&mut self, input: Input, now: Instant) {
+        match input {
+            Input::TopicWanted { topic, name } => {
+                if self.metadata.want(topic, name, now) {
+                    self.actions.push_back(Action::TopicChanged { topic });
+                }
+            }
+            Input::Queued { partition } => {
+                self.queued.insert(partition);
+                self.touched.insert(partition);
+            }
+            Input::DrainRequested => {
+                self.drain_requested_at = Some(now);
+                self.touched.extend(&self.queued);
+            }
+            Input::AbortRequested => self.mode = Mode::Aborting,
+            Input::Connected { connection } => self.on_connected(connection, now),
+            Input::ConnectFailed { connection, reason } => {
+                self.on_connect_failed(connection, &reason, now);
+            }
+            Input::Written {
+                connection,
+                correlation_id,
+            } => {
+                self.on_written(connection, correlation_id);
+            }
+            Input::Received { connection, frame } => self.on_received(connection, &frame, now),
+            Input::Disconnected {
+                connection,
+                untouched_from,
+                reason,
+            } => {
+                self.on_disconnected(connection, untouched_from, reason, now);
+            }
+        }
+    }
 
     /// Does what is due at `now`.
-    pub fn handle_timeout(&mut self, _now: Instant) {}
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some(deadline) = self.deadlines.pop_due(now) {
+            match deadline {
+                Deadline::Node(key) => self.on_node_deadline(key, now),
+                Deadline::Request(connection) => self.on_request_deadline(connection, now),
+                Deadline::Partition(partition) => {
+                    self.touched.insert(partition);
+                }
+                // Whether to ask is looked at in each poll.
+                Deadline::Metadata | Deadline::ProducerId => {}
+            }
+        }
+    }
 
     /// The next thing to do; ask until `None` after every input and time-out.
     pub fn poll_action(
         &mut self,
-        _queues: &mut impl Queues<Completion = C>,
-        _now: Instant,
+        queues: &mut impl Queues<Completion = C>,
+        now: Instant,
     ) -> Option<Action<C>> {
-        None
+        if self.actions.is_empty() {
+            match self.mode {
+                Mode::Delivering => self.advance(queues, now),
+                Mode::Aborting => self.abort(queues),
+            }
+        }
+        self.actions.pop_front()
     }
 
     /// When [`Engine::handle_timeout`] must be called next.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        None
+        self.deadlines.next()
     }
 
     /// What is known of a topic.
     #[must_use]
-    pub fn topic(&self, _topic: TopicIndex) -> TopicView {
-        TopicView::Pending { last_failure: None }
+    pub fn topic(&self, topic: TopicIndex) -> TopicView {
+        self.metadata.view(topic)
     }
 
     /// Panics if an invariant is broken: a bug of this crate.
-    pub fn check_invariants(&self) {}
+    pub fn check_invariants(&self) {
+        self.brokers.check_invariants();
+        self.drain.check_invariants();
+        for partition in self.partitions.values() {
+            partition.check_invariants();
+        }
+        for (connection, entry) in self.in_flight.batches() {
+            let Some(tracked) = &entry.batch else {
+                continue;
+            };
+            let place = self
+                .partitions
+                .get(&entry.partition)
+                .and_then(|partition| partition.wire_place(tracked.number));
+            let known = place.map(|place| place.connection);
+            assert_eq!(
+                known,
+                Some(connection),
+                "in flight 3: each batch knows its connection"
+            );
+        }
+    }
+
+    fn advance(&mut self, queues: &mut impl Queues<Completion = C>, now: Instant) {
+        self.fail_without_identity(queues, now);
+        self.ask(now);
+        loop {
+            while let Some(partition) = self.touched.pop_first() {
+                self.evaluate(partition, queues, now);
+            }
+            if !self.send_ready(queues, now) {
+                break;
+            }
+        }
+        // Looking at partitions may have shown that leaders are missing.
+        self.ask(now);
+        self.retire_bootstrap();
+    }
 }

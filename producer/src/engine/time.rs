@@ -1,11 +1,21 @@
-//! The engine's clock reading: a number that comes in as an argument.
+//! The engine's clock reading and its deadlines: a number that comes in, a table that says when to
+//! come again.
 //!
 //! *Invariants*
 //! 1. Nothing here reads a clock; an [`Instant`] counts from an origin that the driver chose.
 //! 2. Arithmetic saturates: a deadline beyond the end of time is the end of time.
+//! 3. Every deadline of the engine has a name in [`Deadline`] and at most one time.
+//! 4. A deadline may come early, never late: whoever it wakes looks again and sets the next one.
+//!
+//! *Not here*: what a deadline means when it comes (the machine it is named for).
 
 use core::ops::Add;
 use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::engine::brokers::NodeKey;
+use crate::engine::effect::ConnectionId;
+use crate::types::TopicPartition;
 
 /// A point in time: nanoseconds since the driver's origin.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -40,5 +50,73 @@ impl Add<Duration> for Instant {
     fn add(self, duration: Duration) -> Self {
         let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         Self(self.0.saturating_add(nanos))
+    }
+}
+
+/// Everything that the engine waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Deadline {
+    /// A node's connection set-up, reconnect back-off or throttle ends; its phase says which.
+    Node(NodeKey),
+    /// The oldest request of a connection runs out of `request.timeout.ms`.
+    Request(ConnectionId),
+    /// A partition's linger, retry back-off or `delivery.timeout.ms` ends, whichever is first.
+    Partition(TopicPartition),
+    /// Metadata is too old, or its back-off ends.
+    Metadata,
+    /// The back-off before the next question for a producer id ends.
+    ProducerId,
+}
+
+/// The table of deadlines.
+#[derive(Debug, Default)]
+pub(crate) struct Deadlines {
+    by_time: BTreeSet<(Instant, Deadline)>,
+    by_name: BTreeMap<Deadline, Instant>,
+}
+
+impl Deadlines {
+    /// Sets, moves or (with `None`) clears a deadline.
+    pub(crate) fn set(&mut self, deadline: Deadline, at: Option<Instant>) {
+        let before = match at {
+            Some(at) => self.by_name.insert(deadline, at),
+            None => self.by_name.remove(&deadline),
+        };
+        if before == at {
+            return;
+        }
+        if let Some(before) = before {
+            self.by_time.remove(&(before, deadline));
+        }
+        if let Some(at) = at {
+            self.by_time.insert((at, deadline));
+        }
+    }
+
+    /// Sets a deadline unless an earlier one of this name stands. Saves two tree operations where
+    /// deadlines mostly move later.
+    pub(crate) fn set_by(&mut self, deadline: Deadline, at: Instant) {
+        if self
+            .by_name
+            .get(&deadline)
+            .is_none_or(|standing| *standing > at)
+        {
+            self.set(deadline, Some(at));
+        }
+    }
+
+    /// The earliest.
+    pub(crate) fn next(&self) -> Option<Instant> {
+        self.by_time.first().map(|(at, _)| *at)
+    }
+
+    /// Takes one that is due.
+    pub(crate) fn pop_due(&mut self, now: Instant) -> Option<Deadline> {
+        let (at, deadline) = *self.by_time.first()?;
+        if at > now {
+            return None;
+        }
+        self.set(deadline, None);
+        Some(deadline)
     }
 }

@@ -1,10 +1,26 @@
-//! The protocol's primitive encodings: varints, and a small writer for what stands before bytes.
+//! The protocol's primitive encodings: varints, a bounded reader, and a small writer.
 //!
 //! *Invariants*
 //! 1. A size function tells exactly what its writer writes.
-//! 2. Nothing here panics on what it reads.
+//! 2. The reader never panics, never reads past its slice, and never trusts a count: a count that
+//!    the bytes left cannot back is refused before anything is allocated for it.
 //!
-//! *Source*: Kafka's `ByteUtils` (zigzag varints), KIP-482 (unsigned varints, compact lengths).
+//! *Source*: Kafka's `ByteUtils` (zigzag varints), KIP-482 (unsigned varints, compact lengths,
+//! tagged fields).
+
+use bytes::{BufMut, BytesMut};
+
+use crate::types::TopicId;
+use crate::wire::error::DecodeError;
+
+/// Which of the two encodings a message's version uses (KIP-482).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// Fixed-width lengths, no tagged fields.
+    Classic,
+    /// Varint lengths plus one, tagged fields after each structure.
+    Flexible,
+}
 
 /// How many bytes `value` takes as an unsigned varint (1 to 10).
 #[must_use]
@@ -19,19 +35,55 @@ pub fn varint_bytes(value: i64) -> usize {
     unsigned_varint_bytes(zigzag(value))
 }
 
-/// Maps small magnitudes of either sign to small unsigned values: 0, −1, 1, −2 to 0, 1, 2, 3.
-#[must_use]
-pub fn zigzag(value: i64) -> u64 {
-    ((value << 1) ^ (value >> 63)).cast_unsigned()
-}
-
 /// A length or count as a varint's value; lengths beyond 2⁶³ do not exist in memory.
 #[must_use]
 pub fn length_value(length: usize) -> i64 {
     i64::try_from(length).unwrap_or(i64::MAX)
 }
 
-/// The few bytes that stand before a field, gathered so that they are copied once.
+/// Appends an unsigned varint.
+pub fn put_unsigned_varint(buffer: &mut BytesMut, value: u64) {
+    let mut rest = value;
+    while rest >= 0x80 {
+        buffer.put_u8((rest & 0x7f) as u8 | 0x80);
+        rest >>= 7;
+    }
+    buffer.put_u8((rest & 0x7f) as u8);
+}
+
+/// Appends a count in the encoding's width.
+pub fn put_count(buffer: &mut BytesMut, encoding: Encoding, count: usize) {
+    match encoding {
+        Encoding::Classic => buffer.put_i32(i32::try_from(count).unwrap_or(i32::MAX)),
+        Encoding::Flexible => put_unsigned_varint(buffer, count as u64 + 1),
+    }
+}
+
+/// Appends a text that is not null.
+pub fn put_text(buffer: &mut BytesMut, encoding: Encoding, text: &str) {
+    match encoding {
+        Encoding::Classic => buffer.put_i16(i16::try_from(text.len()).unwrap_or(i16::MAX)),
+        Encoding::Flexible => put_unsigned_varint(buffer, text.len() as u64 + 1),
+    }
+    buffer.put_slice(text.as_bytes());
+}
+
+/// Appends a null text.
+pub fn put_null_text(buffer: &mut BytesMut, encoding: Encoding) {
+    match encoding {
+        Encoding::Classic => buffer.put_i16(-1),
+        Encoding::Flexible => buffer.put_u8(0),
+    }
+}
+
+/// Appends "no tagged fields" where the encoding has them.
+pub fn put_no_tags(buffer: &mut BytesMut, encoding: Encoding) {
+    if encoding == Encoding::Flexible {
+        buffer.put_u8(0);
+    }
+}
+
+/// The few bytes that stand before a record's field, gathered so that they are copied once.
 #[derive(Debug)]
 pub(crate) struct Prefix {
     bytes: [u8; Prefix::CAPACITY],
@@ -39,8 +91,8 @@ pub(crate) struct Prefix {
 }
 
 impl Prefix {
-    /// Room for the widest prefix there is: five varints and one byte.
-    const CAPACITY: usize = 51;
+    /// Room for the widest prefix there is: four varints of ten bytes and one byte.
+    const CAPACITY: usize = 41;
 
     pub(crate) fn new() -> Self {
         Self {
@@ -66,4 +118,182 @@ impl Prefix {
     pub(crate) fn as_slice(&self) -> &[u8] {
         &self.bytes[..self.length]
     }
+}
+
+/// Reads a frame field by field, within its bounds.
+#[derive(Clone, Copy, Debug)]
+pub struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    /// A reader at the start of `bytes`.
+    #[must_use]
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self { rest: bytes }
+    }
+
+    /// What was not read yet.
+    #[must_use]
+    pub fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
+    /// Takes `count` bytes.
+    ///
+    /// # Errors
+    ///
+    /// The frame ends before.
+    pub fn take(&mut self, field: &'static str, count: usize) -> Result<&'a [u8], DecodeError> {
+        let truncated = DecodeError::Truncated {
+            field,
+            needed: count,
+            left: self.rest.len(),
+        };
+        let (taken, rest) = self.rest.split_at_checked(count).ok_or(truncated)?;
+        self.rest = rest;
+        Ok(taken)
+    }
+
+    /// Reads a big-endian 16-bit integer.
+    ///
+    /// # Errors
+    ///
+    /// The frame ends before.
+    pub fn i16(&mut self, field: &'static str) -> Result<i16, DecodeError> {
+        self.array(field).map(i16::from_be_bytes)
+    }
+
+    /// Reads a big-endian 32-bit integer.
+    ///
+    /// # Errors
+    ///
+    /// The frame ends before.
+    pub fn i32(&mut self, field: &'static str) -> Result<i32, DecodeError> {
+        self.array(field).map(i32::from_be_bytes)
+    }
+
+    /// Reads a big-endian 64-bit integer.
+    ///
+    /// # Errors
+    ///
+    /// The frame ends before.
+    pub fn i64(&mut self, field: &'static str) -> Result<i64, DecodeError> {
+        self.array(field).map(i64::from_be_bytes)
+    }
+
+    /// Reads a topic id.
+    ///
+    /// # Errors
+    ///
+    /// The frame ends before.
+    pub fn topic_id(&mut self, field: &'static str) -> Result<TopicId, DecodeError> {
+        self.array(field).map(TopicId)
+    }
+
+    /// Reads an unsigned varint of at most 32 bits.
+    ///
+    /// # Errors
+    ///
+    /// The frame ends before the varint does, or the varint does not fit 32 bits.
+    pub fn unsigned_varint(&mut self, field: &'static str) -> Result<u32, DecodeError> {
+        let mut value = 0_u64;
+        for shift in (0..35).step_by(7) {
+            let [byte] = self.array(field)?;
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return u32::try_from(value).map_err(|_| DecodeError::EndlessVarint { field });
+            }
+        }
+        Err(DecodeError::EndlessVarint { field })
+    }
+
+    /// Reads a text; `None` is null.
+    ///
+    /// # Errors
+    ///
+    /// The frame ends before, the length is impossible, or the bytes are not UTF-8.
+    pub fn text(
+        &mut self,
+        field: &'static str,
+        encoding: Encoding,
+    ) -> Result<Option<&'a str>, DecodeError> {
+        let length = match encoding {
+            Encoding::Classic => i64::from(self.i16(field)?),
+            Encoding::Flexible => i64::from(self.unsigned_varint(field)?) - 1,
+        };
+        if length == -1 {
+            return Ok(None);
+        }
+        let length =
+            usize::try_from(length).map_err(|_| DecodeError::ImpossibleLength { field, length })?;
+        let bytes = self.take(field, length)?;
+        let text = core::str::from_utf8(bytes).map_err(|_| DecodeError::NotUtf8 { field })?;
+        Ok(Some(text))
+    }
+
+    /// Reads an array's count; a null array counts as empty.
+    ///
+    /// # Errors
+    ///
+    /// The frame ends before, or has fewer than one byte left for each element.
+    pub fn count(&mut self, field: &'static str, encoding: Encoding) -> Result<usize, DecodeError> {
+        let length = match encoding {
+            Encoding::Classic => i64::from(self.i32(field)?),
+            Encoding::Flexible => i64::from(self.unsigned_varint(field)?) - 1,
+        };
+        match usize::try_from(length) {
+            Ok(count) if count <= self.rest.len() => Ok(count),
+            Err(_) if length == -1 => Ok(0),
+            _ => Err(DecodeError::ImpossibleLength { field, length }),
+        }
+    }
+
+    /// Reads the tagged fields of a structure, handing each its own bytes.
+    ///
+    /// # Errors
+    ///
+    /// The frame ends before, or `read` fails.
+    pub fn tags(
+        &mut self,
+        encoding: Encoding,
+        mut read: impl FnMut(u32, &mut Reader<'a>) -> Result<(), DecodeError>,
+    ) -> Result<(), DecodeError> {
+        if encoding == Encoding::Classic {
+            return Ok(());
+        }
+        let count = self.unsigned_varint("tag count")?;
+        for _ in 0..count {
+            let tag = self.unsigned_varint("tag")?;
+            let length = self.unsigned_varint("tag length")? as usize;
+            let mut value = Reader::new(self.take("tagged field", length)?);
+            read(tag, &mut value)?;
+        }
+        Ok(())
+    }
+
+    /// Steps over the tagged fields of a structure.
+    ///
+    /// # Errors
+    ///
+    /// The frame ends before.
+    pub fn skip_tags(&mut self, encoding: Encoding) -> Result<(), DecodeError> {
+        self.tags(encoding, |_, _| Ok(()))
+    }
+
+    fn array<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N], DecodeError> {
+        let truncated = DecodeError::Truncated {
+            field,
+            needed: N,
+            left: self.rest.len(),
+        };
+        let (taken, rest) = self.rest.split_first_chunk::<N>().ok_or(truncated)?;
+        self.rest = rest;
+        Ok(*taken)
+    }
+}
+
+/// Maps small magnitudes of either sign to small unsigned values: 0, −1, 1, −2 to 0, 1, 2, 3.
+fn zigzag(value: i64) -> u64 {
+    ((value << 1) ^ (value >> 63)).cast_unsigned()
 }

@@ -1,0 +1,202 @@
+//! The engine's questions: metadata and the producer id, whom to ask, and their answers.
+//!
+//! *Source*: Kafka's `NetworkClient.leastLoadedNode`, `Sender.maybeSendAndPollTransactionalRequest`.
+//!
+//! *Not here*: what is known (`metadata.rs`, `sequence.rs`), bytes (`wire/control.rs`).
+
+use core::time::Duration;
+
+use crate::engine::Engine;
+use crate::engine::brokers::{NodeKey, ReadyNode};
+use crate::engine::effect::{Action, BatchOutcome, ConnectionId, Queues};
+use crate::engine::in_flight::Content;
+use crate::engine::links::Outgoing;
+use crate::engine::time::{Deadline, Instant};
+use crate::error::{ErrorCode, Failure, FailureKind};
+use crate::types::TopicIndex;
+use crate::wire::message::{MetadataAnswer, ProducerIdAnswer};
+use crate::wire::{Api, Versions, control};
+
+impl<C> Engine<C> {
+    /// Asks what is due to be asked, and connects to somebody if nobody can be asked.
+    pub(super) fn ask(&mut self, now: Instant) {
+        let metadata_due = self.metadata.is_due(now);
+        let identity_due = self.metadata.names().next().is_some()
+            && self.identity.ask_at().is_some_and(|at| at <= now);
+        if metadata_due && let Some((node, version)) = self.ready_for(now, |v| v.metadata) {
+            self.ask_metadata(node, version, now);
+        }
+        if identity_due {
+            self.ask_producer_id(now);
+        }
+        let nobody = self.brokers.all_ready().next().is_none();
+        if (metadata_due || identity_due)
+            && nobody
+            && let Some(node) = self.brokers.connect_candidate(&mut self.rng)
+        {
+            self.connect(node, now);
+        }
+        self.set_future(Deadline::Metadata, self.metadata.deadline(), now);
+        self.set_future(Deadline::ProducerId, self.identity.ask_at(), now);
+    }
+
+    pub(super) fn on_metadata(
+        &mut self,
+        connection: ConnectionId,
+        answer: &MetadataAnswer,
+        now: Instant,
+    ) {
+        self.throttle(connection, answer.throttle_ms, now);
+        if answer.error != ErrorCode::NONE {
+            return self.on_question_lost(&Content::Metadata, now);
+        }
+        let from = self.broker_of(connection);
+        let retry_at = now + self.retry_delay(self.metadata.failures());
+        let aged_at = now + self.config.metadata_age_max;
+        self.brokers.retain(&answer.brokers);
+        self.learn_endpoints(&answer.brokers, now);
+        let changes = self.metadata.on_answer(answer, from, retry_at, aged_at);
+        for topic in changes.topics {
+            self.on_topic_changed(topic);
+        }
+        self.sync_node_deadlines(now);
+    }
+
+    pub(super) fn on_producer_id(
+        &mut self,
+        connection: ConnectionId,
+        answer: &ProducerIdAnswer,
+        now: Instant,
+    ) {
+        self.throttle(connection, answer.throttle_ms, now);
+        match answer.error {
+            ErrorCode::NONE => {
+                self.identity.on_answer(answer.id, answer.epoch);
+                self.touched.extend(self.partitions.keys());
+            }
+            // The first calls after a broker's start answer 14: its block of ids is on its way.
+            ErrorCode::COORDINATOR_LOAD_IN_PROGRESS
+            | ErrorCode::COORDINATOR_NOT_AVAILABLE
+            | ErrorCode::NOT_COORDINATOR
+            | ErrorCode::CONCURRENT_TRANSACTIONS
+            | ErrorCode::REQUEST_TIMED_OUT
+            | ErrorCode::NETWORK_EXCEPTION
+            | ErrorCode::UNKNOWN_SERVER_ERROR
+            | ErrorCode::THROTTLING_QUOTA_EXCEEDED => {
+                self.on_question_lost(&Content::InitProducerId, now);
+            }
+            code => self.identity.on_refused(Failure {
+                kind: FailureKind::Refused(code),
+                broker: self.broker_of(connection),
+                attempts: 0,
+                message: Some("no producer id was given".into()),
+            }),
+        }
+    }
+
+    /// A question got no answer that helps: ask again after a back-off.
+    pub(super) fn on_question_lost(&mut self, question: &Content<C>, now: Instant) {
+        match question {
+            Content::Metadata => {
+                let retry_at = now + self.retry_delay(self.metadata.failures());
+                self.metadata.on_lost(retry_at);
+            }
+            Content::InitProducerId => {
+                let until = now + self.retry_delay(self.identity.failures());
+                self.identity.on_failed(until);
+            }
+            Content::ApiVersions | Content::Produce(_) | Content::ProduceUnanswered(_) => {}
+        }
+    }
+
+    /// No producer id will come: what is queued fails with the refusal.
+    pub(super) fn fail_without_identity(
+        &mut self,
+        queues: &mut impl Queues<Completion = C>,
+        now: Instant,
+    ) {
+        let until = now + self.config.retry_backoff_max;
+        let Some(failure) = self.identity.take_refusal(until) else {
+            return;
+        };
+        for partition in core::mem::take(&mut self.queued) {
+            self.fail_queued(
+                partition,
+                queues,
+                &BatchOutcome::NotWritten(failure.clone()),
+            );
+        }
+    }
+
+    /// A wait before a retry after so many failures.
+    pub(super) fn retry_delay(&mut self, failures: u32) -> Duration {
+        self.retry_backoff.delay(failures, &mut self.rng)
+    }
+
+    pub(super) fn on_topic_changed(&mut self, topic: TopicIndex) {
+        let of_topic = self
+            .partitions
+            .keys()
+            .filter(|partition| partition.topic == topic);
+        self.touched.extend(of_topic);
+        self.actions.push_back(Action::TopicChanged { topic });
+    }
+
+    fn ask_metadata(&mut self, node: ReadyNode, version: i16, now: Instant) {
+        let header = self.header(node.connection, Api::Metadata, version);
+        let frame = control::metadata_request(&header, self.metadata.names());
+        let question = frame.map(|frame| Outgoing::one(Content::Metadata, frame, version));
+        self.metadata.on_asked();
+        self.send_question(node.connection, question, now);
+    }
+
+    fn ask_producer_id(&mut self, now: Instant) {
+        if let Some((node, version)) = self.ready_for(now, |v| v.init_producer_id) {
+            let header = self.header(node.connection, Api::InitProducerId, version);
+            let frame = control::init_producer_id_request(&header);
+            let question =
+                frame.map(|frame| Outgoing::one(Content::InitProducerId, frame, version));
+            self.identity.on_asked();
+            self.send_question(node.connection, question, now);
+            return;
+        }
+        let mut ready = self.brokers.all_ready().peekable();
+        if ready.peek().is_some() && ready.all(|one| one.versions.init_producer_id.is_none()) {
+            self.identity.on_asked();
+            self.identity.on_refused(Failure {
+                kind: FailureKind::UnsupportedVersion,
+                broker: None,
+                attempts: 0,
+                message: Some("no broker gives producer ids: set enable.idempotence=false".into()),
+            });
+        }
+    }
+
+    /// The least loaded node that takes a request of this API now.
+    fn ready_for(
+        &self,
+        now: Instant,
+        version: impl Fn(&Versions) -> Option<i16>,
+    ) -> Option<(ReadyNode, i16)> {
+        self.brokers
+            .all_ready()
+            .filter(|one| one.throttled_until <= now)
+            .filter_map(|one| Some((one, version(&one.versions)?)))
+            .map(|(one, version)| (self.in_flight.count(one.connection), one, version))
+            .filter(|(count, ..)| *count < self.config.in_flight_max)
+            .min_by_key(|(count, one, _)| (*count, one.node))
+            .map(|(_, one, version)| (one, version))
+    }
+
+    /// Sets a deadline that lies ahead. What is due already waits for an event, not for time.
+    fn set_future(&mut self, deadline: Deadline, at: Option<Instant>, now: Instant) {
+        self.deadlines.set(deadline, at.filter(|at| *at > now));
+    }
+
+    fn sync_node_deadlines(&mut self, now: Instant) {
+        let nodes: Vec<NodeKey> = self.brokers.keys().collect();
+        for node in nodes {
+            self.set_future(Deadline::Node(node), self.brokers.deadline(node), now);
+        }
+    }
+}

@@ -1,0 +1,375 @@
+//! The engine's steps on batches that go: look at a partition, send what is ready, expire what is
+//! too old.
+//!
+//! *Source*: Kafka's `Sender` and `RecordAccumulator`.
+//!
+//! *Not here*: the rules themselves (`partition.rs`, `sequence.rs`, `drain.rs`), what comes back
+//! (`settlement.rs`).
+
+use crate::engine::Engine;
+use crate::engine::batch::SealedBatch;
+use crate::engine::brokers::{NodeKey, ReadyNode};
+use crate::engine::drain::{Due, due};
+use crate::engine::effect::{BatchOutcome, ConnectionId, Frame, Queues};
+use crate::engine::in_flight::{Content, Entry};
+use crate::engine::links::Outgoing;
+use crate::engine::metadata::{FIRST_PRODUCE_WITH_IDS, Leadership};
+use crate::engine::partition::{Candidate, History, Partition, Tracked};
+use crate::engine::sequence::Run;
+use crate::engine::time::{Deadline, Instant};
+use crate::error::{Failure, FailureKind};
+use crate::types::{Acks, BrokerId, TopicId, TopicPartition};
+use crate::wire::Api;
+use crate::wire::produce_request::{self, FrameBudget, PartitionBatch, ProduceHeader};
+
+impl<C> Engine<C> {
+    /// Looks at a partition again: expires, fails, restarts, and says where it is ready and when to
+    /// look next.
+    pub(super) fn evaluate(
+        &mut self,
+        at: TopicPartition,
+        queues: &mut impl Queues<Completion = C>,
+        now: Instant,
+    ) {
+        self.drain.withdraw(at);
+        let fresh = || Partition::new(at, Run::new(self.config.idempotence));
+        self.partitions.entry(at).or_insert_with(fresh);
+        self.expire_taken(at, now);
+        self.expire_queued(at, queues, now);
+        if let Some(refusal) = self.metadata.refusal(at.topic).cloned() {
+            self.fail_queued(at, queues, &BatchOutcome::NotWritten(refusal));
+        }
+        if let Some(partition) = self.partitions.get_mut(&at) {
+            partition.restart_if_settled(&mut self.identity);
+        }
+        self.schedule(at, queues, now);
+        self.complete(at);
+    }
+
+    /// Sends one request to each broker that has something ready and room; says whether any went.
+    pub(super) fn send_ready(
+        &mut self,
+        queues: &mut impl Queues<Completion = C>,
+        now: Instant,
+    ) -> bool {
+        let mut sent = false;
+        for broker in self.drain.brokers() {
+            let key = NodeKey::Broker(broker);
+            if let Some(node) = self.brokers.ready(key) {
+                let room = self.in_flight.count(node.connection) < self.config.in_flight_max;
+                if room && node.throttled_until <= now {
+                    sent |= self.send_batches(node, broker, queues, now);
+                }
+            } else if self.is_idle(key) {
+                self.connect(key, now);
+            } else if self.brokers.phase(key).is_none() {
+                // A leader without an address: the answer that named it was incomplete.
+                self.metadata.request_refresh();
+            }
+        }
+        sent
+    }
+
+    /// The user gave up: everything ends now.
+    pub(super) fn abort(&mut self, queues: &mut impl Queues<Completion = C>) {
+        let kind = FailureKind::Closed;
+        let taken: Vec<TopicPartition> = self.partitions.keys().copied().collect();
+        for at in taken {
+            while let Some(batch) = self.take_first_open(at) {
+                let failure = batch.failure(kind, batch.last_reason.clone());
+                self.fail(batch, failure);
+            }
+            self.drain.withdraw(at);
+            self.complete(at);
+        }
+        for at in core::mem::take(&mut self.queued) {
+            let failure = Failure {
+                kind,
+                broker: None,
+                attempts: 0,
+                message: None,
+            };
+            self.fail_queued(at, queues, &BatchOutcome::NotWritten(failure));
+        }
+        self.touched.clear();
+    }
+
+    /// Ends all that is queued for a partition, unsent.
+    pub(super) fn fail_queued(
+        &mut self,
+        at: TopicPartition,
+        queues: &mut impl Queues<Completion = C>,
+        outcome: &BatchOutcome,
+    ) {
+        while let Some(batch) = queues.take(at) {
+            self.finish_unsent(at, batch, outcome.clone());
+        }
+        self.complete(at);
+    }
+
+    /// Says where a partition is ready, or when to look again.
+    fn schedule(
+        &mut self,
+        at: TopicPartition,
+        queues: &mut impl Queues<Completion = C>,
+        now: Instant,
+    ) {
+        let queue = queues.state(at);
+        match queue.oldest_opened_at {
+            Some(_) => self.queued.insert(at),
+            None => self.queued.remove(&at),
+        };
+        let Some(partition) = self.partitions.get(&at) else {
+            return;
+        };
+        let leadership = self.metadata.leadership(at);
+        let expiry = queue
+            .oldest_opened_at
+            .map(|opened| opened + self.config.delivery_timeout);
+        let mut wake = earliest(partition.delivery_deadline(), expiry);
+        let mut ready_bytes = None;
+        match partition.candidate(&self.identity) {
+            Candidate::Blocked => {}
+            Candidate::Retry { bytes, .. } => match partition.retry_wait {
+                Some(wait) if wait.until > now && wait.tried == leadership => {
+                    wake = earliest(wake, Some(wait.until));
+                }
+                _ => ready_bytes = Some(bytes),
+            },
+            Candidate::New => match due(queue, self.config.linger, self.drain_requested_at, now) {
+                Due::Empty => {}
+                Due::Now => ready_bytes = Some(queue.oldest_bytes),
+                Due::At(lingered_at) => wake = earliest(wake, Some(lingered_at)),
+            },
+        }
+        let elsewhere = partition.wire_connection();
+        if let Some(bytes) = ready_bytes {
+            self.offer(at, leadership, elsewhere, bytes);
+        }
+        match wake {
+            Some(wake) => self.deadlines.set_by(Deadline::Partition(at), wake),
+            None => self.deadlines.set(Deadline::Partition(at), None),
+        }
+    }
+
+    /// Makes a partition ready at its leader, unless its batches are still on another connection.
+    fn offer(
+        &mut self,
+        at: TopicPartition,
+        leadership: Leadership,
+        on_wire: Option<ConnectionId>,
+        bytes: usize,
+    ) {
+        let Some(leader) = leadership.leader else {
+            return self.metadata.request_refresh();
+        };
+        let current = self
+            .brokers
+            .phase(NodeKey::Broker(leader))
+            .and_then(|one| one.connection());
+        if on_wire.is_none() || on_wire == current {
+            self.drain.offer(leader, at, bytes);
+        }
+    }
+
+    fn send_batches(
+        &mut self,
+        node: ReadyNode,
+        broker: BrokerId,
+        queues: &mut impl Queues<Completion = C>,
+        now: Instant,
+    ) -> bool {
+        let chosen = self.choose(broker);
+        self.touched.extend(&chosen);
+        let Some(version) = node.versions.produce else {
+            self.fail_unsupported(&chosen, broker, queues);
+            return !chosen.is_empty();
+        };
+        let correlation_id = self.in_flight.next_correlation(node.connection);
+        let mut entries = Vec::with_capacity(chosen.len());
+        for at in chosen {
+            let Some(names) = self.metadata.names_of(at.topic).cloned() else {
+                continue;
+            };
+            let Some(batch) = self.take_next(at, queues) else {
+                continue;
+            };
+            if let Some(partition) = self.partitions.get_mut(&at) {
+                partition.on_sent(&batch, node.connection, correlation_id);
+            }
+            entries.push(Entry {
+                partition: at,
+                names,
+                batch: Some(batch),
+            });
+        }
+        if entries.is_empty() {
+            return false;
+        }
+        for batch in entries.iter_mut().filter_map(|entry| entry.batch.as_mut()) {
+            batch.attempts += 1;
+            batch.broker = Some(broker);
+        }
+        let (version, frame) = self.produce_frame(node.connection, version, &entries);
+        let content = match self.config.acks {
+            Acks::None => Content::ProduceUnanswered(entries),
+            Acks::Leader | Acks::All => Content::Produce(entries),
+        };
+        let request = Outgoing {
+            content,
+            frame,
+            version,
+        };
+        self.send(node.connection, request, now);
+        true
+    }
+
+    fn choose(&mut self, broker: BrokerId) -> Vec<TopicPartition> {
+        let mut budget = FrameBudget::new(&self.config.client_id);
+        let metadata = &self.metadata;
+        let bytes_max = self.config.request_bytes_max;
+        self.drain.choose(broker, |at, bytes| {
+            let name = metadata.names_of(at.topic).map_or("", |names| &*names.name);
+            budget = budget.with(name, bytes);
+            budget.bytes() <= bytes_max
+        })
+    }
+
+    /// Takes a partition's next batch: one that waits for its retry, or the queue's oldest.
+    fn take_next(
+        &mut self,
+        at: TopicPartition,
+        queues: &mut impl Queues<Completion = C>,
+    ) -> Option<Tracked<C>> {
+        let partition = self.partitions.get_mut(&at)?;
+        match partition.candidate(&self.identity) {
+            Candidate::Retry { index, .. } => partition.take_waiting(index),
+            Candidate::New => {
+                let batch = queues.take(at)?;
+                let deadline = batch.opened_at() + self.config.delivery_timeout;
+                let stamp = partition.run.assign(batch.record_count(), &self.identity);
+                Some(partition.track(batch.stamp(stamp), deadline))
+            }
+            Candidate::Blocked => None,
+        }
+    }
+
+    fn produce_frame(
+        &self,
+        connection: ConnectionId,
+        version: i16,
+        entries: &[Entry<C>],
+    ) -> (i16, Frame) {
+        let nameless = entries.iter().any(|entry| entry.names.id == TopicId::ZERO);
+        let version = if nameless {
+            version.min(FIRST_PRODUCE_WITH_IDS - 1)
+        } else {
+            version
+        };
+        let timeout = self.config.request_timeout.as_millis();
+        let header = ProduceHeader {
+            request: self.header(connection, Api::Produce, version),
+            acks: self.config.acks,
+            timeout_ms: i32::try_from(timeout).unwrap_or(i32::MAX),
+        };
+        let batches: Vec<_> = entries
+            .iter()
+            .filter_map(|entry| {
+                Some(PartitionBatch {
+                    topic: entry.names.reference(version),
+                    partition: entry.partition.partition,
+                    records: entry.batch.as_ref()?.batch.bytes().clone(),
+                })
+            })
+            .collect();
+        (version, Frame(produce_request::encode(&header, &batches)))
+    }
+
+    fn finish_unsent(&mut self, at: TopicPartition, batch: SealedBatch<C>, outcome: BatchOutcome) {
+        let fresh = || Partition::new(at, Run::new(self.config.idempotence));
+        let partition = self.partitions.entry(at).or_insert_with(fresh);
+        partition.finish_unsent(batch.into_completion(), outcome);
+    }
+
+    /// `delivery.timeout.ms` for batches that were taken.
+    fn expire_taken(&mut self, at: TopicPartition, now: Instant) {
+        let overdue = |one: &Self| one.partitions.get(&at).is_some_and(|p| p.is_overdue(now));
+        while overdue(self) {
+            let Some(batch) = self.take_first_open(at) else {
+                return;
+            };
+            let failure = batch.failure(FailureKind::DeliveryTimedOut, batch.last_reason.clone());
+            self.fail(batch, failure);
+        }
+    }
+
+    /// `delivery.timeout.ms` for batches that never left the queue.
+    fn expire_queued(
+        &mut self,
+        at: TopicPartition,
+        queues: &mut impl Queues<Completion = C>,
+        now: Instant,
+    ) {
+        let timeout = self.config.delivery_timeout;
+        let overdue = |opened_at: Instant| opened_at + timeout <= now;
+        while queues.state(at).oldest_opened_at.is_some_and(overdue) {
+            let Some(batch) = queues.take(at) else { return };
+            let leader = self.metadata.leadership(at).leader;
+            let message = match leader {
+                Some(leader) => self.brokers.last_failure(leader),
+                None => Some(
+                    self.brokers
+                        .last_failures()
+                        .unwrap_or_else(|| "no leader is known".into()),
+                ),
+            };
+            let kind = FailureKind::DeliveryTimedOut;
+            let failure = Failure {
+                kind,
+                broker: leader,
+                attempts: 0,
+                message,
+            };
+            self.finish_unsent(at, batch, BatchOutcome::NotWritten(failure));
+        }
+    }
+
+    /// Takes the first open batch from wherever it is; on the wire it is possibly written.
+    fn take_first_open(&mut self, at: TopicPartition) -> Option<Tracked<C>> {
+        let partition = self.partitions.get_mut(&at)?;
+        let number = partition.first_open()?;
+        let Some(place) = partition.wire_place(number) else {
+            return partition.take_waiting_number(number);
+        };
+        partition.on_returned(number);
+        let connection = place.connection;
+        let correlation_id = place.correlation_id;
+        let mut batch = self.in_flight.take_back(connection, correlation_id, at)?;
+        batch.history = History::PossiblyWritten;
+        batch
+            .last_reason
+            .get_or_insert_with(|| "no answer yet".into());
+        Some(batch)
+    }
+
+    fn fail_unsupported(
+        &mut self,
+        chosen: &[TopicPartition],
+        broker: BrokerId,
+        queues: &mut impl Queues<Completion = C>,
+    ) {
+        for at in chosen {
+            while let Some(mut batch) = self.take_next(*at, queues) {
+                batch.broker = Some(broker);
+                let message = "no common version of the Produce api".into();
+                let failure = batch.failure(FailureKind::UnsupportedVersion, Some(message));
+                self.fail(batch, failure);
+            }
+            self.complete(*at);
+        }
+    }
+}
+
+fn earliest(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    one.into_iter().chain(other).min()
+}

@@ -1,0 +1,233 @@
+//! What is on which connection, in which order, since when.
+//!
+//! *State* of a connection's pipeline
+//! ```text
+//!            push                         answer: the oldest that expects one
+//!   (empty) ──────▶ request, request, … ─────────────────────────────────────▶ handed back
+//!                                          written: a request that expects none
+//!                                          close: all, in order
+//! ```
+//!
+//! *Invariants*
+//! 1. Correlation ids of one connection count up from 0.
+//! 2. Brokers answer a connection's requests in order: an answer belongs to the oldest request that
+//!    expects one, or the connection is broken.
+//! 3. A batch is in at most one request; taken back early (delivery time-out), its place stays, so
+//!    that the answer finds nobody and changes nothing.
+//!
+//! *Source*: Kafka's `InFlightRequests`; `SocketServer` handles one request of a connection at a
+//! time.
+//!
+//! *Not here*: how many may be on the way (`drain.rs`), what an answer means (`verdict.rs`).
+
+use core::time::Duration;
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::engine::effect::{ConnectionId, CorrelationId};
+use crate::engine::metadata::TopicNames;
+use crate::engine::partition::Tracked;
+use crate::engine::time::Instant;
+use crate::types::TopicPartition;
+
+/// All pipelines.
+#[derive(Debug)]
+pub(crate) struct InFlight<C> {
+    pipelines: BTreeMap<ConnectionId, Pipeline<C>>,
+}
+
+#[derive(Debug)]
+struct Pipeline<C> {
+    next_correlation: i32,
+    requests: VecDeque<Request<C>>,
+}
+
+/// A request on its way.
+#[derive(Debug)]
+pub(crate) struct Request<C> {
+    pub(crate) correlation_id: CorrelationId,
+    pub(crate) sent_at: Instant,
+    pub(crate) version: i16,
+    pub(crate) content: Content<C>,
+}
+
+/// What a request asks.
+#[derive(Debug)]
+pub(crate) enum Content<C> {
+    ApiVersions,
+    Metadata,
+    InitProducerId,
+    /// Batches that will be answered.
+    Produce(Vec<Entry<C>>),
+    /// Batches that will not be answered (`acks=0`).
+    ProduceUnanswered(Vec<Entry<C>>),
+}
+
+/// One partition's place in a Produce request.
+#[derive(Debug)]
+pub(crate) struct Entry<C> {
+    pub(crate) partition: TopicPartition,
+    pub(crate) names: TopicNames,
+    /// `None` once the batch was taken back early.
+    pub(crate) batch: Option<Tracked<C>>,
+}
+
+/// An answer that no request expects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Unexpected {
+    pub(crate) expected: Option<CorrelationId>,
+}
+
+impl<C> Content<C> {
+    fn expects_answer(&self) -> bool {
+        match self {
+            Self::ProduceUnanswered(_) => false,
+            Self::ApiVersions | Self::Metadata | Self::InitProducerId | Self::Produce(_) => true,
+        }
+    }
+
+    fn entries_mut(&mut self) -> &mut [Entry<C>] {
+        match self {
+            Self::Produce(entries) | Self::ProduceUnanswered(entries) => entries,
+            Self::ApiVersions | Self::Metadata | Self::InitProducerId => &mut [],
+        }
+    }
+}
+
+impl<C> InFlight<C> {
+    pub(crate) fn new() -> Self {
+        Self {
+            pipelines: BTreeMap::new(),
+        }
+    }
+
+    /// The number that the next request on this connection gets.
+    pub(crate) fn next_correlation(&self, connection: ConnectionId) -> CorrelationId {
+        CorrelationId(
+            self.pipelines
+                .get(&connection)
+                .map_or(0, |one| one.next_correlation),
+        )
+    }
+
+    /// Registers a request under [`InFlight::next_correlation`].
+    pub(crate) fn push(
+        &mut self,
+        connection: ConnectionId,
+        content: Content<C>,
+        version: i16,
+        now: Instant,
+    ) -> CorrelationId {
+        let pipeline = self
+            .pipelines
+            .entry(connection)
+            .or_insert_with(|| Pipeline {
+                next_correlation: 0,
+                requests: VecDeque::new(),
+            });
+        let correlation_id = CorrelationId(pipeline.next_correlation);
+        pipeline.next_correlation = pipeline.next_correlation.wrapping_add(1);
+        pipeline.requests.push_back(Request {
+            correlation_id,
+            sent_at: now,
+            version,
+            content,
+        });
+        correlation_id
+    }
+
+    /// Takes the request that this answer belongs to.
+    pub(crate) fn on_answer(
+        &mut self,
+        connection: ConnectionId,
+        correlation_id: CorrelationId,
+    ) -> Result<Request<C>, Unexpected> {
+        let Some(pipeline) = self.pipelines.get_mut(&connection) else {
+            return Err(Unexpected { expected: None });
+        };
+        let oldest = pipeline
+            .requests
+            .iter()
+            .position(|one| one.content.expects_answer());
+        let expected = oldest.map(|index| pipeline.requests[index].correlation_id);
+        match oldest {
+            Some(index) if expected == Some(correlation_id) => pipeline
+                .requests
+                .remove(index)
+                .ok_or(Unexpected { expected }),
+            _ => Err(Unexpected { expected }),
+        }
+    }
+
+    /// Takes the request if it ends with its last byte.
+    pub(crate) fn on_written(
+        &mut self,
+        connection: ConnectionId,
+        correlation_id: CorrelationId,
+    ) -> Option<Request<C>> {
+        let requests = &mut self.pipelines.get_mut(&connection)?.requests;
+        let index = requests
+            .iter()
+            .position(|one| one.correlation_id == correlation_id)?;
+        if requests[index].content.expects_answer() {
+            return None;
+        }
+        requests.remove(index)
+    }
+
+    /// The connection is gone: all its requests, in order.
+    pub(crate) fn close(&mut self, connection: ConnectionId) -> VecDeque<Request<C>> {
+        self.pipelines
+            .remove(&connection)
+            .map(|one| one.requests)
+            .unwrap_or_default()
+    }
+
+    /// Takes a batch back before its request is answered.
+    pub(crate) fn take_back(
+        &mut self,
+        connection: ConnectionId,
+        correlation_id: CorrelationId,
+        partition: TopicPartition,
+    ) -> Option<Tracked<C>> {
+        let requests = &mut self.pipelines.get_mut(&connection)?.requests;
+        let request = requests
+            .iter_mut()
+            .find(|one| one.correlation_id == correlation_id)?;
+        let entries = request.content.entries_mut();
+        entries
+            .iter_mut()
+            .find(|one| one.partition == partition)?
+            .batch
+            .take()
+    }
+
+    /// How many requests are on the way.
+    pub(crate) fn count(&self, connection: ConnectionId) -> usize {
+        self.pipelines
+            .get(&connection)
+            .map_or(0, |one| one.requests.len())
+    }
+
+    /// When the oldest request becomes too old.
+    pub(crate) fn deadline(
+        &self,
+        connection: ConnectionId,
+        request_timeout: Duration,
+    ) -> Option<Instant> {
+        let oldest = self.pipelines.get(&connection)?.requests.front()?;
+        Some(oldest.sent_at + request_timeout)
+    }
+
+    /// All batches on the way, for checks.
+    pub(crate) fn batches(&self) -> impl Iterator<Item = (ConnectionId, &Entry<C>)> {
+        self.pipelines.iter().flat_map(|(connection, pipeline)| {
+            pipeline.requests.iter().flat_map(move |request| {
+                let entries: &[Entry<C>] = match &request.content {
+                    Content::Produce(entries) | Content::ProduceUnanswered(entries) => entries,
+                    Content::ApiVersions | Content::Metadata | Content::InitProducerId => &[],
+                };
+                entries.iter().map(move |entry| (*connection, entry))
+            })
+        })
+    }
+}

@@ -1,0 +1,401 @@
+//! The engine's steps on connections: making, negotiating, reading, losing.
+//!
+//! *Source*: Kafka's `NetworkClient`.
+//!
+//! *Not here*: a node's phases (`brokers.rs`), what answers mean (`asking.rs`, `delivery.rs`).
+
+use core::time::Duration;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::engine::Engine;
+use crate::engine::brokers::{Negotiation, NodeKey, Phase};
+use crate::engine::effect::{Action, ConnectionId, CorrelationId, Frame};
+use crate::engine::in_flight::{Content, Request};
+use crate::engine::time::{Deadline, Instant};
+use crate::error::{Failure, FailureKind};
+use crate::wire::error::{DecodeError, EncodeError};
+use crate::wire::frame::{self, RequestHeader};
+use crate::wire::{Api, control, produce_response};
+
+/// Why a connection is given up.
+#[derive(Clone, Debug)]
+pub(super) struct Loss {
+    pub(super) kind: FailureKind,
+    pub(super) reason: Arc<str>,
+    /// The first request of which no byte left.
+    pub(super) untouched_from: Option<CorrelationId>,
+}
+
+/// A request ready to be registered and sent.
+pub(super) struct Outgoing<C> {
+    pub(super) content: Content<C>,
+    pub(super) frame: Frame,
+    pub(super) version: i16,
+}
+
+impl<C> Outgoing<C> {
+    /// A request of one slice.
+    pub(super) fn one(content: Content<C>, bytes: Bytes, version: i16) -> Self {
+        Self {
+            content,
+            frame: Frame(vec![bytes]),
+            version,
+        }
+    }
+}
+
+impl<C> Engine<C> {
+    /// Connects to a node if it is idle.
+    pub(super) fn connect(&mut self, node: NodeKey, now: Instant) {
+        let until = now + self.config.connection_setup_timeout;
+        if let Some((connection, address)) = self.brokers.connect(node, until) {
+            self.deadlines.set(Deadline::Node(node), Some(until));
+            self.actions.push_back(Action::Connect {
+                connection,
+                address,
+            });
+        }
+    }
+
+    pub(super) fn on_connected(&mut self, connection: ConnectionId, now: Instant) {
+        let Some(version) = self.brokers.on_connected(connection) else {
+            return;
+        };
+        if let Some(node) = self.brokers.node_of(connection) {
+            self.deadlines.set(Deadline::Node(node), None);
+        }
+        self.ask_versions(connection, version, now);
+    }
+
+    pub(super) fn on_connect_failed(
+        &mut self,
+        connection: ConnectionId,
+        reason: &Arc<str>,
+        now: Instant,
+    ) {
+        self.lose(connection, &Loss::disconnected(reason), now);
+    }
+
+    pub(super) fn on_disconnected(
+        &mut self,
+        connection: ConnectionId,
+        untouched_from: Option<CorrelationId>,
+        reason: Arc<str>,
+        now: Instant,
+    ) {
+        let loss = Loss {
+            kind: FailureKind::Disconnected,
+            reason,
+            untouched_from,
+        };
+        self.lose(connection, &loss, now);
+    }
+
+    /// The end of a node's connection set-up, back-off or throttle.
+    pub(super) fn on_node_deadline(&mut self, node: NodeKey, now: Instant) {
+        if let Some(connection) = self.brokers.on_deadline(node, now) {
+            let waited = self.config.connection_setup_timeout;
+            let reason = format!("no connection within {waited:?}").into();
+            self.give_up(connection, &Loss::disconnected(&reason), now);
+        }
+    }
+
+    /// The oldest request may be too old: then the connection is wedged (`request.timeout.ms`).
+    pub(super) fn on_request_deadline(&mut self, connection: ConnectionId, now: Instant) {
+        let deadline = self
+            .in_flight
+            .deadline(connection, self.config.request_timeout);
+        match deadline {
+            Some(at) if at <= now => {
+                let waited = self.config.request_timeout;
+                let reason = format!("no answer within {waited:?}").into();
+                self.give_up(connection, &Loss::disconnected(&reason), now);
+            }
+            later => self.deadlines.set(Deadline::Request(connection), later),
+        }
+    }
+
+    /// The last byte of a request left: with `acks=0` that is all there will be.
+    pub(super) fn on_written(&mut self, connection: ConnectionId, correlation_id: CorrelationId) {
+        if let Some(request) = self.in_flight.on_written(connection, correlation_id)
+            && let Content::ProduceUnanswered(entries) = request.content
+        {
+            self.on_unanswered(entries);
+        }
+    }
+
+    /// A response: to the oldest request that expects one, or the connection is broken.
+    pub(super) fn on_received(&mut self, connection: ConnectionId, frame: &Bytes, now: Instant) {
+        if self.brokers.node_of(connection).is_none() {
+            return; // what a connection that we ended had still to say
+        }
+        let correlation_id = match frame::correlation_id(frame) {
+            Ok(number) => CorrelationId(number),
+            Err(error) => return self.on_bad_answer(connection, &error, now),
+        };
+        match self.in_flight.on_answer(connection, correlation_id) {
+            Ok(request) => self.on_answer(connection, request, frame, now),
+            Err(unexpected) => {
+                let expected = unexpected.expected.map(|one| one.0);
+                let reason = format!(
+                    "bad answer: to request {}, expected to {expected:?}",
+                    correlation_id.0
+                );
+                self.give_up(connection, &Loss::bad_answer(reason), now);
+            }
+        }
+    }
+
+    fn on_answer(
+        &mut self,
+        connection: ConnectionId,
+        request: Request<C>,
+        frame: &Bytes,
+        now: Instant,
+    ) {
+        let version = request.version;
+        match request.content {
+            Content::ApiVersions => match control::api_versions_answer(version, frame) {
+                Ok(answer) => {
+                    let next = self.brokers.on_versions(connection, &answer);
+                    self.on_negotiated(connection, next, now);
+                }
+                Err(error) => self.on_bad_answer(connection, &error, now),
+            },
+            Content::Metadata => match control::metadata_answer(version, frame) {
+                Ok(answer) => self.on_metadata(connection, &answer, now),
+                Err(error) => {
+                    self.on_question_lost(&Content::Metadata, now);
+                    self.on_bad_answer(connection, &error, now);
+                }
+            },
+            Content::InitProducerId => match control::init_producer_id_answer(version, frame) {
+                Ok(answer) => self.on_producer_id(connection, &answer, now),
+                Err(error) => {
+                    self.on_question_lost(&Content::InitProducerId, now);
+                    self.on_bad_answer(connection, &error, now);
+                }
+            },
+            Content::Produce(entries) => match produce_response::decode(version, frame) {
+                Ok(answer) => {
+                    self.throttle(connection, answer.throttle_ms, now);
+                    self.on_produced(entries, version, &answer, now);
+                }
+                Err(error) => {
+                    let loss = Loss::bad_answer(format!("bad answer: {error}"));
+                    self.on_batches_lost(entries, &loss, now);
+                    self.give_up(connection, &loss, now);
+                }
+            },
+            // Never handed out as answered.
+            Content::ProduceUnanswered(entries) => self.on_unanswered(entries),
+        }
+    }
+
+    fn on_negotiated(&mut self, connection: ConnectionId, next: Negotiation, now: Instant) {
+        match next {
+            Negotiation::Ready | Negotiation::NotExpected => {}
+            Negotiation::AskAgain(version) => self.ask_versions(connection, version, now),
+            Negotiation::Unusable(reason) => {
+                let kind = FailureKind::UnsupportedVersion;
+                self.give_up(
+                    connection,
+                    &Loss {
+                        kind,
+                        reason,
+                        untouched_from: None,
+                    },
+                    now,
+                );
+            }
+        }
+    }
+
+    fn on_bad_answer(&mut self, connection: ConnectionId, error: &DecodeError, now: Instant) {
+        self.give_up(
+            connection,
+            &Loss::bad_answer(format!("bad answer: {error}")),
+            now,
+        );
+    }
+
+    fn ask_versions(&mut self, connection: ConnectionId, version: i16, now: Instant) {
+        let header = self.header(connection, Api::ApiVersions, version);
+        let frame = control::api_versions_request(&header);
+        let question = frame.map(|frame| Outgoing::one(Content::ApiVersions, frame, version));
+        self.send_question(connection, question, now);
+    }
+
+    /// Registers and sends a question; one that cannot be written is a bug of this crate.
+    pub(super) fn send_question(
+        &mut self,
+        connection: ConnectionId,
+        question: Result<Outgoing<C>, EncodeError>,
+        now: Instant,
+    ) {
+        match question {
+            Ok(request) => self.send(connection, request, now),
+            Err(error) => {
+                let reason = error.to_string().into();
+                let kind = FailureKind::UnsupportedVersion;
+                self.give_up(
+                    connection,
+                    &Loss {
+                        kind,
+                        reason,
+                        untouched_from: None,
+                    },
+                    now,
+                );
+            }
+        }
+    }
+
+    /// Registers and sends a request that was made for [`Engine::header`].
+    pub(super) fn send(&mut self, connection: ConnectionId, request: Outgoing<C>, now: Instant) {
+        let Outgoing {
+            content,
+            frame,
+            version,
+        } = request;
+        let correlation_id = self.in_flight.push(connection, content, version, now);
+        self.deadlines.set_by(
+            Deadline::Request(connection),
+            now + self.config.request_timeout,
+        );
+        self.actions.push_back(Action::Send {
+            connection,
+            correlation_id,
+            frame,
+        });
+    }
+
+    /// The header of the connection's next request.
+    pub(super) fn header(
+        &self,
+        connection: ConnectionId,
+        api: Api,
+        version: i16,
+    ) -> RequestHeader<'_> {
+        let correlation_id = self.in_flight.next_correlation(connection).0;
+        RequestHeader {
+            api,
+            version,
+            correlation_id,
+            client_id: &self.config.client_id,
+        }
+    }
+
+    /// Ends a connection from our side.
+    pub(super) fn give_up(&mut self, connection: ConnectionId, loss: &Loss, now: Instant) {
+        if self.brokers.node_of(connection).is_some() {
+            self.actions.push_back(Action::Disconnect { connection });
+            self.lose(connection, loss, now);
+        }
+    }
+
+    /// A connection is gone: its node backs off, and all that was on it is told.
+    fn lose(&mut self, connection: ConnectionId, loss: &Loss, now: Instant) {
+        let broker = self.broker_of(connection);
+        let failures = self.brokers.failures(connection);
+        let until = now + self.reconnect_backoff.delay(failures, &mut self.rng);
+        let Some(node) = self
+            .brokers
+            .on_lost(connection, until, Arc::clone(&loss.reason))
+        else {
+            return;
+        };
+        self.deadlines.set(Deadline::Node(node), Some(until));
+        self.deadlines.set(Deadline::Request(connection), None);
+        for request in self.in_flight.close(connection) {
+            let untouched = loss
+                .untouched_from
+                .is_some_and(|from| request.correlation_id >= from);
+            match request.content {
+                Content::Produce(entries) | Content::ProduceUnanswered(entries) => {
+                    if untouched {
+                        self.on_batches_untouched(entries);
+                    } else {
+                        self.on_batches_lost(entries, loss, now);
+                    }
+                }
+                question => self.on_question_lost(&question, now),
+            }
+        }
+        // The leader may have moved; Kafka's client asks after every broken connection.
+        self.metadata.request_refresh();
+        let failure = Failure {
+            kind: loss.kind,
+            broker,
+            attempts: 0,
+            message: self.brokers.last_failures(),
+        };
+        for topic in self.metadata.on_unreachable(&failure) {
+            self.actions.push_back(Action::TopicChanged { topic });
+        }
+    }
+
+    /// Ends the bootstrap connections that brokers' own connections have replaced.
+    pub(super) fn retire_bootstrap(&mut self) {
+        let (brokers, bootstrap): (Vec<_>, Vec<_>) = self
+            .brokers
+            .all_ready()
+            .partition(|one| one.node.broker().is_some());
+        if brokers.is_empty() {
+            return;
+        }
+        for one in bootstrap {
+            if self.in_flight.count(one.connection) == 0 {
+                self.brokers.on_retired(one.connection);
+                self.in_flight.close(one.connection);
+                self.deadlines.set(Deadline::Node(one.node), None);
+                self.deadlines.set(Deadline::Request(one.connection), None);
+                self.actions.push_back(Action::Disconnect {
+                    connection: one.connection,
+                });
+            }
+        }
+    }
+
+    /// Sends nothing on this connection for so long (KIP-219).
+    pub(super) fn throttle(&mut self, connection: ConnectionId, delay_ms: u32, now: Instant) {
+        if delay_ms == 0 {
+            return;
+        }
+        let until = now + Duration::from_millis(u64::from(delay_ms));
+        self.brokers.on_throttled(connection, until);
+        if let Some(node) = self.brokers.node_of(connection) {
+            self.deadlines.set(Deadline::Node(node), Some(until));
+        }
+    }
+
+    pub(super) fn broker_of(&self, connection: ConnectionId) -> Option<crate::types::BrokerId> {
+        self.brokers.node_of(connection)?.broker()
+    }
+
+    /// Whether a node can be connected to.
+    pub(super) fn is_idle(&self, node: NodeKey) -> bool {
+        self.brokers.phase(node) == Some(Phase::Idle)
+    }
+}
+
+impl Loss {
+    pub(super) fn disconnected(reason: &Arc<str>) -> Self {
+        let reason = Arc::clone(reason);
+        Self {
+            kind: FailureKind::Disconnected,
+            reason,
+            untouched_from: None,
+        }
+    }
+
+    pub(super) fn bad_answer(reason: String) -> Self {
+        Self {
+            kind: FailureKind::BadAnswer,
+            reason: reason.into(),
+            untouched_from: None,
+        }
+    }
+}

@@ -1,0 +1,430 @@
+//! What is known of topics and their leaders, when it was learnt, and what is being asked.
+//!
+//! *State* of the question
+//! ```text
+//!            want, request_refresh            on_asked
+//!   Settled ───────────────────────▶ Wanted ───────────▶ Asked
+//!      ▲  │        age                 ▲                   │
+//!      │  └────────────────────────────┤                   │
+//!      │                               │ lost, or something is still missing
+//!      └───────────────────────────────┴───────────────────┘
+//! ```
+//! *State* of a topic
+//! ```text
+//!            answer 0              answer 17, 29, …
+//!   Pending ─────────▶ Known        Pending, Known ─────────▶ Refused
+//!     │  ▲               │             ▲                         │
+//!     └──┘ 3, 5, …       └─ leaders    └──────── wanted again ───┘
+//! ```
+//!
+//! *Invariants*
+//! 1. At most one question is on its way.
+//! 2. A leader epoch never goes back for the same topic id: an answer with an older one is ignored.
+//! 3. A refresh that was asked for while a question is on its way leads to another question.
+//!
+//! *Source*: Kafka's `Metadata`, `ProducerMetadata`; KIP-516 (topic ids), KIP-951 (leader hints).
+//!
+//! *Not here*: brokers' addresses (`brokers.rs`), who is asked (`asking.rs`).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::engine::effect::TopicView;
+use crate::engine::time::Instant;
+use crate::error::{ErrorCode, Failure, FailureKind};
+use crate::types::{BrokerId, LeaderEpoch, TopicId, TopicIndex, TopicPartition};
+use crate::wire::TopicRef;
+use crate::wire::message::{MetadataAnswer, PartitionAnswer, TopicAnswer};
+
+/// Topics, leaders, and the question about them.
+#[derive(Debug)]
+pub(crate) struct Metadata {
+    topics: BTreeMap<TopicIndex, Topic>,
+    by_name: BTreeMap<Arc<str>, TopicIndex>,
+    question: Question,
+    /// Answers in a row that left something missing, and questions in a row that were lost.
+    failures: u32,
+}
+
+/// Who leads a partition, as far as is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Leadership {
+    pub(crate) leader: Option<BrokerId>,
+    pub(crate) epoch: Option<LeaderEpoch>,
+}
+
+/// What a topic is called on the wire.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TopicNames {
+    pub(crate) name: Arc<str>,
+    pub(crate) id: TopicId,
+}
+
+impl TopicNames {
+    /// The topic as a Produce message of this version names it.
+    pub(crate) fn reference(&self, version: i16) -> TopicRef<'_> {
+        if version >= FIRST_PRODUCE_WITH_IDS {
+            TopicRef::Id(self.id)
+        } else {
+            TopicRef::Name(&self.name)
+        }
+    }
+}
+
+/// What an answer changed.
+#[derive(Debug, Default)]
+pub(crate) struct Changes {
+    /// Topics whose view changed.
+    pub(crate) topics: Vec<TopicIndex>,
+}
+
+impl Metadata {
+    pub(crate) fn new() -> Self {
+        Self {
+            topics: BTreeMap::new(),
+            by_name: BTreeMap::new(),
+            question: Question::Settled {
+                asked_again_at: None,
+                not_before: Instant::ZERO,
+            },
+            failures: 0,
+        }
+    }
+
+    /// Somebody wants a topic; a topic refused before is asked for again. Says whether its view
+    /// changed.
+    pub(crate) fn want(&mut self, topic: TopicIndex, name: Arc<str>, now: Instant) -> bool {
+        self.by_name.entry(Arc::clone(&name)).or_insert(topic);
+        let fresh = Topic {
+            names: TopicNames {
+                name,
+                id: TopicId::ZERO,
+            },
+            state: TopicState::Pending { last_failure: None },
+        };
+        let known = self.topics.entry(topic).or_insert(fresh);
+        let refused = matches!(known.state, TopicState::Refused(_));
+        if refused {
+            known.state = TopicState::Pending { last_failure: None };
+        }
+        if matches!(known.state, TopicState::Pending { .. }) {
+            self.question.want_at(now);
+        }
+        refused
+    }
+
+    /// A leader is missing or wrong: ask as soon as the last question's back-off allows.
+    pub(crate) fn request_refresh(&mut self) {
+        if !self.topics.is_empty() {
+            self.question.want_again();
+        }
+    }
+
+    /// Whether to ask now.
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
+        self.deadline().is_some_and(|at| at <= now)
+    }
+
+    /// When to ask next, unless a question is on its way.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        match self.question {
+            Question::Settled { asked_again_at, .. } => asked_again_at,
+            Question::Wanted { at } => Some(at),
+            Question::Asked { .. } => None,
+        }
+    }
+
+    /// The names to ask for.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.topics.values().map(|topic| &topic.names.name)
+    }
+
+    pub(crate) fn on_asked(&mut self) {
+        let asked: Vec<_> = self.topics.keys().copied().collect();
+        self.question = Question::Asked {
+            topics: asked.len(),
+            again: Again::No,
+        };
+    }
+
+    /// How many failures a back-off after the present question counts.
+    pub(crate) fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    /// The question got no answer: ask again at `retry_at`.
+    pub(crate) fn on_lost(&mut self, retry_at: Instant) {
+        if matches!(self.question, Question::Asked { .. }) {
+            self.failures = self.failures.saturating_add(1);
+            self.question = Question::Wanted { at: retry_at };
+        }
+    }
+
+    /// Nobody could be asked, for this reason: whoever waits for a topic may see it.
+    pub(crate) fn on_unreachable(&mut self, failure: &Failure) -> Vec<TopicIndex> {
+        let mut changed = Vec::new();
+        for (index, topic) in &mut self.topics {
+            if let TopicState::Pending { last_failure } = &mut topic.state
+                && last_failure.as_ref() != Some(failure)
+            {
+                *last_failure = Some(failure.clone());
+                changed.push(*index);
+            }
+        }
+        changed
+    }
+
+    /// Takes in an answer. `retry_at` is when to ask again for what is still missing, `aged_at` when
+    /// to ask again otherwise.
+    pub(crate) fn on_answer(
+        &mut self,
+        answer: &MetadataAnswer,
+        from: Option<BrokerId>,
+        retry_at: Instant,
+        aged_at: Instant,
+    ) -> Changes {
+        let mut changes = Changes::default();
+        for row in &answer.topics {
+            let index = row.name.as_ref().and_then(|name| self.by_name.get(name));
+            let Some((index, topic)) = index.and_then(|i| Some((*i, self.topics.get_mut(i)?)))
+            else {
+                continue; // a topic that was not asked for
+            };
+            if topic.learn(row, from) {
+                changes.topics.push(index);
+            }
+        }
+        self.settle(retry_at, aged_at);
+        changes
+    }
+
+    /// Takes in a leader named by a refusal; says whether it is news (KIP-951).
+    pub(crate) fn on_hint(&mut self, partition: TopicPartition, hint: Leadership) -> bool {
+        let Some(known) = self.leadership_mut(partition) else {
+            return false;
+        };
+        // Only a newer epoch is news: the refusing broker may be the one that lags behind.
+        let newer = hint.epoch > known.epoch;
+        if newer {
+            *known = hint;
+        }
+        newer
+    }
+
+    /// Who leads; `None` when nobody is known to.
+    pub(crate) fn leadership(&self, partition: TopicPartition) -> Leadership {
+        let TopicState::Known(partitions) = &self
+            .topics
+            .get(&partition.topic)
+            .map_or(&TopicState::Pending { last_failure: None }, |topic| {
+                &topic.state
+            })
+        else {
+            return Leadership::default();
+        };
+        let index = usize::try_from(partition.partition).ok();
+        index
+            .and_then(|index| partitions.get(index))
+            .copied()
+            .unwrap_or_default()
+    }
+
+    pub(crate) fn names_of(&self, topic: TopicIndex) -> Option<&TopicNames> {
+        self.topics.get(&topic).map(|topic| &topic.names)
+    }
+
+    /// Why a topic can never be sent to, if a broker said so.
+    pub(crate) fn refusal(&self, topic: TopicIndex) -> Option<&Failure> {
+        match &self.topics.get(&topic)?.state {
+            TopicState::Refused(failure) => Some(failure),
+            TopicState::Pending { .. } | TopicState::Known(_) => None,
+        }
+    }
+
+    pub(crate) fn view(&self, topic: TopicIndex) -> TopicView {
+        match self.topics.get(&topic).map(|topic| &topic.state) {
+            None => TopicView::Pending { last_failure: None },
+            Some(TopicState::Pending { last_failure }) => TopicView::Pending {
+                last_failure: last_failure.clone(),
+            },
+            Some(TopicState::Known(partitions)) => TopicView::Known {
+                partitions_led: partitions.iter().map(|one| one.leader.is_some()).collect(),
+            },
+            Some(TopicState::Refused(failure)) => TopicView::Refused(failure.clone()),
+        }
+    }
+
+    fn settle(&mut self, retry_at: Instant, aged_at: Instant) {
+        let missing = self.topics.values().any(|topic| !topic.is_settled());
+        let Question::Asked { topics, again } = self.question else {
+            return;
+        };
+        let unasked = self.topics.len() > topics;
+        self.failures = if missing {
+            self.failures.saturating_add(1)
+        } else {
+            0
+        };
+        self.question = if unasked {
+            Question::Wanted { at: Instant::ZERO }
+        } else if missing || again == Again::Yes {
+            Question::Wanted { at: retry_at }
+        } else {
+            Question::Settled {
+                asked_again_at: Some(aged_at),
+                not_before: retry_at,
+            }
+        };
+    }
+
+    fn leadership_mut(&mut self, partition: TopicPartition) -> Option<&mut Leadership> {
+        let TopicState::Known(partitions) = &mut self.topics.get_mut(&partition.topic)?.state
+        else {
+            return None;
+        };
+        partitions.get_mut(usize::try_from(partition.partition).ok()?)
+    }
+}
+
+#[derive(Debug)]
+struct Topic {
+    names: TopicNames,
+    state: TopicState,
+}
+
+#[derive(Debug)]
+enum TopicState {
+    Pending { last_failure: Option<Failure> },
+    Known(Vec<Leadership>),
+    Refused(Failure),
+}
+
+impl Topic {
+    /// Takes in a row; says whether the view changed.
+    fn learn(&mut self, row: &TopicAnswer, from: Option<BrokerId>) -> bool {
+        let failure = || Failure {
+            kind: FailureKind::Refused(row.error),
+            broker: from,
+            attempts: 0,
+            message: None,
+        };
+        match row.error {
+            ErrorCode::NONE => self.learn_partitions(row),
+            ErrorCode::INVALID_TOPIC | ErrorCode::TOPIC_AUTHORIZATION_FAILED => {
+                self.become_state(TopicState::Refused(failure()))
+            }
+            // Everything else may pass: a topic being created answers 3 or 5.
+            _ => match &mut self.state {
+                TopicState::Known(partitions) => {
+                    let led = partitions.iter().any(|one| one.leader.is_some());
+                    for one in partitions {
+                        one.leader = None;
+                    }
+                    led
+                }
+                TopicState::Pending { .. } | TopicState::Refused(_) => {
+                    self.become_state(TopicState::Pending {
+                        last_failure: Some(failure()),
+                    })
+                }
+            },
+        }
+    }
+
+    fn learn_partitions(&mut self, row: &TopicAnswer) -> bool {
+        let mut partitions = vec![Leadership::default(); row.partitions.len()];
+        let same_topic = self.names.id == row.id;
+        self.names.id = row.id;
+        for answer in &row.partitions {
+            // Partitions count from 0 without gaps; any other row cannot be addressed.
+            let index = usize::try_from(answer.index).ok();
+            let Some((index, slot)) = index.and_then(|i| Some((i, partitions.get_mut(i)?))) else {
+                continue;
+            };
+            *slot = match self.known(index) {
+                Some(known) if same_topic && is_older(answer, known) => known,
+                _ => Leadership {
+                    leader: answer.leader,
+                    epoch: answer.epoch,
+                },
+            };
+        }
+        self.become_state(TopicState::Known(partitions))
+    }
+
+    fn known(&self, index: usize) -> Option<Leadership> {
+        match &self.state {
+            TopicState::Known(partitions) => partitions.get(index).copied(),
+            TopicState::Pending { .. } | TopicState::Refused(_) => None,
+        }
+    }
+
+    fn become_state(&mut self, state: TopicState) -> bool {
+        let changed = match (&self.state, &state) {
+            (TopicState::Known(old), TopicState::Known(new)) => old != new,
+            (
+                TopicState::Pending { last_failure: old },
+                TopicState::Pending { last_failure: new },
+            ) => old != new,
+            (TopicState::Refused(old), TopicState::Refused(new)) => old != new,
+            _ => true,
+        };
+        self.state = state;
+        changed
+    }
+
+    fn is_settled(&self) -> bool {
+        match &self.state {
+            TopicState::Pending { .. } => false,
+            TopicState::Refused(_) => true,
+            TopicState::Known(partitions) => partitions.iter().all(|one| one.leader.is_some()),
+        }
+    }
+}
+
+/// Brokers learn of elections at different times; a lagging one must not take us back.
+fn is_older(answer: &PartitionAnswer, known: Leadership) -> bool {
+    matches!((answer.epoch, known.epoch), (Some(told), Some(known)) if told < known)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Question {
+    /// Answered; asked again for its age, and on request not before the back-off is over.
+    Settled {
+        asked_again_at: Option<Instant>,
+        not_before: Instant,
+    },
+    /// To be asked at this time.
+    Wanted { at: Instant },
+    /// On its way, for so many topics.
+    Asked { topics: usize, again: Again },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Again {
+    No,
+    Yes,
+}
+
+impl Question {
+    /// Something was never asked for: ask at this time.
+    fn want_at(&mut self, wished_at: Instant) {
+        match self {
+            Self::Settled { .. } => *self = Self::Wanted { at: wished_at },
+            Self::Wanted { at } => *at = wished_at.min(*at),
+            Self::Asked { again, .. } => *again = Again::Yes,
+        }
+    }
+
+    /// Something known is wrong: ask when the back-off since the last answer is over.
+    fn want_again(&mut self) {
+        match self {
+            Self::Settled { not_before, .. } => *self = Self::Wanted { at: *not_before },
+            Self::Wanted { .. } => {}
+            Self::Asked { again, .. } => *again = Again::Yes,
+        }
+    }
+}
+
+/// Produce names topics by id from this version on.
+pub(crate) const FIRST_PRODUCE_WITH_IDS: i16 = 13;

@@ -1,0 +1,381 @@
+//! One partition's batches after the queue: what waits for a retry, what is on the way, and the
+//! order in which they are completed.
+//!
+//! *State* of a batch
+//! ```text
+//!            send                 finish
+//!   queue ─────────▶ on the wire ────────▶ finished ──▶ completed, once all before it are
+//!                     │      ▲                ▲
+//!               retry │      │ send           │ finish
+//!                     ▼      │                │
+//!                   waiting for a retry ──────┘
+//! ```
+//! *State* of its history: what its past attempts may have left in a log
+//! ```text
+//!   NeverLeft ──▶ Refused ──▶ PossiblyWritten      (never back, but for a refusal that proves it)
+//! ```
+//!
+//! *Invariants*
+//! 1. Completions leave in the order in which batches were taken from the queue.
+//! 2. The batches that wait for a retry are in that order too.
+//! 3. With idempotence a batch that was sent before goes when nothing else of its partition is on
+//!    the wire, and new ones follow only when no batch waits.
+//! 4. All batches of a partition on the wire are on one connection, so a new leader cannot take a
+//!    later batch before an earlier one is settled.
+//! 5. A broken run restarts only when nothing is on the wire and no waiting batch is possibly
+//!    written.
+//!
+//! *Source*: Kafka's `TxnPartitionEntry`, `RecordAccumulator.shouldStopDrainBatchesForPartition`.
+//! 4 and the history are ours.
+//!
+//! *Not here*: what an answer means (`verdict.rs`), when a batch is due (`drain.rs`).
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::engine::batch::StampedBatch;
+use crate::engine::effect::{BatchOutcome, ConnectionId, CorrelationId};
+use crate::engine::metadata::Leadership;
+use crate::engine::sequence::{Identity, Run};
+use crate::engine::time::Instant;
+use crate::error::{Failure, FailureKind};
+use crate::types::{BrokerId, TopicPartition};
+
+/// A batch's number within its partition, in the order of the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct BatchNumber(u64);
+
+/// A batch with its past.
+#[derive(Debug)]
+pub(crate) struct Tracked<C> {
+    pub(crate) partition: TopicPartition,
+    pub(crate) number: BatchNumber,
+    pub(crate) batch: StampedBatch<C>,
+    /// How many times it was sent.
+    pub(crate) attempts: u32,
+    pub(crate) history: History,
+    /// Who was asked last.
+    pub(crate) broker: Option<BrokerId>,
+    /// Why the last attempt failed.
+    pub(crate) last_reason: Option<Arc<str>>,
+}
+
+impl<C> Tracked<C> {
+    /// A failure with what is known of this batch.
+    pub(crate) fn failure(&self, kind: FailureKind, message: Option<Arc<str>>) -> Failure {
+        Failure {
+            kind,
+            broker: self.broker,
+            attempts: self.attempts,
+            message,
+        }
+    }
+}
+
+/// What the past attempts of a batch may have left in a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum History {
+    /// No byte of it left.
+    NeverLeft,
+    /// Every attempt was refused before it was appended.
+    Refused,
+    /// Some attempt got no answer that settles it.
+    PossiblyWritten,
+}
+
+/// Where a batch is on the wire.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OnWire {
+    pub(crate) number: BatchNumber,
+    pub(crate) connection: ConnectionId,
+    pub(crate) correlation_id: CorrelationId,
+    history: History,
+}
+
+/// The wait before the next retry of a partition.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RetryWait {
+    pub(crate) until: Instant,
+    /// Who led when the attempt failed: a new leader is tried at once (KIP-951).
+    pub(crate) tried: Leadership,
+}
+
+/// What a partition could send next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Candidate {
+    /// The waiting batch at this place, of this size in bytes.
+    Retry { index: usize, bytes: usize },
+    /// The queue's oldest, once it is due.
+    New,
+    /// Nothing until something on the wire is answered, or a producer id comes.
+    Blocked,
+}
+
+/// One partition.
+#[derive(Debug)]
+pub(crate) struct Partition<C> {
+    key: TopicPartition,
+    pub(crate) run: Run,
+    pub(crate) retry_wait: Option<RetryWait>,
+    waiting: VecDeque<Tracked<C>>,
+    on_wire: VecDeque<OnWire>,
+    ledger: VecDeque<Row<C>>,
+    ledger_start: u64,
+}
+
+#[derive(Debug)]
+enum Row<C> {
+    Open {
+        deadline: Instant,
+    },
+    Finished {
+        completion: C,
+        outcome: BatchOutcome,
+    },
+}
+
+impl<C> Partition<C> {
+    pub(crate) fn new(key: TopicPartition, run: Run) -> Self {
+        Self {
+            key,
+            run,
+            retry_wait: None,
+            waiting: VecDeque::new(),
+            on_wire: VecDeque::new(),
+            ledger: VecDeque::new(),
+            ledger_start: 0,
+        }
+    }
+
+    /// Enters a new batch.
+    pub(crate) fn track(&mut self, batch: StampedBatch<C>, deadline: Instant) -> Tracked<C> {
+        let number = BatchNumber(self.ledger_start + self.ledger.len() as u64);
+        self.ledger.push_back(Row::Open { deadline });
+        Tracked {
+            partition: self.key,
+            number,
+            batch,
+            attempts: 0,
+            history: History::NeverLeft,
+            broker: None,
+            last_reason: None,
+        }
+    }
+
+    /// Notes that a batch is on the wire.
+    pub(crate) fn on_sent(
+        &mut self,
+        batch: &Tracked<C>,
+        connection: ConnectionId,
+        correlation_id: CorrelationId,
+    ) {
+        let (number, history) = (batch.number, batch.history);
+        self.on_wire.push_back(OnWire {
+            number,
+            connection,
+            correlation_id,
+            history,
+        });
+    }
+
+    /// Notes that a batch is no longer on the wire.
+    pub(crate) fn on_returned(&mut self, number: BatchNumber) {
+        self.on_wire.retain(|one| one.number != number);
+    }
+
+    /// Lets a batch wait for its retry.
+    pub(crate) fn await_retry(&mut self, batch: Tracked<C>) {
+        let place = self
+            .waiting
+            .partition_point(|one| one.number < batch.number);
+        self.waiting.insert(place, batch);
+    }
+
+    /// Takes the waiting batch at this place.
+    pub(crate) fn take_waiting(&mut self, index: usize) -> Option<Tracked<C>> {
+        self.waiting.remove(index)
+    }
+
+    /// Takes the waiting batch of this number.
+    pub(crate) fn take_waiting_number(&mut self, number: BatchNumber) -> Option<Tracked<C>> {
+        let index = self.waiting.iter().position(|one| one.number == number)?;
+        self.waiting.remove(index)
+    }
+
+    /// Ends a batch; its completion waits for those before it.
+    pub(crate) fn finish(&mut self, batch: Tracked<C>, outcome: BatchOutcome) {
+        let index = batch.number.0.checked_sub(self.ledger_start);
+        let index = index.and_then(|index| usize::try_from(index).ok());
+        if let Some(row) = index.and_then(|index| self.ledger.get_mut(index)) {
+            *row = Row::Finished {
+                completion: batch.batch.into_completion(),
+                outcome,
+            };
+        }
+    }
+
+    /// The next completion in order.
+    pub(crate) fn poll_completion(&mut self) -> Option<(C, BatchOutcome)> {
+        if !matches!(self.ledger.front(), Some(Row::Finished { .. })) {
+            return None;
+        }
+        self.ledger_start += 1;
+        match self.ledger.pop_front() {
+            Some(Row::Finished {
+                completion,
+                outcome,
+            }) => Some((completion, outcome)),
+            Some(Row::Open { .. }) | None => None,
+        }
+    }
+
+    /// Ends a batch that was never sent, in its turn.
+    pub(crate) fn finish_unsent(&mut self, completion: C, outcome: BatchOutcome) {
+        self.ledger.push_back(Row::Finished {
+            completion,
+            outcome,
+        });
+    }
+
+    /// Whether the first open batch's delivery time-out has come.
+    pub(crate) fn is_overdue(&self, now: Instant) -> bool {
+        self.delivery_deadline()
+            .is_some_and(|deadline| deadline <= now)
+    }
+
+    /// The first batch that is not finished.
+    pub(crate) fn first_open(&self) -> Option<BatchNumber> {
+        let index = self
+            .ledger
+            .iter()
+            .position(|row| matches!(row, Row::Open { .. }))?;
+        Some(BatchNumber(self.ledger_start + index as u64))
+    }
+
+    /// When the first delivery time-out comes. Batches are opened in order, so it is the first's.
+    pub(crate) fn delivery_deadline(&self) -> Option<Instant> {
+        self.ledger.iter().find_map(|row| match row {
+            Row::Open { deadline } => Some(*deadline),
+            Row::Finished { .. } => None,
+        })
+    }
+
+    /// Where this batch is on the wire, if it is.
+    pub(crate) fn wire_place(&self, number: BatchNumber) -> Option<OnWire> {
+        self.on_wire
+            .iter()
+            .find(|one| one.number == number)
+            .copied()
+    }
+
+    /// The connection that holds this partition's batches.
+    pub(crate) fn wire_connection(&self) -> Option<ConnectionId> {
+        self.on_wire.front().map(|one| one.connection)
+    }
+
+    /// Whether the log may hold a batch behind this one: then the broker may have forgotten this
+    /// one, however it answers.
+    pub(crate) fn later_possibly_written(&self, number: BatchNumber) -> bool {
+        let in_wait = self
+            .waiting
+            .iter()
+            .any(|one| one.number > number && one.history == History::PossiblyWritten);
+        let on_wire = self
+            .on_wire
+            .iter()
+            .any(|one| one.number > number && one.history == History::PossiblyWritten);
+        let from = (number.0 + 1).saturating_sub(self.ledger_start);
+        let finished = self
+            .ledger
+            .iter()
+            .skip(usize::try_from(from).unwrap_or(usize::MAX))
+            .any(|row| match row {
+                Row::Open { .. } => false,
+                Row::Finished { outcome, .. } => !matches!(outcome, BatchOutcome::NotWritten(_)),
+            });
+        in_wait || on_wire || finished
+    }
+
+    /// What could go next.
+    pub(crate) fn candidate(&self, identity: &Identity) -> Candidate {
+        let index = match self.run {
+            // Batches that the restart will renumber wait for it; the others must be settled first.
+            Run::Broken(_) => {
+                let unsettled = |one: &Tracked<C>| one.history == History::PossiblyWritten;
+                match self.waiting.iter().position(unsettled) {
+                    Some(index) => index,
+                    None => return Candidate::Blocked,
+                }
+            }
+            Run::Off | Run::Unassigned | Run::Probing(_) | Run::Flowing(_) => 0,
+        };
+        match self.waiting.get(index) {
+            None if self.run.admits(self.on_wire.len(), identity) => Candidate::New,
+            None => Candidate::Blocked,
+            Some(_) if self.run != Run::Off && !self.on_wire.is_empty() => Candidate::Blocked,
+            Some(waiting) => Candidate::Retry {
+                index,
+                bytes: waiting.batch.bytes().len(),
+            },
+        }
+    }
+
+    /// Restarts a broken run if nothing of it is left open, renumbering what waits.
+    pub(crate) fn restart_if_settled(&mut self, identity: &mut Identity) {
+        let settled = self.on_wire.is_empty()
+            && self
+                .waiting
+                .iter()
+                .all(|one| one.history != History::PossiblyWritten);
+        if !settled || !self.run.is_broken() {
+            return;
+        }
+        self.run.restart(identity);
+        if self.run.is_broken() {
+            return;
+        }
+        for mut tracked in core::mem::take(&mut self.waiting) {
+            let stamp = self.run.assign(tracked.batch.record_count(), identity);
+            tracked.batch = tracked.batch.restamp(stamp);
+            self.waiting.push_back(tracked);
+        }
+    }
+
+    /// Panics if an invariant is broken.
+    pub(crate) fn check_invariants(&self) {
+        let numbers: Vec<_> = self.waiting.iter().map(|one| one.number).collect();
+        assert!(
+            numbers.is_sorted_by(|one, next| one < next),
+            "partition 2: retries in order"
+        );
+        let open = self
+            .ledger
+            .iter()
+            .filter(|row| matches!(row, Row::Open { .. }))
+            .count();
+        let held = self.waiting.len() + self.on_wire.len();
+        assert_eq!(
+            open, held,
+            "partition 1: every open batch is waiting or on the wire"
+        );
+        let connections = self
+            .on_wire
+            .iter()
+            .all(|one| Some(one.connection) == self.wire_connection());
+        assert!(connections, "partition 4: one connection");
+        let behind = self
+            .on_wire
+            .iter()
+            .skip(1)
+            .all(|one| one.history == History::NeverLeft);
+        assert!(
+            self.run == Run::Off || behind,
+            "partition 3: a batch sent again goes first"
+        );
+        let finished = matches!(self.ledger.front(), Some(Row::Finished { .. }));
+        assert!(
+            !finished,
+            "partition 1: nothing finished is held back without reason"
+        );
+    }
+}

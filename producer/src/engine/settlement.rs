@@ -1,0 +1,277 @@
+//! The engine's steps on batches that come back from the wire: answered, lost, unsent.
+//!
+//! *Source*: Kafka's `Sender.handleProduceResponse`, `Sender.completeBatch`.
+//!
+//! *Not here*: the table of codes (`verdict.rs`), sending (`delivery.rs`).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::engine::Engine;
+use crate::engine::effect::{Action, BatchOutcome, ConnectionId};
+use crate::engine::in_flight::Entry;
+use crate::engine::links::Loss;
+use crate::engine::metadata::Leadership;
+use crate::engine::partition::{History, RetryWait, Tracked};
+use crate::engine::time::Instant;
+use crate::engine::verdict::{Behind, Circumstances, Leaders, Line, Offset, Then, judge};
+use crate::error::{ErrorCode, Failure, FailureKind};
+use crate::types::TopicPartition;
+use crate::wire::message::BrokerEndpoint;
+use crate::wire::produce_response::{ProduceAnswer, ProduceRow};
+
+impl<C> Engine<C> {
+    /// Takes in an answer, of this version, to batches.
+    pub(super) fn on_produced(
+        &mut self,
+        entries: Vec<Entry<C>>,
+        version: i16,
+        answer: &ProduceAnswer<'_>,
+        now: Instant,
+    ) {
+        let rows: BTreeMap<_, _> = answer
+            .rows
+            .iter()
+            .map(|row| ((row.topic, row.partition), row))
+            .collect();
+        for entry in entries {
+            let Some(batch) = entry.batch else { continue }; // taken back: nobody waits
+            let row = rows.get(&(entry.names.reference(version), entry.partition.partition));
+            self.on_returned(&batch);
+            match row {
+                Some(row) => self.settle(batch, row, now),
+                None => {
+                    let reason = "bad answer: nothing said of this partition".to_owned();
+                    self.lose_batch(batch, &Loss::bad_answer(reason), now);
+                }
+            }
+            self.complete(entry.partition);
+        }
+        self.learn_endpoints(&answer.endpoints, now);
+    }
+
+    /// With `acks=0` a batch ends when its last byte is handed to the socket.
+    pub(super) fn on_unanswered(&mut self, entries: Vec<Entry<C>>) {
+        for entry in entries {
+            let Some(batch) = entry.batch else { continue };
+            self.on_returned(&batch);
+            let outcome = BatchOutcome::Written {
+                base_offset: None,
+                log_append_time_ms: None,
+            };
+            self.finish(batch, outcome);
+            self.complete(entry.partition);
+        }
+    }
+
+    /// A connection was lost with these batches on it.
+    pub(super) fn on_batches_lost(&mut self, entries: Vec<Entry<C>>, loss: &Loss, now: Instant) {
+        for entry in entries {
+            let Some(batch) = entry.batch else { continue };
+            self.on_returned(&batch);
+            self.lose_batch(batch, loss, now);
+            self.complete(entry.partition);
+        }
+    }
+
+    /// A connection was lost before any byte of these batches left: they were never sent.
+    pub(super) fn on_batches_untouched(&mut self, entries: Vec<Entry<C>>) {
+        for entry in entries {
+            let Some(mut batch) = entry.batch else {
+                continue;
+            };
+            self.on_returned(&batch);
+            batch.attempts = batch.attempts.saturating_sub(1);
+            if let Some(partition) = self.partitions.get_mut(&entry.partition) {
+                partition.await_retry(batch);
+            }
+        }
+    }
+
+    /// Takes in where brokers listen.
+    pub(super) fn learn_endpoints(&mut self, endpoints: &[BrokerEndpoint], now: Instant) {
+        let moved: Vec<ConnectionId> = self.brokers.learn(endpoints);
+        for connection in moved {
+            let reason = "the broker listens elsewhere now".into();
+            self.give_up(connection, &Loss::disconnected(&reason), now);
+        }
+    }
+
+    /// Ends a batch without success. Its sequences are spent: the run restarts behind it.
+    pub(super) fn fail(&mut self, batch: Tracked<C>, failure: Failure) {
+        if let Some(partition) = self.partitions.get_mut(&batch.partition) {
+            partition.run.on_gap(batch.batch.stamp());
+        }
+        let outcome = match batch.history {
+            History::NeverLeft | History::Refused => BatchOutcome::NotWritten(failure),
+            History::PossiblyWritten => BatchOutcome::Unknown(failure),
+        };
+        self.finish(batch, outcome);
+    }
+
+    /// Hands out a partition's completions, as far as its order allows.
+    pub(super) fn complete(&mut self, at: TopicPartition) {
+        let Some(partition) = self.partitions.get_mut(&at) else {
+            return;
+        };
+        while let Some((completion, outcome)) = partition.poll_completion() {
+            self.actions.push_back(Action::Complete {
+                completion,
+                partition: at,
+                outcome,
+            });
+        }
+    }
+
+    fn settle(&mut self, mut batch: Tracked<C>, row: &ProduceRow<'_>, now: Instant) {
+        let at = batch.partition;
+        let Some(partition) = self.partitions.get_mut(&at) else {
+            return;
+        };
+        let first = partition.first_open() == Some(batch.number);
+        let more = partition.later_possibly_written(batch.number);
+        let known = Circumstances {
+            history: batch.history,
+            line: if first { Line::First } else { Line::Later },
+            behind: if more {
+                Behind::PossiblyMore
+            } else {
+                Behind::Nothing
+            },
+            offset: if row.base_offset.is_some() {
+                Offset::Told
+            } else {
+                Offset::Untold
+            },
+        };
+        let verdict = judge(row.error, known);
+        batch.history = verdict.history;
+        let tried = self.metadata.leadership(at);
+        if verdict.leaders == Leaders::Questioned {
+            self.question_leaders(at, row);
+        }
+        match verdict.then {
+            Then::Acknowledge => self.acknowledge(batch, row),
+            Then::Fail => {
+                let failure = refusal(&batch, row);
+                self.fail(batch, failure);
+            }
+            Then::Restart => {
+                if let Some(partition) = self.partitions.get_mut(&at) {
+                    partition.run.on_gap(batch.batch.stamp());
+                }
+                self.retry_refused(batch, row, tried, now);
+            }
+            Then::Retry => self.retry_refused(batch, row, tried, now),
+        }
+    }
+
+    fn acknowledge(&mut self, batch: Tracked<C>, row: &ProduceRow<'_>) {
+        if let Some(partition) = self.partitions.get_mut(&batch.partition) {
+            partition.run.on_acked(batch.batch.stamp());
+        }
+        let base_offset = match row.error {
+            ErrorCode::NONE => row.base_offset,
+            _ => None,
+        };
+        let log_append_time_ms = row.log_append_time_ms;
+        self.finish(
+            batch,
+            BatchOutcome::Written {
+                base_offset,
+                log_append_time_ms,
+            },
+        );
+    }
+
+    fn retry_refused(
+        &mut self,
+        mut batch: Tracked<C>,
+        row: &ProduceRow<'_>,
+        tried: Leadership,
+        now: Instant,
+    ) {
+        let failure = refusal(&batch, row);
+        batch.last_reason = Some(format!("last refused with {}", row.error).into());
+        self.retry(batch, failure, tried, now);
+    }
+
+    /// No answer settles this attempt.
+    fn lose_batch(&mut self, mut batch: Tracked<C>, loss: &Loss, now: Instant) {
+        batch.history = History::PossiblyWritten;
+        batch.last_reason = Some(Arc::clone(&loss.reason));
+        let failure = batch.failure(loss.kind, batch.last_reason.clone());
+        let tried = self.metadata.leadership(batch.partition);
+        self.retry(batch, failure, tried, now);
+    }
+
+    /// Lets a batch wait for another attempt, or fails it if none is left.
+    fn retry(&mut self, batch: Tracked<C>, failure: Failure, tried: Leadership, now: Instant) {
+        if batch.attempts > self.config.retries_max {
+            return self.fail(batch, failure);
+        }
+        let until = now + self.retry_delay(batch.attempts.saturating_sub(1));
+        if let Some(partition) = self.partitions.get_mut(&batch.partition) {
+            partition.retry_wait = Some(RetryWait { until, tried });
+            partition.await_retry(batch);
+        }
+    }
+
+    /// The leader refused to lead: take its hint if it is news, or ask (KIP-951).
+    fn question_leaders(&mut self, at: TopicPartition, row: &ProduceRow<'_>) {
+        let hint = row.leader.map(|hint| Leadership {
+            leader: Some(hint.leader),
+            epoch: Some(hint.epoch),
+        });
+        if hint.is_some_and(|hint| self.metadata.on_hint(at, hint)) {
+            self.on_topic_changed(at.topic);
+        } else {
+            self.metadata.request_refresh();
+        }
+    }
+
+    fn finish(&mut self, batch: Tracked<C>, outcome: BatchOutcome) {
+        if let Some(partition) = self.partitions.get_mut(&batch.partition) {
+            partition.finish(batch, outcome);
+        }
+    }
+
+    fn on_returned(&mut self, batch: &Tracked<C>) {
+        self.touched.insert(batch.partition);
+        if let Some(partition) = self.partitions.get_mut(&batch.partition) {
+            partition.on_returned(batch.number);
+        }
+    }
+}
+
+fn refusal<C>(batch: &Tracked<C>, row: &ProduceRow<'_>) -> Failure {
+    let message = words(row, batch.batch.record_count());
+    batch.failure(FailureKind::Refused(row.error), message)
+}
+
+/// The broker's words: its message, and what it said of single records.
+fn words(row: &ProduceRow<'_>, record_count: u32) -> Option<Arc<str>> {
+    let mut words = Vec::new();
+    words.extend(row.message.map(str::to_owned));
+    words.extend(
+        row.record_errors
+            .iter()
+            .take(RECORD_ERRORS_TOLD_MAX)
+            .map(|error| {
+                format!(
+                    "record {}: {}",
+                    error.index,
+                    error.message.unwrap_or("refused")
+                )
+            }),
+    );
+    if row.error == ErrorCode::MESSAGE_TOO_LARGE && record_count > 1 {
+        words.push(format!(
+            "a batch of {record_count} records: lower batch.size"
+        ));
+    }
+    (!words.is_empty()).then(|| words.join("; ").into())
+}
+
+/// A batch may hold thousands of refused records; an error message holds the first.
+const RECORD_ERRORS_TOLD_MAX: usize = 3;
