@@ -48,7 +48,8 @@ fetch_jars() {
   rm -rf "$jars.part"
   mvn --batch-mode --no-transfer-progress --strict-checksums --file "$here/pom.xml" \
     "-Dmaven.repo.local=$build/maven" "-Dkafka.version=$version" \
-    dependency:copy-dependencies -DincludeScope=runtime "-DoutputDirectory=$jars.part"
+    org.apache.maven.plugins:maven-dependency-plugin:copy-dependencies \
+    -DincludeScope=runtime "-DoutputDirectory=$jars.part"
   mv "$jars.part" "$jars"
 }
 
