@@ -169,7 +169,7 @@ impl MockClusterBuilder {
         if ports.len() < usize::from(self.brokers) {
             let allowed = format!(
                 "1 to {} for {} brokers",
-                u16::MAX - self.brokers,
+                65_536 - u32::from(self.brokers),
                 self.brokers
             );
             return Err(ConfigError::bad_value("port", first.to_string(), allowed).into());

@@ -1,0 +1,116 @@
+//! Level 3: clusters on loopback sockets, by the machine's clock.
+
+#![expect(clippy::unwrap_used, reason = "a failing helper fails its test")]
+
+mod raw;
+
+use core::time::Duration;
+use std::net::TcpListener;
+
+use kafka_mockbroker::{Api, BrokerId, MockCluster, Rule, StartErrorKind, Verdict};
+use raw::Client;
+use tokio::net::TcpStream;
+
+/// For a machine under load; no test waits for it.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+async fn client(cluster: &MockCluster) -> Client<TcpStream> {
+    let address = cluster.address(BrokerId(1)).unwrap();
+    Client::new(TcpStream::connect(address).await.unwrap(), PATIENCE)
+}
+
+#[tokio::test]
+async fn malformed_frame_closes_its_connection_only() {
+    let cluster = MockCluster::builder().start().unwrap();
+    let (mut bad, mut good) = (client(&cluster).await, client(&cluster).await);
+    bad.send_bytes(&[0, 0, 0, 3, 1, 2, 3]).await;
+    assert_eq!(bad.answer().await, None);
+    good.ask(1).await;
+    assert_eq!(good.answer().await, Some(1));
+    assert_eq!(cluster.diagnostics().len(), 1, "a test can read why");
+}
+
+#[tokio::test]
+async fn dropping_the_handle_while_a_request_waits_frees_its_ports() {
+    let cluster = MockCluster::builder().brokers(3).start().unwrap();
+    let addresses: Vec<String> = cluster
+        .brokers()
+        .filter_map(|id| cluster.address(id))
+        .collect();
+    let swallowed = cluster.inject(Rule::on(Api::ApiVersions).then(Verdict::Swallow));
+    let mut waiting = client(&cluster).await;
+    waiting.ask(1).await;
+    swallowed.wait_for_hits(1).await;
+    drop(cluster);
+    assert_eq!(waiting.answer().await, None);
+    for address in addresses {
+        let refused = TcpStream::connect(&address).await.unwrap_err();
+        assert_eq!(
+            refused.kind(),
+            std::io::ErrorKind::ConnectionRefused,
+            "{address}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn clusters_side_by_side_do_not_meet() {
+    let (left, right) = (
+        MockCluster::builder().start().unwrap(),
+        MockCluster::builder().start().unwrap(),
+    );
+    let fault = left.inject(Rule::on_any().always().then(Verdict::CloseBefore));
+    let (mut to_left, mut to_right) = (client(&left).await, client(&right).await);
+    to_left.ask(1).await;
+    to_right.ask(2).await;
+    assert_eq!(to_left.answer().await, None);
+    assert_eq!(to_right.answer().await, Some(2));
+    assert_eq!(fault.hits(), 1);
+    drop(left);
+    to_right.ask(3).await;
+    assert_eq!(to_right.answer().await, Some(3));
+}
+
+#[test]
+fn taken_port_is_an_error_that_names_it() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let error = MockCluster::builder()
+        .listen(address.to_string())
+        .start()
+        .unwrap_err();
+    assert_eq!(error.kind(), StartErrorKind::Listen);
+    assert_eq!(error.to_string(), format!("cannot listen on {address}"));
+}
+
+#[test]
+fn handle_is_shared_between_threads() {
+    let cluster = MockCluster::builder()
+        .topic("orders", 2, 1)
+        .start()
+        .unwrap();
+    std::thread::scope(|scope| {
+        for number in 0..4 {
+            let cluster = &cluster;
+            scope.spawn(move || {
+                cluster
+                    .create_topic(format!("topic-{number}"), 1, 1)
+                    .unwrap()
+            });
+        }
+    });
+    assert_eq!(cluster.topics().len(), 5);
+    assert_eq!(cluster.topic("orders").unwrap().partitions.len(), 2);
+}
+
+#[test]
+fn unspecified_address_needs_an_advertised_host() {
+    let everywhere = MockCluster::builder().listen("0.0.0.0:0");
+    let error = everywhere.clone().start().unwrap_err();
+    assert_eq!(
+        error.config().map(kafka_mockbroker::ConfigError::key),
+        Some("listen")
+    );
+    let cluster = everywhere.advertised_host("broker.test").start().unwrap();
+    assert!(cluster.bootstrap_servers().starts_with("broker.test:"));
+}
