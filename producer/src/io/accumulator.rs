@@ -413,3 +413,224 @@ fn payload_bytes(record: &RecordView<'_>) -> usize {
         + headers
         + FRAMING_BYTES
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::inbox::Posted;
+    use crate::io::topics::Route;
+    use crate::types::TopicPartition;
+    use rstest::rstest;
+    use std::task::{Context, Waker};
+
+    const LIMITS: Limits = Limits {
+        batch_bytes: 1_000,
+        request_bytes: 2_000,
+        memory_bytes: 4_000,
+    };
+
+    /// An accumulator with one topic of so many partitions, all led, and no driver.
+    fn accumulator(limits: Limits, partition_count: i32) -> (Accumulator, Arc<TopicEntry>) {
+        let accumulator = Accumulator::new(limits, 1);
+        let topic = accumulator.topic("orders");
+        let slots = (0..partition_count).map(|partition| {
+            let partition = TopicPartition {
+                topic: topic.index,
+                partition,
+            };
+            Arc::new(Slot::new(partition, accumulator.queue_limits(), Gate::Open))
+        });
+        topic.publish(Route::Known(Partitions {
+            slots: slots.collect(),
+            led: (0..partition_count).map(|_| true).collect(),
+        }));
+        posted(&accumulator);
+        (accumulator, topic)
+    }
+
+    fn append_to(
+        accumulator: &Accumulator,
+        topic: &TopicEntry,
+        choice: Choice,
+        value: &[u8],
+    ) -> Result<Accepted, Refused> {
+        let route = topic.route.load();
+        let Route::Known(partitions) = &**route else {
+            panic!("published");
+        };
+        let mut outgoing = Outgoing {
+            view: RecordView {
+                timestamp_ms: 0,
+                key: None,
+                value: Some(value),
+                headers: &[],
+            },
+            timestamp: Timestamp::Clock,
+            choice,
+            callback: None,
+        };
+        accumulator.append(topic, partitions, &mut outgoing, None)
+    }
+
+    /// The partitions that the driver was told of, in order.
+    fn posted(accumulator: &Accumulator) -> Vec<i32> {
+        let mut posted = Posted::default();
+        let mut cx = Context::from_waker(Waker::noop());
+        accumulator.inbox.take(&mut posted, &mut cx);
+        posted
+            .queued
+            .iter()
+            .map(|queued| queued.partition)
+            .collect()
+    }
+
+    fn slot(topic: &TopicEntry, partition: usize) -> Arc<Slot> {
+        match &**topic.route.load() {
+            Route::Known(partitions) => Arc::clone(&partitions.slots[partition]),
+            other => panic!("published, and now {other:?}"),
+        }
+    }
+
+    #[test]
+    fn records_of_one_batch_share_a_ticket_and_tell_the_driver_once() {
+        let (accumulator, topic) = accumulator(LIMITS, 1);
+        let accepted: Vec<_> = (0..4)
+            .map(|_| append_to(&accumulator, &topic, Choice::Fixed(0), b"v").expect("room"))
+            .collect();
+        let indexes: Vec<_> = accepted.iter().map(|a| a.record.index).collect();
+        assert_eq!(indexes, [0, 1, 2, 3]);
+        assert!(
+            accepted
+                .iter()
+                .all(|a| Arc::ptr_eq(&a.ticket, &accepted[0].ticket))
+        );
+        assert_eq!(posted(&accumulator), [0]);
+        assert!(accumulator.has_queued());
+        let taken = accumulator.take(&slot(&topic, 0)).expect("one batch");
+        assert_eq!(taken.record_count(), 4);
+        assert!(!accumulator.has_queued());
+    }
+
+    #[test]
+    fn a_record_that_does_not_fit_opens_the_next_batch_in_its_own_memory() {
+        let (accumulator, topic) = accumulator(LIMITS, 1);
+        let value = [0; 600];
+        let send = || append_to(&accumulator, &topic, Choice::Fixed(0), &value);
+        let batches: Vec<_> = (0..4)
+            .map(|_| send().expect("room").ticket.number())
+            .collect();
+        assert_eq!(batches, [0, 1, 2, 3]);
+        assert_eq!(
+            send().expect_err("used up"),
+            Refused::NeedsRoom { bytes: 1_000 }
+        );
+        assert_eq!(accumulator.incomplete.snapshot().len(), 4);
+    }
+
+    #[rstest]
+    #[case(LIMITS, 2_000, "max.request.size", 2_000)]
+    #[case(Limits { memory_bytes: 1_500, ..LIMITS }, 1_600, "buffer.memory", 1_500)]
+    fn a_record_larger_than_a_limit_is_refused_with_size_and_limit(
+        #[case] limits: Limits,
+        #[case] value_bytes: usize,
+        #[case] limit: &str,
+        #[case] limit_bytes: usize,
+    ) {
+        let (accumulator, topic) = accumulator(limits, 1);
+        let value = vec![0; value_bytes];
+        let refused = append_to(&accumulator, &topic, Choice::Fixed(0), &value);
+        let Err(Refused::TooLarge(too_large)) = refused else {
+            panic!("must be too large: {refused:?}");
+        };
+        assert_eq!(
+            (too_large.limit, too_large.limit_bytes),
+            (limit, limit_bytes)
+        );
+        assert!(too_large.record_bytes > value_bytes);
+        assert_eq!(posted(&accumulator), [], "nothing is sent of it");
+    }
+
+    #[test]
+    fn a_large_record_gets_a_batch_of_its_size() {
+        let (accumulator, topic) = accumulator(LIMITS, 1);
+        let accepted = append_to(&accumulator, &topic, Choice::Fixed(0), &[0; 1_500]);
+        let bytes = accepted
+            .expect("below max.request.size")
+            .ticket
+            .memory_bytes();
+        assert!((1_561..1_600).contains(&bytes), "{bytes}");
+    }
+
+    #[test]
+    fn a_closed_slot_takes_nothing_and_keeps_what_it_has() {
+        let (accumulator, topic) = accumulator(LIMITS, 1);
+        append_to(&accumulator, &topic, Choice::Fixed(0), b"v").expect("open");
+        slot(&topic, 0).lock().gate = Gate::Closed;
+        let refused = append_to(&accumulator, &topic, Choice::Fixed(0), b"v");
+        assert_eq!(refused.expect_err("closed"), Refused::Closed);
+        assert!(accumulator.take(&slot(&topic, 0)).is_some());
+    }
+
+    #[test]
+    fn the_sticky_choice_leaves_full_batches_behind() {
+        let limits = Limits {
+            memory_bytes: 1_000_000,
+            ..LIMITS
+        };
+        let (accumulator, topic) = accumulator(limits, 8);
+        for _ in 0..2_000 {
+            append_to(&accumulator, &topic, Choice::Sticky, &[0; 50]).expect("room");
+        }
+        let batches: Vec<usize> = (0..8)
+            .flat_map(|partition| {
+                let slot = slot(&topic, partition);
+                std::iter::from_fn(move || slot.lock().records.take())
+            })
+            .map(|batch| batch.bytes())
+            .collect();
+        // 1,000 bytes hold 16 records of 58: a batch is small only if the choice left it early.
+        let small = batches.iter().filter(|&&bytes| bytes < 900).count();
+        assert!(small <= 1, "only the last batch may be small: {batches:?}");
+        assert!(batches.len() > 100);
+    }
+
+    #[test]
+    fn records_without_own_timestamp_get_the_clocks() {
+        let (accumulator, topic) = accumulator(LIMITS, 1);
+        let before = accumulator.clock.refresh_wall();
+        let accepted = append_to(&accumulator, &topic, Choice::Fixed(0), b"v").expect("room");
+        let after = accumulator.clock.refresh_wall();
+        assert!((before..=after).contains(&accepted.record.timestamp_ms));
+    }
+
+    #[test]
+    fn threads_lose_nothing_and_each_keeps_its_order() {
+        let limits = Limits {
+            memory_bytes: 10_000_000,
+            ..LIMITS
+        };
+        let (accumulator, topic) = accumulator(limits, 1);
+        let (accumulator, topic) = (&accumulator, &topic);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(move || {
+                    let mut last = None;
+                    for _ in 0..5_000 {
+                        let accepted = append_to(accumulator, topic, Choice::Fixed(0), b"value");
+                        let Accepted { ticket, record } = accepted.expect("room");
+                        // Batches are opened in the order of the queue, not of their numbers.
+                        let place = (Arc::as_ptr(&ticket), record.index);
+                        if let Some((batch, index)) = last.replace(place) {
+                            assert!(batch != place.0 || index < place.1);
+                        }
+                    }
+                });
+            }
+        });
+        let slot = slot(topic, 0);
+        let taken = std::iter::from_fn(|| accumulator.take(&slot));
+        let count: u32 = taken.map(|batch| batch.record_count()).sum();
+        assert_eq!(count, 20_000);
+        assert!(!accumulator.has_queued());
+    }
+}

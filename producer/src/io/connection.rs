@@ -289,3 +289,214 @@ const READ_BYTES: usize = 4 * 1024;
 
 /// Slices handed to the socket at a time; systems allow 1024 and more.
 const SLICES_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::task::Waker;
+    use tokio::io::{AsyncWriteExt, DuplexStream};
+
+    const ID: ConnectionId = ConnectionId(7);
+
+    /// A connection whose peer the test plays, and what it reported.
+    struct Played {
+        connection: Connection,
+        peer: Option<DuplexStream>,
+        inputs: Vec<Input>,
+    }
+
+    impl Played {
+        /// Open, with this much room in each direction.
+        fn open(room_bytes: usize) -> Self {
+            let (ours, peer) = tokio::io::duplex(room_bytes);
+            let made: Box<dyn Transport> = Box::new(ours);
+            let mut played = Self::connecting(Ok(made));
+            played.peer = Some(peer);
+            assert_eq!(played.polled(), [Input::Connected { connection: ID }]);
+            played
+        }
+
+        fn connecting(made: io::Result<Box<dyn Transport>>) -> Self {
+            let address = Address {
+                host: Arc::from("broker"),
+                port: 9092,
+            };
+            let connecting = Box::pin(std::future::ready(made));
+            Self {
+                connection: Connection::new(ID, address, connecting),
+                peer: None,
+                inputs: Vec::new(),
+            }
+        }
+
+        fn send(&mut self, number: i32, slices: &[&'static [u8]]) {
+            let slices = slices.iter().map(|&s| Bytes::from_static(s)).collect();
+            self.connection.send(CorrelationId(number), Frame(slices));
+        }
+
+        fn polled(&mut self) -> Vec<Input> {
+            let mut cx = Context::from_waker(Waker::noop());
+            self.connection.poll(&mut cx, &mut self.inputs);
+            std::mem::take(&mut self.inputs)
+        }
+
+        /// What the peer finds to read now, at most `bytes`.
+        fn peer_reads(&mut self, bytes: usize) -> Vec<u8> {
+            let mut read = vec![0; bytes];
+            let mut cx = Context::from_waker(Waker::noop());
+            let peer = self.peer.as_mut().expect("not hung up");
+            match pin!(peer.read(&mut read)).poll(&mut cx) {
+                Poll::Ready(result) => read.truncate(result.expect("a pipe")),
+                Poll::Pending => read.clear(),
+            }
+            read
+        }
+
+        fn peer_writes(&mut self, bytes: &[u8]) {
+            let mut cx = Context::from_waker(Waker::noop());
+            let peer = self.peer.as_mut().expect("not hung up");
+            let written = pin!(peer.write_all(bytes)).poll(&mut cx);
+            assert!(
+                matches!(written, Poll::Ready(Ok(()))),
+                "no room in the pipe"
+            );
+        }
+    }
+
+    fn written(number: i32) -> Input {
+        Input::Written {
+            connection: ID,
+            correlation_id: CorrelationId(number),
+        }
+    }
+
+    fn received(frame: &'static [u8]) -> Input {
+        Input::Received {
+            connection: ID,
+            frame: Bytes::from_static(frame),
+        }
+    }
+
+    /// The end as reported: what was untouched, and why.
+    fn end(inputs: &[Input]) -> (Option<i32>, &str) {
+        match inputs {
+            [
+                ..,
+                Input::Disconnected {
+                    untouched_from,
+                    reason,
+                    ..
+                },
+            ] => (untouched_from.map(|id| id.0), reason),
+            other => panic!("no end reported last: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn frames_leave_in_order_and_each_is_reported_with_its_last_byte() {
+        let mut played = Played::open(64);
+        played.send(1, &[b"ab", b"", b"cd"]);
+        played.send(2, &[b"ef"]);
+        assert_eq!(played.polled(), [written(1), written(2)]);
+        assert_eq!(played.peer_reads(64), b"abcdef");
+    }
+
+    #[test]
+    fn a_full_socket_holds_frames_back_until_there_is_room() {
+        let mut played = Played::open(4);
+        played.send(1, &[b"abc"]);
+        played.send(2, &[b"def"]);
+        assert_eq!(played.polled(), [written(1)]);
+        assert_eq!(played.peer_reads(4), b"abcd");
+        assert_eq!(played.polled(), [written(2)]);
+        assert_eq!(played.peer_reads(4), b"ef");
+    }
+
+    #[test]
+    fn what_had_no_byte_in_the_socket_is_reported_untouched() {
+        let mut played = Played::open(4);
+        for number in 1..=3 {
+            played.send(number, &[b"abc"]);
+        }
+        assert_eq!(played.polled(), [written(1)]);
+        played.peer = None;
+        let inputs = played.polled();
+        // The second frame's first byte is in the pipe: only the third certainly never left.
+        assert_eq!(end(&inputs).0, Some(3));
+        assert!(played.connection.is_lost());
+        assert_eq!(played.polled(), [], "the end is told once");
+    }
+
+    #[test]
+    fn with_all_frames_written_none_is_untouched() {
+        let mut played = Played::open(64);
+        played.send(1, &[b"abc"]);
+        assert_eq!(played.polled(), [written(1)]);
+        played.peer = None;
+        let inputs = played.polled();
+        let (untouched, reason) = end(&inputs);
+        assert_eq!(untouched, None);
+        assert_eq!(reason, "broker:9092: closed by the broker");
+    }
+
+    #[test]
+    fn an_answer_is_reported_whole_however_it_arrives() {
+        let mut played = Played::open(64);
+        let bytes = b"\0\0\0\x03abc\0\0\0\0\0\0\0\x02de";
+        for byte in &bytes[..bytes.len() - 1] {
+            played.peer_writes(&[*byte]);
+            let inputs = played.polled();
+            assert!(inputs.iter().all(|input| *input != received(b"de")));
+        }
+        played.peer_writes(b"e");
+        assert_eq!(played.polled(), [received(b"de")]);
+        played.peer_writes(b"\0\0\0\x03abc\0\0\0\x01d");
+        assert_eq!(played.polled(), [received(b"abc"), received(b"d")]);
+    }
+
+    #[test]
+    fn answers_before_the_end_are_reported_before_the_end() {
+        let mut played = Played::open(64);
+        played.peer_writes(b"\0\0\0\x01a\0\0\0\x05bc");
+        played.peer = None;
+        played.send(9, &[b"too late"]);
+        let inputs = played.polled();
+        assert_eq!(inputs[0], received(b"a"));
+        assert_eq!(inputs.len(), 2);
+        assert_eq!(end(&inputs).0, Some(9));
+    }
+
+    #[rstest::rstest]
+    #[case(b"\xff\xff\xff\xff", "-1 bytes")]
+    #[case(b"\x7f\xff\xff\xff", "2147483647 bytes")]
+    #[case(b"\x06\x40\x00\x01", "104857601 bytes")]
+    fn an_answer_of_impossible_size_ends_the_connection(#[case] prefix: &[u8], #[case] told: &str) {
+        let mut played = Played::open(64);
+        played.peer_writes(prefix);
+        let inputs = played.polled();
+        let (_, reason) = end(&inputs);
+        assert!(reason.contains(told), "{reason}");
+    }
+
+    #[test]
+    fn a_declared_size_takes_no_room_before_its_bytes_arrive() {
+        let mut played = Played::open(64);
+        played.peer_writes(b"\x06\x40\x00\x00"); // 100 MiB, the largest allowed
+        assert_eq!(played.polled(), []);
+        let State::Open(stream) = &played.connection.state else {
+            panic!("still open");
+        };
+        assert!(stream.received.capacity() <= 4 * READ_BYTES);
+    }
+
+    #[test]
+    fn a_failed_attempt_names_address_and_reason() {
+        let mut played = Played::connecting(Err(io::Error::other("no route")));
+        let expected = Input::ConnectFailed {
+            connection: ID,
+            reason: Arc::from("broker:9092: no route"),
+        };
+        assert_eq!(played.polled(), [expected]);
+        assert!(played.connection.is_lost());
+    }
+}
