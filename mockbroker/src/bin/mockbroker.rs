@@ -23,7 +23,8 @@ use tracing_subscriber::EnvFilter;
 ///
 /// and then runs until SIGINT or SIGTERM. Everything is kept in memory and is gone at the end.
 #[derive(Debug, Parser)]
-#[command(name = "mockbroker", version, after_help = after_help(), args_override_self = true, verbatim_doc_comment)]
+#[command(name = "mockbroker", version, after_help = after_help())]
+#[command(args_override_self = true, verbatim_doc_comment)]
 struct Arguments {
     /// How many brokers; their ids are 1, 2, ...
     #[arg(long, value_name = "N", default_value_t = 1)]

@@ -75,6 +75,7 @@ const SIZE_BYTES: usize = 4;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::collection::vec;
     use proptest::prelude::*;
     use rstest::rstest;
 
@@ -114,7 +115,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_put_is_cut_again_however_it_is_chopped(
-            frames in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 0..8),
+            frames in vec(vec(any::<u8>(), 0..40), 0..8),
             chunk_bytes in 1_usize..50,
         ) {
             let mut sent = BytesMut::new();
