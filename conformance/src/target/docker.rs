@@ -234,7 +234,8 @@ impl DockerTarget {
                 "make kafka-image, or set KAFKA_IMAGE to an image of Apache Kafka",
             ));
         }
-        self.broker_version = version_in_log(&container_log(container).await);
+        self.broker_version = version_in_log(&container_log(container).await)
+            .map(|version| format!("Apache Kafka {version}"));
         Ok(())
     }
 }
