@@ -63,7 +63,8 @@ start_engine() {
     return 1
   fi
   if [ "$(id -u)" != 0 ]; then
-    say "Docker engine: none answers this user. As root, run: make engine"
+    say "Docker engine: none answers this user. Where one runs, this user must be in the group"
+    say "docker; otherwise, as root, run: make engine"
     return 1
   fi
   say "Docker engine: starting"
