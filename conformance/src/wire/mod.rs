@@ -15,6 +15,7 @@ pub mod hex;
 pub mod produce;
 pub mod reader;
 pub mod records;
+pub mod redirect;
 pub mod request;
 
 use bytes::Bytes;
