@@ -4,11 +4,13 @@
 pub mod case;
 pub mod cases;
 pub mod cli;
+pub mod client;
 pub mod context;
 pub mod divergence;
 pub mod filter;
 pub mod io;
 pub mod lane;
+pub mod log;
 pub mod probe;
 pub mod progress;
 pub mod read;

@@ -9,9 +9,9 @@ use std::fmt;
 use clap::Args;
 
 use crate::case::{Objection, expect_eq};
-use crate::context::read_to;
 use crate::io::connection::Connection;
 use crate::io::transcript::Transcript;
+use crate::log::read_to;
 use crate::wire::Request;
 use crate::wire::answer::{
     ApiVersions, ApiVersionsAnswer, EARLIEST, LATEST, ListOffsets, Metadata,

@@ -4,8 +4,12 @@
 //! `ProducerAppendInfo.java` of Kafka's storage module.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
+
+use kafka_producer::Record;
 
 use crate::case::{Case, Level, Objection, expect_eq};
+use crate::client;
 use crate::context::Context;
 use crate::lane::Lane;
 use crate::wire::answer::{InitProducerId, Metadata};
@@ -93,6 +97,15 @@ pub(super) const CASES: &[Case] = &[
         source: "ProducerStateManager.java (one per partition)",
         needs: &[],
         run: |c| Box::pin(partitions_are_independent(c)),
+    },
+    Case {
+        id: "IDM-22",
+        level: Level::Client,
+        sentence: "a batch whose reply is lost after the append is in the log once, and its \
+                   records learn the offsets of that append",
+        source: "KIP-98; Sender.java completeBatch, TransactionManager.java (retry keeps sequence)",
+        needs: &[],
+        run: |c| Box::pin(lost_reply(c)),
     },
 ];
 
@@ -281,6 +294,25 @@ async fn partitions_are_independent(c: Context) -> Result<(), Objection> {
         lane.expect_values(&["a-0", "a-1", "b-0"]).await?;
     }
     Ok(())
+}
+
+async fn lost_reply(c: Context) -> Result<(), Objection> {
+    let topic = c.topic(1).await?;
+    let path = c.lossy_path(&topic).await?;
+    // The mock keeps the connection open: there only the time-out tells that the reply is lost.
+    let builder = path.client().request_timeout(Duration::from_secs(1));
+    let producer = client::build(builder.delivery_timeout(Duration::from_secs(30)))?;
+    let values: Vec<String> = (0..5).map(|index| format!("v-{index}")).collect();
+    let mut deliveries = Vec::new();
+    for value in &values {
+        let record = Record::to(topic.name.as_str()).value(value);
+        deliveries.push(client::send(&producer, record).await?);
+    }
+    for (offset, delivery) in (0..).zip(deliveries) {
+        client::expect_delivery(&format!("record {offset}"), delivery, Some(offset)).await?;
+    }
+    expect_eq("replies lost", 1, path.lost())?;
+    c.expect_values(&topic, 0, &values).await
 }
 
 /// A lane per version, each with a new producer.

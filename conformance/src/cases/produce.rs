@@ -1,8 +1,10 @@
 //! Produce: acks, partitions, what is stored and what comes back.
 
 use bytes::Bytes;
+use kafka_producer::{Acks, Fault, Idempotence, ProduceErrorKind, Record};
 
 use crate::case::{Case, Level, Objection, expect_eq};
+use crate::client;
 use crate::context::{Context, Rows};
 use crate::wire::answer::{ApiVersions, Metadata};
 use crate::wire::batch::{BatchSpec, RecordSpec};
@@ -100,6 +102,22 @@ pub(super) const CASES: &[Case] = &[
         source: "ProducerStateManager.java (only batches with a producer id are tracked)",
         needs: &[],
         run: |c| Box::pin(no_id_no_deduplication(c)),
+    },
+    Case {
+        id: "PRD-29",
+        level: Level::Client,
+        sentence: "with acks=0 records are written without an answer and their offset is unknown",
+        source: "KafkaProducer.java (acks); Sender.java sendProduceRequest (expectResponse)",
+        needs: &[],
+        run: |c| Box::pin(client_without_acks(c)),
+    },
+    Case {
+        id: "PRD-30",
+        level: Level::Client,
+        sentence: "a record above max.request.size fails in the client and nothing is sent",
+        source: "KafkaProducer.java ensureValidRecordSize",
+        needs: &[],
+        run: |c| Box::pin(client_with_a_large_record(c)),
     },
 ];
 
@@ -353,6 +371,54 @@ async fn no_id_no_deduplication(c: Context) -> Result<(), Objection> {
         lane.expect_values(&["v-0", "v-1", "v-0", "v-1"]).await?;
     }
     Ok(())
+}
+
+async fn client_without_acks(c: Context) -> Result<(), Objection> {
+    let topic = c.topic(1).await?;
+    let builder = c
+        .client()
+        .acks(Acks::None)
+        .idempotence(Idempotence::Disabled);
+    let producer = client::build(builder)?;
+    let values: Vec<String> = (0..20).map(|index| format!("v-{index}")).collect();
+    for value in &values {
+        let record = Record::to(topic.name.as_str()).value(value);
+        let delivery = client::send(&producer, record).await?;
+        client::expect_delivery(value, delivery, None).await?;
+    }
+    c.await_records(&topic, 0, 20).await?;
+    c.expect_values(&topic, 0, &values).await
+}
+
+async fn client_with_a_large_record(c: Context) -> Result<(), Objection> {
+    let topic = c.topic(1).await?;
+    let producer = client::build(c.client().max_request_size(10_000))?;
+    let large = vec![b'x'; 10_000];
+    let expected = "refused by the producer as too large: not written, the caller's fault";
+    let observed = match producer
+        .deliver(Record::to(topic.name.as_str()).value(&large))
+        .await
+    {
+        Ok(written) => Some(format!("{written:?}")),
+        Err(error) => {
+            let too_large = matches!(error.kind(), ProduceErrorKind::RecordTooLarge { .. });
+            let blamed = error.fault() == Fault::Caller && !error.possibly_written();
+            (!too_large || !blamed).then(|| format!("{error} ({error:?})"))
+        }
+    };
+    if let Some(observed) = observed {
+        return Err(Objection::new(
+            "a record of 10,000 bytes",
+            expected,
+            observed,
+        ));
+    }
+    expect_eq("end of the log", 0, c.end_offset(&topic, 0).await?)?;
+    // The producer is unharmed, and the next record is the first.
+    let small = Record::to(topic.name.as_str()).value("small");
+    let delivery = client::send(&producer, small).await?;
+    client::expect_delivery("a small record", delivery, Some(0)).await?;
+    c.expect_values(&topic, 0, &["small"]).await
 }
 
 /// No topic of a case has as many partitions.
