@@ -1,5 +1,27 @@
 //! An Apache Kafka cluster inside the process, for tests.
 //!
+//! ```
+//! use kafka_mockbroker::{Api, MockCluster, Rule, Verdict};
+//!
+//! // Three brokers on free ports of 127.0.0.1; they end when `cluster` is dropped.
+//! let cluster = MockCluster::builder().brokers(3).topic("orders", 6, 3).start()?;
+//!
+//! // The first Produce to partition 0 is applied, and its answer never comes.
+//! let rule = Rule::on(Api::Produce).topic("orders").partition(0);
+//! let lost = cluster.inject(rule.then(Verdict::ApplyThenLose));
+//!
+//! // Here the client under test writes, told of `cluster.bootstrap_servers()`.
+//!
+//! assert_eq!(lost.hits(), 0, "no client, no request");
+//! assert_eq!(cluster.unfired_rules().len(), 1, "a plan that did not come to pass is told");
+//! # Ok::<(), kafka_mockbroker::StartError>(())
+//! ```
+//!
+//! [`MockCluster`] is the handle, [`Rule`] the faults, [`inspect`] what a test can read. Replies
+//! come from a model of the cluster, not from a script: brokers with replicas, in-sync replicas,
+//! watermarks, leader epochs and producer sequences. A test whose clock is paused uses
+//! [`start_in_memory`](MockClusterBuilder::start_in_memory).
+//!
 //! # Map
 //!
 //! | Layer | Holds | Knows of |

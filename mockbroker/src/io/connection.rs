@@ -8,7 +8,7 @@
 //! ```
 //!
 //! *Invariants*
-//! 1. While a request waits, at most [`HELD_BYTES_MAX`] are read ahead; beyond that the peer feels
+//! 1. While a request waits, at most `HELD_BYTES_MAX` are read ahead; beyond that the peer feels
 //!    it in its socket, as with a muted channel of Kafka. Reading ahead is how a peer that leaves
 //!    is noticed.
 //! 2. Replies given before a close are written before it.
