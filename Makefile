@@ -47,8 +47,9 @@ clippy: cargo ## Lints, on every target; a warning fails.
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 
 .PHONY: docs
-docs: cargo ## The API documentation; a warning fails.
-	RUSTDOCFLAGS=-Dwarnings cargo doc --locked --workspace --no-deps
+docs: cargo ## The documentation, of private items too; a warning fails.
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" \
+	    cargo doc --locked --workspace --no-deps --document-private-items
 
 .PHONY: msrv
 msrv: cargo ## The workspace compiles with the Rust version that Cargo.toml promises.

@@ -104,7 +104,7 @@ impl Drop for DockerTarget {
     }
 }
 
-/// Starts a node of `image`, or of the image that [`image::sources`] finds, and waits until it
+/// Starts a node of `image`, or of the image that [`image::obtain`] finds, and waits until it
 /// answers.
 pub(super) async fn start(image: Option<&str>) -> Result<DockerTarget, Unavailable> {
     let docker = engine().await?;
