@@ -92,19 +92,64 @@ pub(crate) enum Leaders {
     Questioned,
 }
 
-/// The table.
+/// What the answer means for the batch.
 pub(crate) fn judge(code: ErrorCode, known: Circumstances) -> Verdict {
     use Leaders::{Questioned, Unquestioned};
     let refused = known.history.max(History::Refused);
     let possibly = History::PossiblyWritten;
-    match code {
-        // Appended, or a duplicate of what was (`ProducerStateEntry.findDuplicateBatch`).
-        ErrorCode::NONE => verdict(Then::Acknowledge, possibly, Unquestioned),
-        // Written before, offset unknown (`Sender.completeBatch`; brokers other than Apache's).
-        ErrorCode::DUPLICATE_SEQUENCE_NUMBER => verdict(Then::Acknowledge, possibly, Unquestioned),
+    match classify(code) {
+        Class::InTheLog => verdict(Then::Acknowledge, possibly, Unquestioned),
+        Class::WrongPlace => verdict(Then::Retry, refused, Questioned),
+        // With its offset told, leadership was lost while the append waited for replicas
+        // (`Partition.checkEnoughReplicasReachOffset`): the next leader may have it.
+        Class::NotLeader => match known.offset {
+            Offset::Told => verdict(Then::Retry, possibly, Questioned),
+            Offset::Untold => verdict(Then::Retry, refused, Questioned),
+        },
+        Class::BrokerFailed => verdict(Then::Retry, possibly, Questioned),
+        Class::NotNow => verdict(Then::Retry, refused, Unquestioned),
+        Class::NotReplicated => verdict(Then::Retry, possibly, Unquestioned),
+        Class::OutOfOrder => out_of_order(known),
+        // The broker forgot us, and with us whether an earlier attempt was appended (KIP-360).
+        Class::Forgotten => match known.history {
+            History::PossiblyWritten => verdict(Then::Fail, possibly, Unquestioned),
+            History::NeverLeft | History::Refused => verdict(Then::Restart, refused, Unquestioned),
+        },
+        Class::Never => verdict(Then::Fail, refused, Unquestioned),
+        Class::Unclear => verdict(Then::Fail, possibly, Unquestioned),
+    }
+}
 
-        // Refused before the append, and the metadata we acted on is wrong
-        // (`InvalidMetadataException`; `ReplicaManager.getPartitionOrException`).
+/// What a code says, whatever the batch's past.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Class {
+    /// Appended, now or before.
+    InTheLog,
+    /// Refused before the append, because our metadata is wrong.
+    WrongPlace,
+    /// Refused for another leader: before the append, or after it.
+    NotLeader,
+    /// The broker failed around its log or its own network: no word on what was appended.
+    BrokerFailed,
+    /// Refused before the append, for a reason that passes.
+    NotNow,
+    /// Appended on the leader, not on all that it takes.
+    NotReplicated,
+    /// The broker expects another sequence.
+    OutOfOrder,
+    /// The broker has no state of this producer.
+    Forgotten,
+    /// Refused before the append, for good.
+    Never,
+    /// Nothing says how far the broker got.
+    Unclear,
+}
+
+fn classify(code: ErrorCode) -> Class {
+    match code {
+        // 46 comes from brokers other than Apache's; `Sender.completeBatch` takes it as success.
+        ErrorCode::NONE | ErrorCode::DUPLICATE_SEQUENCE_NUMBER => Class::InTheLog,
+        // `InvalidMetadataException`; `ReplicaManager.getPartitionOrException`.
         ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
         | ErrorCode::LEADER_NOT_AVAILABLE
         | ErrorCode::REPLICA_NOT_AVAILABLE
@@ -112,43 +157,23 @@ pub(crate) fn judge(code: ErrorCode, known: Circumstances) -> Verdict {
         | ErrorCode::FENCED_LEADER_EPOCH
         | ErrorCode::UNKNOWN_LEADER_EPOCH
         | ErrorCode::UNKNOWN_TOPIC_ID
-        | ErrorCode::INCONSISTENT_TOPIC_ID => verdict(Then::Retry, refused, Questioned),
-        // With its offset told, leadership was lost while the append waited for replicas
-        // (`Partition.checkEnoughReplicasReachOffset`): the next leader may have it.
-        ErrorCode::NOT_LEADER_OR_FOLLOWER => {
-            let history = match known.offset {
-                Offset::Told => possibly,
-                Offset::Untold => refused,
-            };
-            verdict(Then::Retry, history, Questioned)
-        }
-        // The broker failed around its log or its own network: no word on what was appended.
-        ErrorCode::NETWORK_EXCEPTION | ErrorCode::KAFKA_STORAGE_ERROR => {
-            verdict(Then::Retry, possibly, Questioned)
-        }
-
-        // Refused before the append (`UnifiedLog.analyzeAndValidateRecords`,
-        // `Partition.appendRecordsToLeader`; 51 and 89 before the log is reached).
+        | ErrorCode::INCONSISTENT_TOPIC_ID => Class::WrongPlace,
+        ErrorCode::NOT_LEADER_OR_FOLLOWER => Class::NotLeader,
+        ErrorCode::NETWORK_EXCEPTION | ErrorCode::KAFKA_STORAGE_ERROR => Class::BrokerFailed,
+        // `UnifiedLog.analyzeAndValidateRecords`, `Partition.appendRecordsToLeader`; 51 and 89
+        // before the log is reached.
         ErrorCode::CORRUPT_MESSAGE
         | ErrorCode::NOT_ENOUGH_REPLICAS
         | ErrorCode::CONCURRENT_TRANSACTIONS
-        | ErrorCode::THROTTLING_QUOTA_EXCEEDED => verdict(Then::Retry, refused, Unquestioned),
-        // Appended on the leader, not on all it takes (`DelayedProduce`).
+        | ErrorCode::THROTTLING_QUOTA_EXCEEDED => Class::NotNow,
+        // `DelayedProduce`.
         ErrorCode::REQUEST_TIMED_OUT | ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND => {
-            verdict(Then::Retry, possibly, Unquestioned)
+            Class::NotReplicated
         }
-
-        ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER => out_of_order(known),
-        // The broker forgot us, and so whether an earlier attempt was appended (KIP-360).
-        ErrorCode::UNKNOWN_PRODUCER_ID => match known.history {
-            History::PossiblyWritten => verdict(Then::Fail, possibly, Unquestioned),
-            History::NeverLeft | History::Refused => {
-                verdict(Then::Restart, History::Refused, Unquestioned)
-            }
-        },
-
-        // Refused for good, before the append. 47: somebody uses our id with a later epoch; the
-        // run restarts above it. 10 with several records: splitting belongs here.
+        ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER => Class::OutOfOrder,
+        ErrorCode::UNKNOWN_PRODUCER_ID => Class::Forgotten,
+        // 47: somebody uses our id with a later epoch; the run restarts above it. 10 with several
+        // records: splitting belongs here.
         ErrorCode::MESSAGE_TOO_LARGE
         | ErrorCode::INVALID_TOPIC
         | ErrorCode::RECORD_LIST_TOO_LARGE
@@ -167,11 +192,9 @@ pub(crate) fn judge(code: ErrorCode, known: Circumstances) -> Verdict {
         | ErrorCode::UNSUPPORTED_COMPRESSION_TYPE
         | ErrorCode::INVALID_RECORD
         | ErrorCode::PRODUCER_FENCED
-        | ErrorCode::TRANSACTION_ABORTABLE => verdict(Then::Fail, refused, Unquestioned),
-
-        // UNKNOWN_SERVER_ERROR and codes that are newer than this table: not retriable
-        // (`Errors.forCode`), and nothing says how far the broker got.
-        _ => verdict(Then::Fail, possibly, Unquestioned),
+        | ErrorCode::TRANSACTION_ABORTABLE => Class::Never,
+        // UNKNOWN_SERVER_ERROR, and codes newer than this table (`Errors.forCode`): not retriable.
+        _ => Class::Unclear,
     }
 }
 
@@ -198,5 +221,104 @@ fn verdict(then: Then, history: History, leaders: Leaders) -> Verdict {
         then,
         history,
         leaders,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    use History::{NeverLeft, PossiblyWritten, Refused};
+    use Then::{Acknowledge, Fail, Restart, Retry};
+
+    fn first_in_line(history: History) -> Circumstances {
+        Circumstances {
+            history,
+            line: Line::First,
+            behind: Behind::Nothing,
+            offset: Offset::Untold,
+        }
+    }
+
+    #[rstest]
+    #[case::appended(0, NeverLeft, Acknowledge, PossiblyWritten)]
+    #[case::duplicate_untold(46, PossiblyWritten, Acknowledge, PossiblyWritten)]
+    #[case::not_leader(6, NeverLeft, Retry, Refused)]
+    #[case::not_leader_after_a_loss(6, PossiblyWritten, Retry, PossiblyWritten)]
+    #[case::not_enough_replicas(19, NeverLeft, Retry, Refused)]
+    #[case::not_enough_after_append(20, NeverLeft, Retry, PossiblyWritten)]
+    #[case::timed_out_in_the_log(7, Refused, Retry, PossiblyWritten)]
+    #[case::storage_error(56, NeverLeft, Retry, PossiblyWritten)]
+    #[case::corrupt(2, NeverLeft, Retry, Refused)]
+    #[case::out_of_order(45, NeverLeft, Restart, Refused)]
+    #[case::out_of_order_proves_a_lost_attempt_unwritten(45, PossiblyWritten, Restart, Refused)]
+    #[case::forgotten(59, Refused, Restart, Refused)]
+    #[case::forgotten_after_a_loss(59, PossiblyWritten, Fail, PossiblyWritten)]
+    #[case::invalid_record(87, NeverLeft, Fail, Refused)]
+    #[case::invalid_record_after_a_loss(87, PossiblyWritten, Fail, PossiblyWritten)]
+    #[case::stale_epoch(47, NeverLeft, Fail, Refused)]
+    #[case::server_error(-1, NeverLeft, Fail, PossiblyWritten)]
+    #[case::newer_than_we(9999, NeverLeft, Fail, PossiblyWritten)]
+    fn an_answer_means(
+        #[case] code: i16,
+        #[case] history: History,
+        #[case] then: Then,
+        #[case] afterwards: History,
+    ) {
+        let verdict = judge(ErrorCode(code), first_in_line(history));
+        assert_eq!((verdict.then, verdict.history), (then, afterwards));
+    }
+
+    #[test]
+    fn a_refusal_that_tells_the_offset_came_after_the_append() {
+        let known = Circumstances {
+            offset: Offset::Told,
+            ..first_in_line(NeverLeft)
+        };
+        let verdict = judge(ErrorCode::NOT_LEADER_OR_FOLLOWER, known);
+        assert_eq!((verdict.then, verdict.history), (Retry, PossiblyWritten));
+    }
+
+    #[test]
+    fn out_of_order_behind_an_open_batch_waits_for_its_turn() {
+        let known = Circumstances {
+            line: Line::Later,
+            ..first_in_line(NeverLeft)
+        };
+        let verdict = judge(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER, known);
+        assert_eq!((verdict.then, verdict.history), (Retry, Refused));
+    }
+
+    /// The later batch may have pushed this one out of the broker's memory: sending it again under a
+    /// new number could write it twice.
+    #[test]
+    fn out_of_order_settles_nothing_when_a_later_batch_may_be_written() {
+        let known = Circumstances {
+            behind: Behind::PossiblyMore,
+            ..first_in_line(PossiblyWritten)
+        };
+        let verdict = judge(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER, known);
+        assert_eq!((verdict.then, verdict.history), (Fail, PossiblyWritten));
+    }
+
+    #[test]
+    fn only_a_batch_that_is_in_no_log_is_renumbered() {
+        for code in i16::MIN..=i16::MAX {
+            for history in [NeverLeft, Refused, PossiblyWritten] {
+                for behind in [Behind::Nothing, Behind::PossiblyMore] {
+                    let known = Circumstances {
+                        behind,
+                        ..first_in_line(history)
+                    };
+                    let verdict = judge(ErrorCode(code), known);
+                    let written = verdict.history == PossiblyWritten;
+                    assert!(
+                        verdict.then != Restart || !written,
+                        "code {code}: {known:?}"
+                    );
+                }
+            }
+        }
     }
 }

@@ -1,0 +1,220 @@
+//! What goes when: identity first, linger, requests of many partitions, five in flight.
+
+use super::*;
+use crate::error::{ErrorCode, FailureKind};
+
+#[test]
+fn a_first_record_needs_versions_metadata_and_a_producer_id() {
+    let mut world = World::ready(settings(), script());
+    let batch = world.append(0);
+    // Bootstrap: 18, then 3 and 22; the leader's own connection: 18.
+    assert_eq!(world.asked, [(18, 4), (3, 12), (22, 4), (18, 4)]);
+    let sent = world.take_sent();
+    assert_eq!((sent.port, sent.acks), (9001, -1));
+    assert_eq!(sent.stamps(), [(0, 0, 0)]);
+    assert_eq!(sent.batches[0].producer_id, 7);
+    world.answer(&sent, 0, 41);
+    assert_eq!(world.done, [(batch, written(41))]);
+}
+
+#[test]
+fn the_bootstrap_connection_ends_once_a_broker_has_its_own() {
+    let mut world = World::ready(settings(), script());
+    world.append(0);
+    assert_eq!(world.connects, [9000, 9001]);
+    assert_eq!(world.disconnects, [ConnectionId(0)]);
+}
+
+#[test]
+fn a_bootstrap_address_that_is_a_broker_keeps_its_connection() {
+    let mut config = settings();
+    config.bootstrap = vec![Address {
+        host: "broker".into(),
+        port: 9001,
+    }];
+    let mut world = World::ready(config, script());
+    world.append(0);
+    assert_eq!(world.connects, [9001]);
+    assert_eq!(world.take_sent().port, 9001);
+}
+
+#[test]
+fn five_requests_are_in_flight_and_the_sixth_waits() {
+    let mut world = World::flowing(settings(), script());
+    for _ in 0..7 {
+        world.append(0);
+    }
+    let sent = world.take_all_sent();
+    let stamps: Vec<_> = sent.iter().flat_map(Sent::stamps).collect();
+    assert_eq!(
+        stamps,
+        [(0, 0, 1), (0, 0, 2), (0, 0, 3), (0, 0, 4), (0, 0, 5)]
+    );
+    world.answer(&sent[0], 0, 1);
+    assert_eq!(world.take_sent().stamps(), [(0, 0, 6)]);
+}
+
+/// A broker without state of the producer takes any first sequence: a second batch that overtakes a
+/// refused first one would be let in.
+#[test]
+fn until_the_first_acknowledgement_one_batch_is_on_the_way() {
+    let mut world = World::ready(settings(), script());
+    world.append(0);
+    world.append(0);
+    let first = world.take_sent();
+    assert_eq!(first.stamps(), [(0, 0, 0)]);
+    world.answer(&first, 0, 0);
+    assert_eq!(world.take_sent().stamps(), [(0, 0, 1)]);
+}
+
+#[test]
+fn all_ready_partitions_of_a_broker_share_a_request() {
+    let mut world = World::ready(settings(), script());
+    world.append_quietly(0);
+    world.append_quietly(1);
+    world
+        .engine
+        .handle_input(Input::Queued { partition: at(0) }, world.now);
+    world.input(Input::Queued { partition: at(1) });
+    assert_eq!(world.take_sent().stamps(), [(0, 0, 0), (1, 0, 0)]);
+}
+
+#[test]
+fn a_request_stays_within_its_size() {
+    let mut config = settings();
+    config.request_bytes_max = 250; // room for one batch of about 70 bytes and the framing of two
+    let mut world = World::ready(config, script());
+    world
+        .engine
+        .handle_input(Input::Queued { partition: at(0) }, world.now);
+    world.append_quietly(0);
+    world.append_quietly(1);
+    world.input(Input::Queued { partition: at(1) });
+    let sent = world.take_all_sent();
+    let stamps: Vec<_> = sent.iter().map(Sent::stamps).collect();
+    assert_eq!(stamps.len(), 1 + usize::from(stamps[0].len() == 1));
+    for one in &sent {
+        assert!(one.request.body.len() < 250);
+    }
+}
+
+#[test]
+fn an_open_batch_lingers() {
+    let mut config = settings();
+    config.linger = Duration::from_millis(5);
+    let mut world = World::ready(config, script());
+    world.append(0);
+    assert_eq!(
+        world.engine.next_deadline(),
+        Some(world.now + Duration::from_millis(5))
+    );
+    world.pass_ms(4);
+    assert_eq!(world.produced.len(), 0);
+    world.pass_ms(1);
+    assert_eq!(world.produced.len(), 1);
+}
+
+#[test]
+fn a_drain_sends_what_lingers_and_not_what_comes_after() {
+    let mut config = settings();
+    config.linger = Duration::from_millis(500);
+    let mut world = World::flowing_after_linger(config);
+    world.append(0);
+    world.pass_ms(1);
+    world.input(Input::DrainRequested);
+    assert_eq!(world.take_sent().stamps(), [(0, 0, 1)]);
+    world.pass_ms(1);
+    world.append(0);
+    assert_eq!(world.produced.len(), 0);
+}
+
+#[test]
+fn without_idempotence_batches_carry_no_identity() {
+    let mut config = settings();
+    config.idempotence = Idempotence::Disabled;
+    config.acks = Acks::Leader;
+    let mut world = World::ready(config, script());
+    world.append(0);
+    let sent = world.take_sent();
+    assert_eq!(sent.acks, 1);
+    assert_eq!(
+        (sent.batches[0].producer_id, sent.stamps()),
+        (-1, vec![(0, -1, -1)])
+    );
+    assert!(!world.asked.iter().any(|(api, _)| *api == 22));
+}
+
+#[test]
+fn acks_0_is_written_with_its_last_byte() {
+    let mut config = settings();
+    config.idempotence = Idempotence::Disabled;
+    config.acks = Acks::None;
+    let mut world = World::ready(config, script());
+    let batch = world.append(0);
+    assert_eq!(world.take_sent().acks, 0);
+    let outcome = BatchOutcome::Written {
+        base_offset: None,
+        log_append_time_ms: None,
+    };
+    assert_eq!(world.done, [(batch, outcome)]);
+}
+
+#[test]
+fn a_throttled_broker_is_left_alone_for_so_long() {
+    let mut world = World::flowing(settings(), script());
+    world.append(0);
+    let sent = world.take_sent();
+    let row = Row {
+        partition: 0,
+        code: 0,
+        base_offset: 1,
+        leader: None,
+    };
+    world.answer_with(&sent, &[row], 300, &[]);
+    world.append(0);
+    world.pass_ms(299);
+    assert_eq!(world.produced.len(), 0);
+    world.pass_ms(1);
+    assert_eq!(world.take_sent().stamps(), [(0, 0, 2)]);
+}
+
+#[test]
+fn a_producer_id_is_asked_again_while_the_broker_starts() {
+    let mut script = script();
+    script.producer_id_codes = [14, 14].into();
+    let mut world = World::ready(settings(), script);
+    world.append(0);
+    assert_eq!(world.produced.len(), 0);
+    world.pass_ms(1000);
+    assert_eq!(world.take_sent().stamps(), [(0, 0, 0)]);
+}
+
+#[test]
+fn a_refused_producer_id_fails_what_waits_for_it() {
+    let mut script = script();
+    script.producer_id_codes = [31, 31, 0].into();
+    let mut world = World::ready(settings(), script);
+    let batch = world.append(0);
+    world.pass_ms(2000);
+    let (ended, outcome) = &world.done[0];
+    assert_eq!(*ended, batch);
+    let BatchOutcome::NotWritten(failure) = outcome else {
+        panic!("{outcome:?}")
+    };
+    assert_eq!(failure.kind, FailureKind::Refused(ErrorCode(31)));
+    // The third answer is good: later batches go.
+    world.append(0);
+    world.pass_ms(2000);
+    assert_eq!(world.take_sent().stamps(), [(0, 0, 0)]);
+}
+
+impl World {
+    fn flowing_after_linger(config: EngineConfig) -> Self {
+        let linger_ms = u64::try_from(config.linger.as_millis()).expect("short");
+        let mut world = Self::ready(config, script());
+        world.append(0);
+        world.pass_ms(linger_ms);
+        world.acknowledge(0);
+        world
+    }
+}
