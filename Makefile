@@ -56,7 +56,8 @@ msrv: cargo ## The workspace compiles with the Rust version that Cargo.toml prom
 	@case "$$(rustc --version)" in \
 	"rustc $(MSRV)."*) echo "msrv: $$(rustc --version) is what Cargo.toml promises"; \
 	    cargo check --locked --quiet --workspace --all-targets ;; \
-	*) toolchain=$$(rustup toolchain list 2>/dev/null | sed -n 's/^\($(MSRV)[.-][^ ]*\).*/\1/p' | head -n 1); \
+	*) toolchain=$$(rustup toolchain list 2>/dev/null \
+	        | sed -n 's/^\($(MSRV)[.-][^ ]*\).*/\1/p' | head -n 1); \
 	    [ -n "$$toolchain" ] || { \
 	        echo "msrv: Rust $(MSRV) is not installed; run: rustup toolchain install $(MSRV)" >&2; \
 	        exit 1; }; \

@@ -63,11 +63,13 @@ choose_image() {
 tool() {
   local name=$1
   shift
-  compose exec -T "$first" timeout 20 "/opt/kafka/bin/$name" --bootstrap-server "$inside" "$@" </dev/null 2>&1
+  compose exec -T "$first" timeout 20 "/opt/kafka/bin/$name" --bootstrap-server "$inside" "$@" \
+    </dev/null 2>&1
 }
 
 # Ready is: every broker answers ApiVersions and stands in the metadata, and the coordinator of
-# transactions has loaded its log and so knows that it does not know this id. An open port proves nothing; the engine's proxy opens it early.
+# transactions has loaded its log and so knows that it does not know this id. An open port proves
+# nothing; the engine's proxy opens it early.
 ready() {
   local answer
   answer=$(tool kafka-broker-api-versions.sh) || true

@@ -37,7 +37,10 @@ stage() {
 
 check_tools() {
   command -v docker >/dev/null || { say "no docker command; run: make engine"; exit 1; }
-  timeout 20 docker info >/dev/null 2>&1 || { say "no Docker engine answers; run: make engine"; exit 1; }
+  timeout 20 docker info >/dev/null 2>&1 || {
+    say "no Docker engine answers; run: make engine"
+    exit 1
+  }
   "$here/../setup-debian.sh" image-tools
 }
 
@@ -108,7 +111,8 @@ write_tools() {
     cat >"$root/opt/kafka/bin/kafka-$name.sh" <<TOOL
 #!/bin/bash
 # The environment is the broker's; a tool has its own heap and none of the broker's options.
-export KAFKA_HEAP_OPTS=\${KAFKA_TOOL_HEAP_OPTS:--Xmx128m} KAFKA_OPTS= KAFKA_JMX_OPTS= KAFKA_LOG4J_OPTS=
+export KAFKA_HEAP_OPTS=\${KAFKA_TOOL_HEAP_OPTS:--Xmx128m}
+export KAFKA_OPTS= KAFKA_JMX_OPTS= KAFKA_LOG4J_OPTS=
 export KAFKA_JVM_PERFORMANCE_OPTS="-XX:+UseSerialGC -XX:TieredStopAtLevel=1"
 export CLASS_ARCHIVE=\${CLASS_ARCHIVE-/opt/kafka/broker.jsa}
 exec /opt/kafka/bin/kafka-run-class.sh $found "\$@"
