@@ -326,7 +326,7 @@ fn view<'a, To>(record: &'a Record<'_, To>) -> RecordView<'a> {
         timestamp_ms: record.timestamp_ms.unwrap_or_default(),
         key: record.key,
         value: record.value,
-        headers: &record.headers,
+        headers: record.all_headers(),
     }
 }
 

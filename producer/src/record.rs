@@ -6,8 +6,6 @@
 //!
 //! *Not here*: which partition a record without an explicit one takes (`partitioner.rs`).
 
-use std::borrow::Cow;
-
 pub use crate::wire::record_batch::HeaderView as Header;
 
 /// A record on its way to a topic.
@@ -31,12 +29,19 @@ pub struct Record<'a, To = ()> {
     pub(crate) timestamp_ms: Option<i64>,
     pub(crate) key: Option<&'a [u8]>,
     pub(crate) value: Option<&'a [u8]>,
-    pub(crate) headers: Cow<'a, [Header<'a>]>,
+    headers: Headers<'a>,
 }
 
-impl<'a> Record<'a, &'a str> {
+/// A record's headers. Not a `Cow`: that would tie records to one exact lifetime.
+#[derive(Clone, Debug)]
+enum Headers<'a> {
+    Lent(&'a [Header<'a>]),
+    Own(Vec<Header<'a>>),
+}
+
+impl<'topic> Record<'_, &'topic str> {
     /// A record for the topic of this name, with null key and null value.
-    pub const fn to(topic: &'a str) -> Self {
+    pub const fn to(topic: &'topic str) -> Self {
         Self::empty(topic)
     }
 }
@@ -62,7 +67,7 @@ impl<'a, To> Record<'a, To> {
             timestamp_ms: None,
             key: None,
             value: None,
-            headers: Cow::Borrowed(&[]),
+            headers: Headers::Lent(&[]),
         }
     }
 
@@ -98,13 +103,20 @@ impl<'a, To> Record<'a, To> {
     /// One more header, whose value may be null.
     pub fn nullable_header(mut self, name: &'a str, value: Option<&'a [u8]>) -> Self {
         let header = Header { key: name, value };
-        self.headers.to_mut().push(header);
+        match &mut self.headers {
+            Headers::Own(headers) => headers.push(header),
+            Headers::Lent(lent) => {
+                let mut headers = lent.to_vec();
+                headers.push(header);
+                self.headers = Headers::Own(headers);
+            }
+        }
         self
     }
 
     /// All headers at once, borrowed, in place of those added so far.
     pub fn headers(mut self, headers: &'a [Header<'a>]) -> Self {
-        self.headers = Cow::Borrowed(headers);
+        self.headers = Headers::Lent(headers);
         self
     }
 
@@ -119,6 +131,13 @@ impl<'a, To> Record<'a, To> {
     pub fn timestamp_ms(mut self, timestamp_ms: i64) -> Self {
         self.timestamp_ms = Some(timestamp_ms);
         self
+    }
+
+    pub(crate) fn all_headers(&self) -> &[Header<'a>] {
+        match &self.headers {
+            Headers::Lent(headers) => headers,
+            Headers::Own(headers) => headers,
+        }
     }
 }
 
@@ -140,7 +159,11 @@ mod tests {
             .header("a", "1")
             .nullable_header("a", None)
             .header("b", "");
-        let headers: Vec<_> = record.headers.iter().map(|h| (h.key, h.value)).collect();
+        let headers: Vec<_> = record
+            .all_headers()
+            .iter()
+            .map(|h| (h.key, h.value))
+            .collect();
         let expected = [("a", Some(&b"1"[..])), ("a", None), ("b", Some(&b""[..]))];
         assert_eq!(headers, expected);
     }
@@ -152,7 +175,18 @@ mod tests {
             value: None,
         }];
         let record = Record::new().headers(&lent);
-        assert!(matches!(record.headers, Cow::Borrowed(_)));
+        assert!(std::ptr::eq(record.all_headers(), &lent[..]));
+    }
+
+    #[test]
+    fn a_lent_list_of_headers_is_added_to() {
+        let lent = [Header {
+            key: "a",
+            value: None,
+        }];
+        let record = Record::new().headers(&lent).header("b", "1");
+        let names: Vec<_> = record.all_headers().iter().map(|h| h.key).collect();
+        assert_eq!(names, ["a", "b"]);
     }
 
     #[test]

@@ -225,6 +225,9 @@ impl Driver {
             self.engine.handle_input(Input::AbortRequested, now);
             let _ = self.drive_actions(now);
         }
+        for batch in self.slots.take_all() {
+            batch.settle(BatchOutcome::NotWritten(lost()));
+        }
         for batch in self.accumulator.incomplete.snapshot() {
             if batch.outcome().is_none() {
                 batch.settle(BatchOutcome::Unknown(lost()));
@@ -327,6 +330,15 @@ impl Slots {
         for slot in self.topics.iter().flatten() {
             slot.lock().gate = Gate::Closed;
         }
+    }
+
+    /// The completions of all batches that no driver will take any more.
+    fn take_all(&self) -> Vec<Ticket> {
+        let slots = self.topics.iter().flatten();
+        let left = slots.flat_map(|slot| {
+            std::iter::from_fn(|| self.accumulator.take(slot)).map(SealedBatch::into_completion)
+        });
+        left.collect()
     }
 
     fn slot(&self, partition: TopicPartition) -> Option<&Slot> {

@@ -1,0 +1,582 @@
+//! Promises of the producer's edge, against a scripted broker in memory on a paused clock: waiting,
+//! waking, giving up, ending.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+mod peer;
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use kafka_producer::{
+    Delivery, ErrorCode, Fault, Outcome, ProduceErrorKind, Producer, ProducerBuilder, Record,
+};
+use peer::{Arrived, METADATA, PRODUCE, Peer};
+use tokio::time::{Instant, timeout};
+
+const MS: Duration = Duration::from_millis(1);
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// A producer's settings, joined to the peer; nothing lingers.
+fn joined(peer: &Peer) -> ProducerBuilder {
+    Producer::builder()
+        .bootstrap_servers("broker:9092")
+        .linger(Duration::ZERO)
+        .connector(peer.clone())
+}
+
+fn orders() -> Peer {
+    Peer::new(&[("orders", 2)])
+}
+
+fn to_first(value: &str) -> Record<'_, &'static str> {
+    Record::to("orders").partition(0).value(value)
+}
+
+/// Whether the future is ready now, without waiting for anything.
+fn is_ready<F: Future + Unpin>(future: &mut F) -> bool {
+    let polled = Pin::new(future).poll(&mut Context::from_waker(Waker::noop()));
+    polled.is_ready()
+}
+
+/// Lets all tasks run until nothing more happens at this time.
+async fn settle() {
+    tokio::time::sleep(MS).await;
+}
+
+async fn offset(delivery: Delivery) -> Option<i64> {
+    delivery.await.expect("written").offset
+}
+
+#[tokio::test(start_paused = true)]
+async fn records_of_a_partition_are_written_in_the_order_of_their_sends() {
+    let producer = joined(&orders()).build().expect("allowed");
+    let mut deliveries = Vec::new();
+    for _ in 0..100 {
+        deliveries.push(producer.send(to_first("v")).await.expect("accepted"));
+    }
+    for (index, delivery) in (0..).zip(deliveries) {
+        assert_eq!(offset(delivery).await, Some(index));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_waits_for_its_linger_and_a_full_one_does_not() {
+    let peer = orders();
+    let producer = joined(&peer)
+        .linger(50 * MS)
+        .batch_size(200)
+        .build()
+        .expect("allowed");
+    let topic = producer.topic("orders").await.expect("known");
+    let before = Instant::now();
+    let small = Record::new().partition(0).value("small");
+    topic.deliver(small).await.expect("written");
+    let lingered = before.elapsed();
+    assert!((50 * MS..53 * MS).contains(&lingered), "{lingered:?}");
+
+    let before = Instant::now();
+    let large = [0; 300];
+    let full = Record::new().partition(1).value(&large);
+    topic.deliver(full).await.expect("written");
+    assert!(before.elapsed() < 2 * MS, "{:?}", before.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_send_that_would_wait_for_metadata_fails_at_once_when_it_may_not() {
+    let peer = orders();
+    let producer = joined(&peer)
+        .max_block(Duration::ZERO)
+        .build()
+        .expect("allowed");
+    let before = Instant::now();
+    let error = producer
+        .send(to_first("v"))
+        .await
+        .expect_err("not known yet");
+    assert_eq!(error.kind(), ProduceErrorKind::TopicNotReady);
+    assert_eq!(before.elapsed(), Duration::ZERO);
+    settle().await;
+    drop(producer.send(to_first("v")).await.expect("known by now"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unreachable_cluster_is_told_after_max_block_with_address_and_reason() {
+    let peer = orders().unreachable();
+    let producer = joined(&peer)
+        .max_block(3 * MINUTE)
+        .build()
+        .expect("allowed");
+    let before = Instant::now();
+    let error = producer.send(to_first("v")).await.expect_err("unreachable");
+    let waited = before.elapsed();
+    assert!(
+        (3 * MINUTE..3 * MINUTE + 5 * MS).contains(&waited),
+        "{waited:?}"
+    );
+    let text = error.to_string();
+    assert!(text.contains("broker:9092: refused"), "{text}");
+    assert!(text.contains("180s"), "{text}");
+    assert_eq!(error.fault(), Fault::Network);
+    assert!(error.may_retry() && !error.possibly_written());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_topic_refused_for_good_is_told_at_once() {
+    let producer = joined(&orders()).build().expect("allowed");
+    let before = Instant::now();
+    let error = producer
+        .send(Record::to("bad name"))
+        .await
+        .expect_err("invalid");
+    assert_eq!(error.broker_code(), Some(ErrorCode(17)));
+    assert_eq!(error.fault(), Fault::Caller);
+    assert!(before.elapsed() < MINUTE);
+    let error = producer.topic("bad name").await.expect_err("invalid");
+    assert_eq!(error.topic(), "bad name");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_too_large_is_refused_before_a_broker_is_asked() {
+    let peer = orders();
+    let producer = joined(&peer)
+        .max_request_size(1_000)
+        .build()
+        .expect("allowed");
+    let large = "v".repeat(1_000);
+    let error = producer
+        .send(to_first(&large))
+        .await
+        .expect_err("too large");
+    let ProduceErrorKind::RecordTooLarge {
+        record_bytes,
+        limit_bytes,
+        limit,
+    } = error.kind()
+    else {
+        panic!("{error}");
+    };
+    assert!((1_061..1_100).contains(&record_bytes), "{record_bytes}");
+    assert_eq!((limit_bytes, limit), (1_000, "max.request.size"));
+    assert!(
+        error.to_string().contains("max.request.size=1000"),
+        "{error}"
+    );
+    settle().await;
+    assert_eq!(peer.arrived(METADATA), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unknown_partition_and_a_negative_timestamp_are_refused() {
+    let producer = joined(&orders()).build().expect("allowed");
+    let topic = producer.topic("orders").await.expect("known");
+    assert_eq!(topic.partition_count(), 2);
+    for partition in [-1, 2, i32::MAX] {
+        let record = Record::new().partition(partition).value("v");
+        let error = topic.try_send(record).expect_err("unknown");
+        let expected = ProduceErrorKind::UnknownPartition { partition_count: 2 };
+        assert_eq!(
+            (error.kind(), error.partition()),
+            (expected, Some(partition))
+        );
+    }
+    let error = topic
+        .try_send(Record::new().timestamp_ms(-1))
+        .expect_err("negative");
+    assert_eq!(error.kind(), ProduceErrorKind::InvalidTimestamp);
+}
+
+/// Memory for two batches of 500 bytes, so that a third record of 400 has to wait.
+fn tight(peer: &Peer) -> ProducerBuilder {
+    joined(peer).batch_size(500).buffer_memory(1_000)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_send_without_room_waits_until_an_answer_makes_room() {
+    let peer = orders();
+    let producer = tight(&peer).build().expect("allowed");
+    let value = "v".repeat(400);
+    let topic = producer.topic("orders").await.expect("known");
+    peer.hold(PRODUCE);
+    let record = || Record::new().partition(0).value(&value);
+    for _ in 0..2 {
+        drop(topic.try_send(record()).expect("room"));
+    }
+    let error = topic.try_send(record()).expect_err("no room");
+    assert_eq!(error.kind(), ProduceErrorKind::MemoryFull);
+    let mut waiting = pin!(topic.send(record()));
+    assert!(
+        timeout(30 * MS, waiting.as_mut()).await.is_err(),
+        "no room yet"
+    );
+    peer.release(PRODUCE);
+    let delivery = timeout(MS, waiting).await.expect("room").expect("accepted");
+    assert_eq!(offset(delivery).await, Some(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn waiting_for_room_ends_the_linger_of_what_is_queued() {
+    let peer = orders();
+    let producer = tight(&peer).linger(MINUTE).build().expect("allowed");
+    let value = "v".repeat(400);
+    let topic = producer.topic("orders").await.expect("known");
+    let before = Instant::now();
+    for _ in 0..10 {
+        let record = Record::new().partition(0).value(&value);
+        drop(topic.send(record).await.expect("room in time"));
+    }
+    assert!(before.elapsed() < 100 * MS, "{:?}", before.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_send_without_room_fails_after_max_block() {
+    let peer = orders();
+    let producer = tight(&peer).max_block(200 * MS).build().expect("allowed");
+    let value = "v".repeat(400);
+    let topic = producer.topic("orders").await.expect("known");
+    peer.hold(PRODUCE);
+    let record = || Record::new().partition(0).value(&value);
+    for _ in 0..2 {
+        drop(topic.send(record()).await.expect("room"));
+    }
+    let before = Instant::now();
+    let error = topic.send(record()).await.expect_err("no room in time");
+    let waited = 200 * MS;
+    assert_eq!(error.kind(), ProduceErrorKind::MemoryTimedOut { waited });
+    assert!((waited..waited + 3 * MS).contains(&before.elapsed()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_send_given_up_while_waiting_sends_nothing_and_holds_nothing_back() {
+    let peer = orders();
+    let producer = tight(&peer).build().expect("allowed");
+    let value = "v".repeat(400);
+    let topic = producer.topic("orders").await.expect("known");
+    peer.hold(PRODUCE);
+    let record = || Record::new().partition(0).value(&value);
+    for _ in 0..2 {
+        drop(topic.send(record()).await.expect("room"));
+    }
+    let given_up = timeout(10 * MS, topic.send(record())).await;
+    assert!(given_up.is_err(), "must have waited");
+    peer.release(PRODUCE);
+    producer.flush().await.expect("written");
+    assert_eq!(peer.records(), 2);
+    // All memory is free again: two batches fit at once.
+    for _ in 0..2 {
+        drop(topic.try_send(record()).expect("room"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_delivery_neither_withdraws_nor_loses_its_record() {
+    let peer = orders();
+    let producer = joined(&peer).linger(10 * MS).build().expect("allowed");
+    drop(producer.send(to_first("v")).await.expect("accepted"));
+    tokio::time::sleep(20 * MS).await;
+    assert_eq!(peer.records(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropping_the_producer_settles_what_it_accepted_and_hangs_up() {
+    let peer = orders();
+    let producer = joined(&peer).linger(MINUTE).build().expect("allowed");
+    let delivery = producer.send(to_first("v")).await.expect("accepted");
+    assert_eq!(peer.connections(), 1);
+    drop(producer);
+    let before = Instant::now();
+    assert_eq!(offset(delivery).await, Some(0));
+    assert!(before.elapsed() < 10 * MS, "nothing lingers at the end");
+    settle().await;
+    assert_eq!(peer.connections(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn closing_settles_what_was_accepted_and_refuses_the_rest() {
+    let peer = orders();
+    let producer = joined(&peer).linger(MINUTE).build().expect("allowed");
+    let topic = producer.topic("orders").await.expect("known");
+    let mut delivery = producer.send(to_first("v")).await.expect("accepted");
+    producer.clone().close().await.expect("written");
+    assert!(is_ready(&mut delivery));
+    let error = producer.send(to_first("v")).await.expect_err("closed");
+    assert_eq!(error.kind(), ProduceErrorKind::Closed);
+    let error = topic.try_send(Record::new()).expect_err("closed");
+    assert_eq!(error.kind(), ProduceErrorKind::Closed);
+    let error = producer.topic("others").await.expect_err("closed");
+    assert_eq!(error.kind(), ProduceErrorKind::Closed);
+    settle().await;
+    assert_eq!(peer.connections(), 0);
+    producer.close().await.expect("closed before");
+    producer.flush().await.expect("nothing to wait for");
+}
+
+#[tokio::test(start_paused = true)]
+async fn closing_turns_away_who_waits_to_send() {
+    let peer = orders();
+    let producer = tight(&peer).build().expect("allowed");
+    let value = "v".repeat(400);
+    peer.hold(PRODUCE);
+    for _ in 0..2 {
+        drop(producer.send(to_first(&value)).await.expect("room"));
+    }
+    let mut for_room = pin!(producer.send(to_first(&value)));
+    let mut for_topic = pin!(producer.send(Record::to("others")));
+    peer.hold(METADATA);
+    assert!(timeout(5 * MS, for_room.as_mut()).await.is_err());
+    assert!(timeout(5 * MS, for_topic.as_mut()).await.is_err());
+    let closing = producer.close_timeout(MINUTE);
+    let (for_room, for_topic, _) = tokio::join!(for_room, for_topic, closing);
+    for refused in [for_room, for_topic] {
+        assert_eq!(
+            refused.expect_err("closed").kind(),
+            ProduceErrorKind::Closed
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn closing_with_a_bound_says_of_each_record_whether_it_left() {
+    let peer = orders();
+    let producer = joined(&peer)
+        .max_in_flight_requests_per_connection(1)
+        .batch_size(100)
+        .build()
+        .expect("allowed");
+    let topic = producer.topic("orders").await.expect("known");
+    topic
+        .deliver(Record::new().partition(0))
+        .await
+        .expect("the producer is set up");
+    peer.hold(PRODUCE);
+    let value = "v".repeat(90);
+    let record = || Record::new().partition(0).value(&value);
+    let left = topic.send(record()).await.expect("accepted");
+    settle().await;
+    let stayed = topic.send(record()).await.expect("accepted");
+    let before = Instant::now();
+    let error = producer.close_timeout(20 * MS).await.expect_err("given up");
+    assert!((20 * MS..23 * MS).contains(&before.elapsed()));
+    assert_eq!(error.kind(), ProduceErrorKind::Closed);
+    let Outcome::Unknown(error) = left.outcome().await else {
+        panic!("it left, and no answer came");
+    };
+    assert!(error.possibly_written());
+    let Outcome::NotWritten(error) = stayed.outcome().await else {
+        panic!("it never left");
+    };
+    assert_eq!(error.kind(), ProduceErrorKind::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn flushing_ends_lingering_and_waits_for_all_that_came_before() {
+    let peer = orders();
+    let producer = joined(&peer).linger(MINUTE).build().expect("allowed");
+    let mut deliveries = Vec::new();
+    for partition in [0, 1] {
+        let record = Record::to("orders").partition(partition).value("v");
+        deliveries.push(producer.send(record).await.expect("accepted"));
+    }
+    let before = Instant::now();
+    producer.flush().await.expect("written");
+    assert!(before.elapsed() < 5 * MS, "{:?}", before.elapsed());
+    assert!(deliveries.iter_mut().all(is_ready));
+    // The clock stands still: without this, what follows would come at the time of the flush.
+    settle().await;
+    let mut later = producer.send(to_first("v")).await.expect("accepted");
+    settle().await;
+    assert!(!is_ready(&mut later), "what comes later lingers again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn flushing_tells_the_first_failure_among_what_it_waited_for() {
+    let peer = orders();
+    let producer = joined(&peer).linger(MINUTE).build().expect("allowed");
+    let delivery = producer.send(to_first("v")).await.expect("accepted");
+    peer.refuse_produce(87);
+    let error = producer.flush().await.expect_err("refused");
+    assert_eq!(error.broker_code(), Some(ErrorCode(87)));
+    let error = delivery.await.expect_err("refused");
+    assert_eq!(
+        (error.fault(), error.possibly_written()),
+        (Fault::Caller, false)
+    );
+    producer.flush().await.expect("told once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn callbacks_run_in_order_and_a_panic_in_one_ends_nothing() {
+    let peer = orders();
+    let producer = joined(&peer).batch_size(200).build().expect("allowed");
+    let called = Arc::new(Mutex::new(Vec::new()));
+    for number in 0..20 {
+        let called = Arc::clone(&called);
+        let on_settled = move |result: Result<kafka_producer::Written, _>| {
+            let offset = result.expect("written").offset;
+            called.lock().expect("not poisoned").push(offset);
+            assert_ne!(number, 5, "this callback panics");
+        };
+        let sent = producer.send_with(to_first("value"), on_settled).await;
+        sent.expect("accepted");
+    }
+    producer.flush().await.expect("written");
+    let expected: Vec<_> = (0..20).map(Some).collect();
+    assert_eq!(*called.lock().expect("not poisoned"), expected);
+    producer.deliver(to_first("v")).await.expect("still alive");
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_batches_of_an_answer_are_settled_before_anyone_hears_of_one() {
+    let peer = orders();
+    let producer = joined(&peer).linger(10 * MS).build().expect("allowed");
+    let topic = producer.topic("orders").await.expect("known");
+    let second = Record::new().partition(1).value("v");
+    let mut second = topic.send(second).await.expect("accepted");
+    let (tell, told) = tokio::sync::oneshot::channel();
+    let first = Record::new().partition(0).value("v");
+    let on_settled = move |_| {
+        let _ = tell.send(is_ready(&mut second));
+    };
+    topic.send_with(first, on_settled).await.expect("accepted");
+    assert!(
+        told.await.expect("called"),
+        "the other batch is settled too"
+    );
+    let produced = peer.arrived(PRODUCE);
+    assert_eq!(
+        produced.len(),
+        1,
+        "one request, so one answer: {produced:?}"
+    );
+    assert_eq!(produced[0].batches.len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_acks_a_record_resolves_unanswered_and_without_offset() {
+    let peer = orders();
+    let producer = joined(&peer).set("acks", "0").build().expect("allowed");
+    peer.hold(PRODUCE);
+    let written = producer.deliver(to_first("v")).await.expect("handed over");
+    assert_eq!((written.offset, written.timestamp_ms), (None, None));
+    producer.close().await.expect("written");
+}
+
+#[tokio::test(start_paused = true)]
+async fn records_with_one_key_go_to_the_partition_of_its_hash() {
+    let peer = Peer::new(&[("orders", 5)]);
+    let producer = joined(&peer).build().expect("allowed");
+    for key in ["21", "foobar", "abc", ""] {
+        let record = Record::to("orders").key(key).value("v");
+        let written = producer.deliver(record).await.expect("written");
+        let expected = kafka_producer::partitioner::partition_of_key(key.as_bytes(), 5);
+        assert_eq!(usize::try_from(written.partition).ok(), expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_producer_sets_no_timer_below_its_metadata_age() {
+    let peer = orders();
+    let producer = joined(&peer)
+        .metadata_max_age(10 * MINUTE)
+        .build()
+        .expect("allowed");
+    producer.deliver(to_first("v")).await.expect("written");
+    let asked = peer.arrived(METADATA).len();
+    tokio::time::sleep(9 * MINUTE).await;
+    assert_eq!(peer.arrived(METADATA).len(), asked);
+    tokio::time::sleep(2 * MINUTE).await;
+    let asked: Vec<Arrived> = peer.arrived(METADATA).split_off(asked);
+    assert!(
+        !asked.is_empty(),
+        "metadata is asked for again when it is old"
+    );
+}
+
+#[test]
+fn a_runtime_that_ends_leaves_no_delivery_unsettled() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let (in_flight, queued, producer) = runtime.block_on(async {
+        let peer = orders();
+        let producer = joined(&peer).linger(MINUTE).build().expect("allowed");
+        let topic = producer.topic("orders").await.expect("known");
+        drop(
+            topic
+                .send(Record::new().partition(0))
+                .await
+                .expect("accepted"),
+        );
+        producer.flush().await.expect("the producer is set up");
+        peer.hold(PRODUCE);
+        let in_flight = topic
+            .send(Record::new().partition(0))
+            .await
+            .expect("accepted");
+        let mut flush = pin!(producer.flush());
+        let held = timeout(20 * MS, flush.as_mut()).await;
+        assert!(held.is_err(), "its answer is held");
+        let queued = topic
+            .send(Record::new().partition(0))
+            .await
+            .expect("accepted");
+        (in_flight, queued, producer.clone())
+    });
+    drop(runtime);
+    let error = in_flight.wait().expect_err("no answer");
+    assert!(error.possibly_written(), "{error}");
+    let error = queued.wait().expect_err("never left");
+    assert!(!error.possibly_written(), "{error}");
+    let error = producer.try_send(to_first("v")).expect_err("ended");
+    assert_eq!(error.kind(), ProduceErrorKind::Closed);
+}
+
+#[test]
+fn a_plain_thread_sends_and_waits_without_async_code() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let builder = {
+        let _entered = runtime.enter();
+        joined(&orders())
+    };
+    let producer = builder
+        .runtime(runtime.handle().clone())
+        .build()
+        .expect("allowed");
+    for index in 0..10 {
+        let delivery = producer.send_blocking(to_first("v")).expect("accepted");
+        assert_eq!(delivery.wait().expect("written").offset, Some(index));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_tasks_share_a_producer() {
+    let peer = orders();
+    let producer = tight(&peer).build().expect("allowed");
+    let tasks: Vec<_> = (0..16)
+        .map(|_| {
+            let producer = producer.clone();
+            tokio::spawn(async move {
+                for _ in 0..50 {
+                    producer.deliver(to_first("value")).await.expect("written");
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.expect("no panic");
+    }
+    assert_eq!(peer.records(), 16 * 50);
+    let polled = pin!(producer.close()).poll(&mut Context::from_waker(Waker::noop()));
+    assert!(
+        matches!(polled, Poll::Pending),
+        "closing takes a turn of the driver"
+    );
+}

@@ -1,0 +1,361 @@
+//! A broker played by a script, in memory, for tests of the producer's edge on a paused clock.
+//!
+//! It speaks classic (not flexible) versions only, so that its answers can be read in this file,
+//! and it shares no code with the producer. It checks little: judging batches is the business of
+//! the mock cluster and the conformance suite.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use kafka_producer::engine::effect::Address;
+use kafka_producer::io::transport::{Connecting, Connector, Transport};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+pub(crate) const PRODUCE: i16 = 0;
+pub(crate) const METADATA: i16 = 3;
+const API_VERSIONS: i16 = 18;
+const INIT_PRODUCER_ID: i16 = 22;
+
+/// The scripted broker. Clones are the same one.
+#[derive(Clone)]
+pub(crate) struct Peer {
+    script: Arc<Mutex<Script>>,
+    changed: Arc<Notify>,
+    started: Instant,
+}
+
+/// A request as it arrived.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Arrived {
+    /// Since the peer was made.
+    pub(crate) at: Duration,
+    pub(crate) api_key: i16,
+    /// For Produce: (partition, records) per batch.
+    pub(crate) batches: Vec<(i32, u32)>,
+}
+
+struct Script {
+    topics: BTreeMap<String, i32>,
+    reachable: bool,
+    held: BTreeSet<i16>,
+    produce_errors: VecDeque<i16>,
+    next_offsets: BTreeMap<(String, i32), i64>,
+    arrived: Vec<Arrived>,
+    connections: usize,
+}
+
+impl Peer {
+    /// A broker that leads these topics, with so many partitions each.
+    pub(crate) fn new(topics: &[(&str, i32)]) -> Self {
+        let topics = topics.iter().map(|&(name, count)| (name.to_owned(), count));
+        Self {
+            script: Arc::new(Mutex::new(Script {
+                topics: topics.collect(),
+                reachable: true,
+                held: BTreeSet::new(),
+                produce_errors: VecDeque::new(),
+                next_offsets: BTreeMap::new(),
+                arrived: Vec::new(),
+                connections: 0,
+            })),
+            changed: Arc::new(Notify::new()),
+            started: Instant::now(),
+        }
+    }
+
+    /// From here on no connection can be made.
+    pub(crate) fn unreachable(self) -> Self {
+        self.script().reachable = false;
+        self
+    }
+
+    /// Requests of this API wait for [`Peer::release`].
+    pub(crate) fn hold(&self, api_key: i16) {
+        self.script().held.insert(api_key);
+    }
+
+    /// Answers what was held, and what comes.
+    pub(crate) fn release(&self, api_key: i16) {
+        self.script().held.remove(&api_key);
+        self.changed.notify_waiters();
+    }
+
+    /// The next Produce is refused with this code.
+    pub(crate) fn refuse_produce(&self, code: i16) {
+        self.script().produce_errors.push_back(code);
+    }
+
+    /// All requests of one API, in order of arrival.
+    pub(crate) fn arrived(&self, api_key: i16) -> Vec<Arrived> {
+        let script = self.script();
+        let arrived = script.arrived.iter().filter(|a| a.api_key == api_key);
+        arrived.cloned().collect()
+    }
+
+    /// How many records arrived.
+    pub(crate) fn records(&self) -> u32 {
+        let produced = self.arrived(PRODUCE);
+        produced.iter().flat_map(|a| &a.batches).map(|b| b.1).sum()
+    }
+
+    /// Connections that stand.
+    pub(crate) fn connections(&self) -> usize {
+        self.script().connections
+    }
+
+    fn script(&self) -> MutexGuard<'_, Script> {
+        self.script
+            .lock()
+            .expect("no test panics while it holds the script")
+    }
+
+    async fn serve(self, mut pipe: DuplexStream) -> io::Result<()> {
+        loop {
+            let size = pipe.read_i32().await?;
+            let mut frame = vec![0; usize::try_from(size).expect("a size")];
+            pipe.read_exact(&mut frame).await?;
+            let request = Request::read(&frame);
+            self.note(&request);
+            self.released(request.api_key).await;
+            if let Some(body) = self.answer(&request) {
+                let mut answer = Vec::from(request.correlation_id.to_be_bytes());
+                answer.extend(body);
+                let size = i32::try_from(answer.len()).expect("small");
+                pipe.write_i32(size).await?;
+                pipe.write_all(&answer).await?;
+            }
+        }
+    }
+
+    async fn released(&self, api_key: i16) {
+        loop {
+            // Made before the look, so that a release in between is not missed.
+            let changed = self.changed.notified();
+            if !self.script().held.contains(&api_key) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    fn note(&self, request: &Request) {
+        let arrived = Arrived {
+            at: self.started.elapsed(),
+            api_key: request.api_key,
+            batches: request
+                .batches
+                .iter()
+                .map(|b| (b.partition, b.records))
+                .collect(),
+        };
+        self.script().arrived.push(arrived);
+    }
+
+    fn answer(&self, request: &Request) -> Option<Vec<u8>> {
+        let mut script = self.script();
+        match request.api_key {
+            API_VERSIONS => Some(api_versions()),
+            METADATA => Some(script.metadata(&request.topics)),
+            INIT_PRODUCER_ID => Some(Bytes::new().i32(0).i16(0).i64(4000).i16(0).0),
+            PRODUCE if request.acks == 0 => None,
+            PRODUCE => Some(script.produce(&request.batches)),
+            other => panic!("the producer asked for API {other}"),
+        }
+    }
+}
+
+impl Connector for Peer {
+    fn connect(&self, _: Address) -> Connecting {
+        let peer = self.clone();
+        Box::pin(async move {
+            if !peer.script().reachable {
+                return Err(io::Error::new(io::ErrorKind::ConnectionRefused, "refused"));
+            }
+            let (ours, theirs) = tokio::io::duplex(1 << 20);
+            peer.script().connections += 1;
+            tokio::spawn(async move {
+                let script = Arc::clone(&peer.script);
+                let _hung_up = peer.serve(theirs).await;
+                script.lock().expect("not poisoned").connections -= 1;
+            });
+            let transport: Box<dyn Transport> = Box::new(ours);
+            Ok(transport)
+        })
+    }
+}
+
+impl Script {
+    fn metadata(&self, asked: &[String]) -> Vec<u8> {
+        let mut body = Bytes::new().i32(0);
+        body = body.i32(1).i32(1).string("broker").i32(9092).i16(-1);
+        body = body.i16(-1).i32(1).count(asked.len());
+        for name in asked {
+            let count = self.topics.get(name).copied();
+            let code = if count.is_some() { 0 } else { 17 };
+            body = body.i16(code).string(name).i8(0).i32(count.unwrap_or(0));
+            for partition in 0..count.unwrap_or(0) {
+                body = body.i16(0).i32(partition).i32(1).i32(0);
+                body = body.i32(1).i32(1).i32(1).i32(1).i32(0);
+            }
+        }
+        body.0
+    }
+
+    fn produce(&mut self, batches: &[Batch]) -> Vec<u8> {
+        let code = self.produce_errors.pop_front().unwrap_or(0);
+        let mut body = Bytes::new().count(batches.len());
+        for batch in batches {
+            let place = (batch.topic.clone(), batch.partition);
+            let next = self.next_offsets.entry(place).or_default();
+            let base = if code == 0 { *next } else { -1 };
+            if code == 0 {
+                *next += i64::from(batch.records);
+            }
+            body = body.string(&batch.topic).i32(1).i32(batch.partition);
+            body = body.i16(code).i64(base).i64(-1).i64(0);
+        }
+        body.i32(0).0
+    }
+}
+
+fn api_versions() -> Vec<u8> {
+    let ranges = [
+        (PRODUCE, 3, 7),
+        (METADATA, 4, 7),
+        (API_VERSIONS, 0, 3),
+        (INIT_PRODUCER_ID, 0, 1),
+    ];
+    let length = i8::try_from(ranges.len() + 1).expect("short");
+    let mut body = Bytes::new().i16(0).i8(length);
+    for (api_key, min, max) in ranges {
+        body = body.i16(api_key).i16(min).i16(max).i8(0);
+    }
+    body.i32(0).i8(0).0
+}
+
+struct Request {
+    api_key: i16,
+    correlation_id: i32,
+    topics: Vec<String>,
+    acks: i16,
+    batches: Vec<Batch>,
+}
+
+struct Batch {
+    topic: String,
+    partition: i32,
+    records: u32,
+}
+
+impl Request {
+    fn read(frame: &[u8]) -> Self {
+        let mut from = From(frame);
+        let (api_key, version) = (from.i16(), from.i16());
+        let mut request = Self {
+            api_key,
+            correlation_id: from.i32(),
+            topics: Vec::new(),
+            acks: -1,
+            batches: Vec::new(),
+        };
+        from.string();
+        match api_key {
+            METADATA => {
+                assert!(version <= 7, "only classic versions are offered");
+                request.topics = (0..from.i32().max(0)).map(|_| from.string()).collect();
+            }
+            PRODUCE => request.read_produce(&mut from),
+            _ => {}
+        }
+        request
+    }
+
+    fn read_produce(&mut self, from: &mut From<'_>) {
+        from.string();
+        self.acks = from.i16();
+        from.i32();
+        for _ in 0..from.i32() {
+            let topic = from.string();
+            for _ in 0..from.i32() {
+                let partition = from.i32();
+                let length = usize::try_from(from.i32()).expect("a batch");
+                let records = from.take(length);
+                // The batch's record count is the last field of its header of 61 bytes.
+                let count = records[57..61].try_into().expect("four bytes");
+                self.batches.push(Batch {
+                    topic: topic.clone(),
+                    partition,
+                    records: u32::from_be_bytes(count),
+                });
+            }
+        }
+    }
+}
+
+/// Bytes being written, by type.
+struct Bytes(Vec<u8>);
+
+impl Bytes {
+    fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    fn put(mut self, bytes: &[u8]) -> Self {
+        self.0.extend_from_slice(bytes);
+        self
+    }
+
+    fn i8(self, value: i8) -> Self {
+        self.put(&value.to_be_bytes())
+    }
+
+    fn i16(self, value: i16) -> Self {
+        self.put(&value.to_be_bytes())
+    }
+
+    fn i32(self, value: i32) -> Self {
+        self.put(&value.to_be_bytes())
+    }
+
+    fn i64(self, value: i64) -> Self {
+        self.put(&value.to_be_bytes())
+    }
+
+    fn count(self, count: usize) -> Self {
+        self.i32(i32::try_from(count).expect("small"))
+    }
+
+    fn string(self, text: &str) -> Self {
+        let length = i16::try_from(text.len()).expect("short");
+        self.i16(length).put(text.as_bytes())
+    }
+}
+
+/// Bytes being read, by type.
+struct From<'a>(&'a [u8]);
+
+impl<'a> From<'a> {
+    fn take(&mut self, count: usize) -> &'a [u8] {
+        let (taken, rest) = self.0.split_at(count);
+        self.0 = rest;
+        taken
+    }
+
+    fn i16(&mut self) -> i16 {
+        i16::from_be_bytes(self.take(2).try_into().expect("two bytes"))
+    }
+
+    fn i32(&mut self) -> i32 {
+        i32::from_be_bytes(self.take(4).try_into().expect("four bytes"))
+    }
+
+    fn string(&mut self) -> String {
+        let length = self.i16().max(0);
+        let text = self.take(usize::try_from(length).expect("not negative"));
+        String::from_utf8(text.to_vec()).expect("a name")
+    }
+}
