@@ -1,55 +1,14 @@
-//! Promises of the producer's edge, against a scripted broker in memory on a paused clock: waiting,
-//! waking, giving up, ending.
+//! What a send waits for, what it refuses, and whom it wakes.
 
-#![expect(clippy::expect_used, reason = "a test fails by panicking")]
-
-mod peer;
-
-use std::future::Future;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use kafka_producer::{
-    Delivery, ErrorCode, Fault, Outcome, ProduceErrorKind, Producer, ProducerBuilder, Record,
-};
-use peer::{Arrived, METADATA, PRODUCE, Peer};
+use kafka_producer::{ErrorCode, Fault, ProduceErrorKind, Record};
 use tokio::time::{Instant, timeout};
 
-const MS: Duration = Duration::from_millis(1);
-const MINUTE: Duration = Duration::from_secs(60);
-
-/// A producer's settings, joined to the peer; nothing lingers.
-fn joined(peer: &Peer) -> ProducerBuilder {
-    Producer::builder()
-        .bootstrap_servers("broker:9092")
-        .linger(Duration::ZERO)
-        .connector(peer.clone())
-}
-
-fn orders() -> Peer {
-    Peer::new(&[("orders", 2)])
-}
-
-fn to_first(value: &str) -> Record<'_, &'static str> {
-    Record::to("orders").partition(0).value(value)
-}
-
-/// Whether the future is ready now, without waiting for anything.
-fn is_ready<F: Future + Unpin>(future: &mut F) -> bool {
-    let polled = Pin::new(future).poll(&mut Context::from_waker(Waker::noop()));
-    polled.is_ready()
-}
-
-/// Lets all tasks run until nothing more happens at this time.
-async fn settle() {
-    tokio::time::sleep(MS).await;
-}
-
-async fn offset(delivery: Delivery) -> Option<i64> {
-    delivery.await.expect("written").offset
-}
+use crate::peer::{Arrived, METADATA, PRODUCE, Peer};
+use crate::{MINUTE, MS, is_ready, joined, offset, orders, pass, settle, tight, to_first};
 
 #[tokio::test(start_paused = true)]
 async fn records_of_a_partition_are_written_in_the_order_of_their_sends() {
@@ -189,11 +148,6 @@ async fn an_unknown_partition_and_a_negative_timestamp_are_refused() {
     assert_eq!(error.kind(), ProduceErrorKind::InvalidTimestamp);
 }
 
-/// Memory for two batches of 500 bytes, so that a third record of 400 has to wait.
-fn tight(peer: &Peer) -> ProducerBuilder {
-    joined(peer).batch_size(500).buffer_memory(1_000)
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_send_without_room_waits_until_an_answer_makes_room() {
     let peer = orders();
@@ -276,135 +230,8 @@ async fn a_dropped_delivery_neither_withdraws_nor_loses_its_record() {
     let peer = orders();
     let producer = joined(&peer).linger(10 * MS).build().expect("allowed");
     drop(producer.send(to_first("v")).await.expect("accepted"));
-    tokio::time::sleep(20 * MS).await;
+    pass(20 * MS).await;
     assert_eq!(peer.records(), 1);
-}
-
-#[tokio::test(start_paused = true)]
-async fn dropping_the_producer_settles_what_it_accepted_and_hangs_up() {
-    let peer = orders();
-    let producer = joined(&peer).linger(MINUTE).build().expect("allowed");
-    let delivery = producer.send(to_first("v")).await.expect("accepted");
-    assert_eq!(peer.connections(), 1);
-    drop(producer);
-    let before = Instant::now();
-    assert_eq!(offset(delivery).await, Some(0));
-    assert!(before.elapsed() < 10 * MS, "nothing lingers at the end");
-    settle().await;
-    assert_eq!(peer.connections(), 0);
-}
-
-#[tokio::test(start_paused = true)]
-async fn closing_settles_what_was_accepted_and_refuses_the_rest() {
-    let peer = orders();
-    let producer = joined(&peer).linger(MINUTE).build().expect("allowed");
-    let topic = producer.topic("orders").await.expect("known");
-    let mut delivery = producer.send(to_first("v")).await.expect("accepted");
-    producer.clone().close().await.expect("written");
-    assert!(is_ready(&mut delivery));
-    let error = producer.send(to_first("v")).await.expect_err("closed");
-    assert_eq!(error.kind(), ProduceErrorKind::Closed);
-    let error = topic.try_send(Record::new()).expect_err("closed");
-    assert_eq!(error.kind(), ProduceErrorKind::Closed);
-    let error = producer.topic("others").await.expect_err("closed");
-    assert_eq!(error.kind(), ProduceErrorKind::Closed);
-    settle().await;
-    assert_eq!(peer.connections(), 0);
-    producer.close().await.expect("closed before");
-    producer.flush().await.expect("nothing to wait for");
-}
-
-#[tokio::test(start_paused = true)]
-async fn closing_turns_away_who_waits_to_send() {
-    let peer = orders();
-    let producer = tight(&peer).build().expect("allowed");
-    let value = "v".repeat(400);
-    peer.hold(PRODUCE);
-    for _ in 0..2 {
-        drop(producer.send(to_first(&value)).await.expect("room"));
-    }
-    let mut for_room = pin!(producer.send(to_first(&value)));
-    let mut for_topic = pin!(producer.send(Record::to("others")));
-    peer.hold(METADATA);
-    assert!(timeout(5 * MS, for_room.as_mut()).await.is_err());
-    assert!(timeout(5 * MS, for_topic.as_mut()).await.is_err());
-    let closing = producer.close_timeout(MINUTE);
-    let (for_room, for_topic, _) = tokio::join!(for_room, for_topic, closing);
-    for refused in [for_room, for_topic] {
-        assert_eq!(
-            refused.expect_err("closed").kind(),
-            ProduceErrorKind::Closed
-        );
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn closing_with_a_bound_says_of_each_record_whether_it_left() {
-    let peer = orders();
-    let producer = joined(&peer)
-        .max_in_flight_requests_per_connection(1)
-        .batch_size(100)
-        .build()
-        .expect("allowed");
-    let topic = producer.topic("orders").await.expect("known");
-    topic
-        .deliver(Record::new().partition(0))
-        .await
-        .expect("the producer is set up");
-    peer.hold(PRODUCE);
-    let value = "v".repeat(90);
-    let record = || Record::new().partition(0).value(&value);
-    let left = topic.send(record()).await.expect("accepted");
-    settle().await;
-    let stayed = topic.send(record()).await.expect("accepted");
-    let before = Instant::now();
-    let error = producer.close_timeout(20 * MS).await.expect_err("given up");
-    assert!((20 * MS..23 * MS).contains(&before.elapsed()));
-    assert_eq!(error.kind(), ProduceErrorKind::Closed);
-    let Outcome::Unknown(error) = left.outcome().await else {
-        panic!("it left, and no answer came");
-    };
-    assert!(error.possibly_written());
-    let Outcome::NotWritten(error) = stayed.outcome().await else {
-        panic!("it never left");
-    };
-    assert_eq!(error.kind(), ProduceErrorKind::Closed);
-}
-
-#[tokio::test(start_paused = true)]
-async fn flushing_ends_lingering_and_waits_for_all_that_came_before() {
-    let peer = orders();
-    let producer = joined(&peer).linger(MINUTE).build().expect("allowed");
-    let mut deliveries = Vec::new();
-    for partition in [0, 1] {
-        let record = Record::to("orders").partition(partition).value("v");
-        deliveries.push(producer.send(record).await.expect("accepted"));
-    }
-    let before = Instant::now();
-    producer.flush().await.expect("written");
-    assert!(before.elapsed() < 5 * MS, "{:?}", before.elapsed());
-    assert!(deliveries.iter_mut().all(is_ready));
-    // The clock stands still: without this, what follows would come at the time of the flush.
-    settle().await;
-    let mut later = producer.send(to_first("v")).await.expect("accepted");
-    settle().await;
-    assert!(!is_ready(&mut later), "what comes later lingers again");
-}
-
-#[tokio::test(start_paused = true)]
-async fn flushing_tells_the_first_failure_among_what_it_waited_for() {
-    let peer = orders();
-    let producer = joined(&peer).linger(MINUTE).build().expect("allowed");
-    let delivery = producer.send(to_first("v")).await.expect("accepted");
-    peer.refuse_produce(87);
-    let error = producer.flush().await.expect_err("refused");
-    assert_eq!(error.broker_code(), Some(ErrorCode(87)));
-    let error = delivery.await.expect_err("refused");
-    assert_eq!(
-        (error.fault(), error.possibly_written()),
-        (Fault::Caller, false)
-    );
-    producer.flush().await.expect("told once");
 }
 
 #[tokio::test(start_paused = true)]
@@ -485,75 +312,14 @@ async fn an_idle_producer_sets_no_timer_below_its_metadata_age() {
         .expect("allowed");
     producer.deliver(to_first("v")).await.expect("written");
     let asked = peer.arrived(METADATA).len();
-    tokio::time::sleep(9 * MINUTE).await;
+    pass(9 * MINUTE).await;
     assert_eq!(peer.arrived(METADATA).len(), asked);
-    tokio::time::sleep(2 * MINUTE).await;
+    pass(2 * MINUTE).await;
     let asked: Vec<Arrived> = peer.arrived(METADATA).split_off(asked);
     assert!(
         !asked.is_empty(),
         "metadata is asked for again when it is old"
     );
-}
-
-#[test]
-fn a_runtime_that_ends_leaves_no_delivery_unsettled() {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime");
-    let (in_flight, queued, producer) = runtime.block_on(async {
-        let peer = orders();
-        let producer = joined(&peer).linger(MINUTE).build().expect("allowed");
-        let topic = producer.topic("orders").await.expect("known");
-        drop(
-            topic
-                .send(Record::new().partition(0))
-                .await
-                .expect("accepted"),
-        );
-        producer.flush().await.expect("the producer is set up");
-        peer.hold(PRODUCE);
-        let in_flight = topic
-            .send(Record::new().partition(0))
-            .await
-            .expect("accepted");
-        let mut flush = pin!(producer.flush());
-        let held = timeout(20 * MS, flush.as_mut()).await;
-        assert!(held.is_err(), "its answer is held");
-        let queued = topic
-            .send(Record::new().partition(0))
-            .await
-            .expect("accepted");
-        (in_flight, queued, producer.clone())
-    });
-    drop(runtime);
-    let error = in_flight.wait().expect_err("no answer");
-    assert!(error.possibly_written(), "{error}");
-    let error = queued.wait().expect_err("never left");
-    assert!(!error.possibly_written(), "{error}");
-    let error = producer.try_send(to_first("v")).expect_err("ended");
-    assert_eq!(error.kind(), ProduceErrorKind::Closed);
-}
-
-#[test]
-fn a_plain_thread_sends_and_waits_without_async_code() {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .expect("a runtime");
-    let builder = {
-        let _entered = runtime.enter();
-        joined(&orders())
-    };
-    let producer = builder
-        .runtime(runtime.handle().clone())
-        .build()
-        .expect("allowed");
-    for index in 0..10 {
-        let delivery = producer.send_blocking(to_first("v")).expect("accepted");
-        assert_eq!(delivery.wait().expect("written").offset, Some(index));
-    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -574,9 +340,4 @@ async fn many_tasks_share_a_producer() {
         task.await.expect("no panic");
     }
     assert_eq!(peer.records(), 16 * 50);
-    let polled = pin!(producer.close()).poll(&mut Context::from_waker(Waker::noop()));
-    assert!(
-        matches!(polled, Poll::Pending),
-        "closing takes a turn of the driver"
-    );
 }
