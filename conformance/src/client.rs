@@ -28,7 +28,9 @@ impl Context {
     pub async fn lossy_path(&self, topic: &Topic) -> Result<LossyPath, Objection> {
         let Some(mock) = self.target().mock() else {
             let brokers = self.metadata(&Metadata::of(&[])).await?.brokers;
-            return Ok(LossyPath::Proxy(LossyProxy::start(&brokers).await?));
+            return Ok(LossyPath::Proxy(
+                LossyProxy::start(&brokers, self.transcript()).await?,
+            ));
         };
         let rule = Rule::on(Api::Produce)
             .topic(topic.name.as_str())

@@ -1,5 +1,16 @@
 //! Conformance suites for Kafka brokers and producers: the same cases against the mock cluster,
 //! Apache Kafka in a container, or any address.
+//!
+//! # Map
+//!
+//! | Part | Holds |
+//! |---|---|
+//! | [`cases`], [`case`] | the registry of promises: data and one small function each |
+//! | [`context`], [`lane`], [`log`], [`client`] | what cases use |
+//! | [`target`] | what is judged, and how it is started |
+//! | [`runner`], [`verdict`], [`divergence`], [`probe`] | from a case's end to its verdict |
+//! | [`report`], [`progress`], [`cli`], [`read`] | what people and programs see |
+//! | [`wire`], [`io`] | the judge's own bytes and sockets |
 
 pub mod case;
 pub mod cases;

@@ -2,8 +2,10 @@
 //!
 //! It reads every partition of a topic to its end and counts. The first eight bytes of a value,
 //! big-endian, are the record's number, as the producer's `send_many` example writes them: within
-//! a partition numbers must grow strictly, and over all partitions none may be missing or twice.
+//! a partition numbers must grow strictly, and over all partitions they must be 0, 1, 2… without
+//! one missing or twice.
 
+use std::cmp::Ordering;
 use std::fmt;
 
 use clap::Args;
@@ -190,24 +192,23 @@ impl Tally {
         Ok(())
     }
 
-    /// How many there are, if they are all of a row without gap or repeat.
+    /// How many there are, if they are 0, 1, 2… without gap or repeat.
     fn finish(mut self, expected: Option<u64>) -> Result<u64, Objection> {
         self.numbers.sort_unstable();
-        for pair in self.numbers.windows(2) {
-            if pair[0] == pair[1] {
-                return Err(Objection::new(
-                    "all partitions",
-                    "each number once",
-                    pair[0],
-                ));
-            }
-            if pair[0] + 1 != pair[1] {
-                let missing = format!("none of {} to {}", pair[0] + 1, pair[1] - 1);
-                return Err(Objection::new(
-                    "all partitions",
-                    "no number missing",
-                    missing,
-                ));
+        for (place, &number) in (0..).zip(&self.numbers) {
+            match number.cmp(&place) {
+                Ordering::Equal => {}
+                Ordering::Less => {
+                    return Err(Objection::new("all partitions", "each number once", number));
+                }
+                Ordering::Greater => {
+                    let missing = format!("none of {place} to {}", number - 1);
+                    return Err(Objection::new(
+                        "all partitions",
+                        "no number missing",
+                        missing,
+                    ));
+                }
             }
         }
         let count = u64::try_from(self.numbers.len()).unwrap_or(u64::MAX);
@@ -238,7 +239,7 @@ mod tests {
     #[test]
     fn numbers_in_order_without_gap_or_repeat_are_counted() {
         assert_eq!(tallied(&[&[0, 3, 4], &[1, 2], &[]], Some(5)), Ok(5));
-        assert_eq!(tallied(&[&[7, 8]], None), Ok(2));
+        assert_eq!(tallied(&[&[0, 1]], None), Ok(2));
         assert_eq!(tallied(&[], Some(0)), Ok(0));
     }
 
@@ -260,6 +261,7 @@ mod tests {
             tallied(&[&[0, 1], &[3]], None),
             Err("no number missing".into())
         );
+        assert_eq!(tallied(&[&[1, 2]], None), Err("no number missing".into()));
         assert_eq!(tallied(&[&[0, 1]], Some(3)), Err("3".into()));
     }
 }

@@ -12,6 +12,7 @@
 //! *Not here*: faults inside the broker, which only the mock can have.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,6 +25,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::connection::{FRAME_BYTES_MAX, with_size};
+use super::transcript::{Direction, Transcript};
 use crate::case::Objection;
 use crate::wire::Request;
 use crate::wire::answer::{Broker, Metadata};
@@ -45,10 +47,11 @@ pub struct LossyProxy {
 struct Shared {
     ports: BTreeMap<i32, u16>,
     lost: AtomicBool,
+    transcript: Transcript,
 }
 
 impl LossyProxy {
-    /// Starts a listener in front of each of `brokers`.
+    /// Starts a listener in front of each of `brokers`; Produce frames go into `transcript`.
     ///
     /// # Errors
     ///
@@ -57,7 +60,7 @@ impl LossyProxy {
     /// # Cancellation
     ///
     /// Safe: listeners close.
-    pub async fn start(brokers: &[Broker]) -> Result<Self, Objection> {
+    pub async fn start(brokers: &[Broker], transcript: &Transcript) -> Result<Self, Objection> {
         let refused = |error: io::Error| Objection::new("start the proxy", "free ports", error);
         let mut ports = BTreeMap::new();
         let mut bound = Vec::new();
@@ -69,6 +72,7 @@ impl LossyProxy {
         let shared = Arc::new(Shared {
             ports,
             lost: AtomicBool::new(false),
+            transcript: transcript.clone(),
         });
         let mut listeners = JoinSet::new();
         for (listener, address) in bound {
@@ -121,6 +125,21 @@ struct Asked {
     version: i16,
 }
 
+impl fmt::Display for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            correlation_id,
+            api_key,
+            version,
+        } = self;
+        match *api_key {
+            Produce::API_KEY => write!(f, "{} v{version}", Produce::NAME)?,
+            other => write!(f, "API {other} v{version}")?,
+        }
+        write!(f, ", correlation id {correlation_id}")
+    }
+}
+
 async fn relay(client: TcpStream, broker: &str, shared: &Shared) -> io::Result<()> {
     let broker = TcpStream::connect(broker).await?;
     client.set_nodelay(true)?;
@@ -129,7 +148,7 @@ async fn relay(client: TcpStream, broker: &str, shared: &Shared) -> io::Result<(
     let (from_broker, to_broker) = broker.into_split();
     let (asked, to_answer) = mpsc::channel(OUTSTANDING_MAX);
     tokio::select! {
-        ended = requests(from_client, to_broker, asked) => ended,
+        ended = requests(from_client, to_broker, asked, shared) => ended,
         ended = replies(from_broker, to_client, to_answer, shared) => ended,
     }
 }
@@ -138,6 +157,7 @@ async fn requests(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     asked: mpsc::Sender<Asked>,
+    shared: &Shared,
 ) -> io::Result<()> {
     while let Some(frame) = read_frame(&mut from).await? {
         let Some((&[k0, k1, v0, v1, c0, c1, c2, c3], _)) = frame.split_first_chunk() else {
@@ -148,6 +168,10 @@ async fn requests(
             version: i16::from_be_bytes([v0, v1]),
             correlation_id: i32::from_be_bytes([c0, c1, c2, c3]),
         };
+        if asks.api_key == Produce::API_KEY {
+            let what = format!("{asks}, by the producer through the proxy");
+            shared.transcript.note(Direction::Sent, what, &frame);
+        }
         if asked.send(asks).await.is_err() {
             return Ok(());
         }
@@ -176,7 +200,15 @@ async fn replies(
             }
         };
         match asked.api_key {
-            Produce::API_KEY if !shared.lost.swap(true, Ordering::SeqCst) => return Ok(()),
+            Produce::API_KEY if !shared.lost.swap(true, Ordering::SeqCst) => {
+                let what = format!("answer to {asked}, lost by the proxy");
+                shared.transcript.note(Direction::Received, what, &frame);
+                return Ok(());
+            }
+            Produce::API_KEY => {
+                let what = format!("answer to {asked}, through the proxy");
+                shared.transcript.note(Direction::Received, what, &frame);
+            }
             Metadata::API_KEY => {
                 frame = redirect(&frame, asked.version, HOST, &shared.ports)
                     .map_err(io::Error::other)?;

@@ -62,6 +62,7 @@ fn write_table(report: &Report, out: &mut dyn Write) -> io::Result<()> {
 }
 
 const ID_WIDTH: usize = 7;
+const NOT_ASKED: &str = "REAL KAFKA WAS NOT ASKED";
 
 fn column_width(target: &TargetReport) -> usize {
     const WORD_WIDTH: usize = 8;
@@ -165,7 +166,16 @@ fn write_notice(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     let Some(missing) = report.real_not_asked() else {
         return Ok(());
     };
-    writeln!(out, "\n!!! REAL KAFKA WAS NOT ASKED")?;
+    let some = report
+        .targets
+        .iter()
+        .any(|target| target.kind.is_real() && matches!(target.outcome, TargetOutcome::Ran { .. }));
+    let head = if some {
+        "NOT EVERY KAFKA THAT WAS NAMED WAS ASKED"
+    } else {
+        NOT_ASKED
+    };
+    writeln!(out, "\n!!! {head}")?;
     for (target, why, remedy) in missing {
         writeln!(out, "!!! {target}: {why}")?;
         writeln!(out, "!!! to mend it: {remedy}")?;
@@ -214,6 +224,17 @@ mod tests {
             );
             assert_eq!(tail.len(), 4, "nothing comes after the notice");
         }
+    }
+
+    #[test]
+    fn notice_tells_one_missing_kafka_from_none_at_all() {
+        let there = passing("127.0.0.1:9092", TargetKind::Address);
+        let text = printed(vec![there, missing()], RealKafka::Optional);
+        assert!(
+            text.contains("\n!!! NOT EVERY KAFKA THAT WAS NAMED WAS ASKED\n"),
+            "{text}"
+        );
+        assert!(!text.contains(NOT_ASKED), "{text}");
     }
 
     #[test]
