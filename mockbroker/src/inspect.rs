@@ -37,14 +37,14 @@ impl MockCluster {
     #[must_use]
     pub fn topics(&self) -> Vec<TopicView> {
         self.driver()
-            .with(|engine, _| engine.cluster().topology.topics().map(view).collect())
+            .with(|engine, _| engine.cluster().topology().topics().map(view).collect())
     }
 
     /// The topic of this name.
     #[must_use]
     pub fn topic(&self, name: &str) -> Option<TopicView> {
         self.driver()
-            .with(|engine, _| engine.cluster().topology.topic_by_name(name).map(view))
+            .with(|engine, _| engine.cluster().topology().topic_by_name(name).map(view))
     }
 
     /// What happened, oldest first: connections, requests, replies. The last 65,536 entries are

@@ -84,10 +84,9 @@ impl<W> Purgatory<W> {
     }
 
     /// What the request of `connection` waits with.
-    pub fn waiting_mut(&mut self, connection: ConnectionId) -> Option<&mut W> {
-        self.parked
-            .get_mut(&connection)
-            .map(|parked| &mut parked.waiting)
+    #[must_use]
+    pub fn waiting(&self, connection: ConnectionId) -> Option<&W> {
+        self.parked.get(&connection).map(|parked| &parked.waiting)
     }
 
     /// The connections whose requests watch `partition`.

@@ -34,7 +34,7 @@ pub fn handle(context: &Context, request: &ApiVersions) -> Answer {
             software: Some((name, software_version)),
         } if !is_word(name) || !is_word(software_version) => refused(ErrorCode::INVALID_REQUEST),
         ApiVersions::Known { .. } => reply::ApiVersions {
-            error: context.injection.replacement().unwrap_or_default(),
+            error: context.injection.overwriting().unwrap_or_default(),
             apis: SERVED
                 .iter()
                 .map(|served| (served.api.key(), served.advertised))

@@ -24,16 +24,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Answer, Context, Injection, Pending, Wait, handle};
+use super::{Answer, Context, Injection, Pending, Wait, handle, label};
 use crate::config::ConfigError;
 use crate::engine::connections::{Connections, Offer};
 use crate::engine::effect::{BrokerId, ConnectionId, Effect};
 use crate::engine::journal::{Entry, Event, Journal, RequestId, Silence};
 use crate::engine::purgatory::Purgatory;
 use crate::engine::time::Instant;
-use crate::engine::{Cluster, ClusterConfig, TopicSpec};
+use crate::engine::{Cluster, ClusterConfig, MoveError, TopicSpec};
 use crate::fault::{Judgement, RequestFacts, Rules, Target, Verdict};
-use crate::wire::request::{self, Request, RequestBody};
+use crate::wire::request::{self, Request, RequestBody, TopicRef};
 
 /// A whole cluster as one value: requests in, effects out, time as an argument.
 ///
@@ -50,6 +50,58 @@ pub struct ClusterEngine {
     purgatory: Purgatory<Waiting>,
     ready: VecDeque<(ConnectionId, Bytes)>,
     effects: VecDeque<Effect>,
+}
+
+/// A move of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Move {
+    /// A follower stands still; it leaves the ISR after `replica.lag.time.max.ms` of lag.
+    HoldFollower {
+        /// The topic.
+        topic: Arc<str>,
+        /// The partition.
+        partition: i32,
+        /// The follower's broker.
+        broker: BrokerId,
+    },
+    /// A held follower goes on: it catches up, and joins the ISR if it had left it.
+    ReleaseFollower {
+        /// The topic.
+        topic: Arc<str>,
+        /// The partition.
+        partition: i32,
+        /// The follower's broker.
+        broker: BrokerId,
+    },
+    /// A follower leaves the ISR at once and stands still; releasing it brings it back.
+    ShrinkIsr {
+        /// The topic.
+        topic: Arc<str>,
+        /// The partition.
+        partition: i32,
+        /// The follower's broker.
+        broker: BrokerId,
+    },
+    /// An in-sync replica becomes the leader, with a new leader epoch.
+    MoveLeader {
+        /// The topic.
+        topic: Arc<str>,
+        /// The partition.
+        partition: i32,
+        /// The new leader.
+        broker: BrokerId,
+    },
+    /// A broker stops: its connections close, what it led is led by the next in sync.
+    CrashBroker {
+        /// The broker.
+        broker: BrokerId,
+    },
+    /// A stopped broker starts: its replicas catch up; what nobody led, it may lead.
+    RestartBroker {
+        /// The broker.
+        broker: BrokerId,
+    },
 }
 
 #[derive(Debug)]
@@ -90,7 +142,7 @@ impl ClusterEngine {
     pub fn handle_connect(&mut self, broker: BrokerId, connection: ConnectionId, now: Instant) {
         self.connections.open(connection, broker);
         self.record(broker, connection, Event::Connected, now);
-        if !self.cluster.topology.is_alive(broker) {
+        if !self.cluster.topology().is_alive(broker) {
             self.close(connection, "the broker is down".into(), now);
         }
     }
@@ -119,6 +171,8 @@ impl ClusterEngine {
 
     /// Time has come to [`next_deadline`](Self::next_deadline).
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.cluster.handle_timeout(now);
+        self.settle(now);
         while let Some(connection) = self.purgatory.expired(now) {
             match self.purgatory.take(connection) {
                 Some(Waiting::Pending(pending)) => self.end_wait(connection, pending, now),
@@ -137,7 +191,8 @@ impl ClusterEngine {
     /// When [`handle_timeout`](Self::handle_timeout) is due next.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.purgatory.next_deadline()
+        let deadlines = [self.purgatory.next_deadline(), self.cluster.next_deadline()];
+        deadlines.into_iter().flatten().min()
     }
 
     /// Makes a topic; it is there at once.
@@ -148,6 +203,75 @@ impl ClusterEngine {
     /// name that is taken.
     pub fn create_topic(&mut self, topic: TopicSpec) -> Result<(), ConfigError> {
         self.cluster.create_topic(topic)
+    }
+
+    /// Deletes a topic; requests that wait for it are answered.
+    ///
+    /// # Errors
+    ///
+    /// No such topic.
+    pub fn delete_topic(&mut self, topic: &str, now: Instant) -> Result<(), MoveError> {
+        let known = self
+            .cluster
+            .topology()
+            .topic_by_name(topic)
+            .ok_or(MoveError::UnknownTopic)?;
+        let key = known.key;
+        self.cluster.delete_topic(key);
+        self.settle(now);
+        Ok(())
+    }
+
+    /// Makes a move of the cluster, and answers the requests that waited for it.
+    ///
+    /// # Errors
+    ///
+    /// What the cluster does not have or cannot do; nothing has changed then.
+    pub fn make_move(&mut self, to_make: Move, now: Instant) -> Result<(), MoveError> {
+        let key = |topic: &str, partition| self.cluster.key(topic, partition);
+        match &to_make {
+            Move::HoldFollower {
+                topic,
+                partition,
+                broker,
+            } => {
+                let key = key(topic, *partition)?;
+                self.cluster.hold_follower(key, *broker)?;
+            }
+            Move::ReleaseFollower {
+                topic,
+                partition,
+                broker,
+            } => {
+                let key = key(topic, *partition)?;
+                self.cluster.release_follower(key, *broker)?;
+            }
+            Move::ShrinkIsr {
+                topic,
+                partition,
+                broker,
+            } => {
+                let key = key(topic, *partition)?;
+                self.cluster.shrink_isr(key, *broker)?;
+            }
+            Move::MoveLeader {
+                topic,
+                partition,
+                broker,
+            } => {
+                let key = key(topic, *partition)?;
+                self.cluster.move_leader(key, *broker, now)?;
+            }
+            Move::CrashBroker { broker } => {
+                self.cluster.crash_broker(*broker, now)?;
+                for connection in self.connections.of_broker(*broker) {
+                    self.close(connection, "the broker crashed".into(), now);
+                }
+            }
+            Move::RestartBroker { broker } => self.cluster.restart_broker(*broker, now)?,
+        }
+        self.settle(now);
+        Ok(())
     }
 
     /// The state of the cluster.
@@ -270,8 +394,62 @@ impl ClusterEngine {
         })
     }
 
-    fn targets(&self, _request: &Request) -> Vec<(Arc<str>, Option<i32>)> {
-        Vec::new()
+    /// The topics and partitions that a request names.
+    fn targets(&self, request: &Request) -> Vec<(Arc<str>, Option<i32>)> {
+        let resolved = |topic: &TopicRef| label(&self.cluster, topic).name;
+        let rows = |topic: &TopicRef, indexes: &mut dyn Iterator<Item = i32>| {
+            let name = resolved(topic);
+            indexes
+                .map(|index| (Arc::clone(&name), Some(index)))
+                .collect::<Vec<_>>()
+        };
+        match &request.body {
+            RequestBody::Produce(body) => body
+                .topics
+                .iter()
+                .flat_map(|topic| rows(&topic.topic, &mut topic.partitions.iter().map(|p| p.index)))
+                .collect(),
+            RequestBody::Fetch(body) => body
+                .topics
+                .iter()
+                .flat_map(|topic| rows(&topic.topic, &mut topic.partitions.iter().map(|p| p.index)))
+                .collect(),
+            RequestBody::ListOffsets(body) => {
+                let rows = body.topics.iter().flat_map(|topic| {
+                    let name: Arc<str> = topic.name.as_str().into();
+                    let indexes = topic.partitions.iter().map(|partition| partition.index);
+                    indexes.map(move |index| (Arc::clone(&name), Some(index)))
+                });
+                rows.collect()
+            }
+            RequestBody::Metadata(body) => match &body.topics {
+                None => self
+                    .cluster
+                    .topics()
+                    .map(|topic| (Arc::clone(&topic.name), None))
+                    .collect(),
+                Some(topics) => {
+                    let named = topics.iter().map(|topic| match &topic.name {
+                        Some(name) if topic.id.is_nil() => name.as_str().into(),
+                        _ => resolved(&TopicRef::Id(topic.id)),
+                    });
+                    named.map(|name| (name, None)).collect()
+                }
+            },
+            RequestBody::CreateTopics(body) => body
+                .topics
+                .iter()
+                .map(|topic| (topic.name.as_str().into(), None))
+                .collect(),
+            RequestBody::DeleteTopics(body) => body
+                .topics
+                .iter()
+                .map(|topic| (resolved(topic), None))
+                .collect(),
+            RequestBody::FindCoordinator(_)
+            | RequestBody::ApiVersions(_)
+            | RequestBody::InitProducerId(_) => Vec::new(),
+        }
     }
 
     fn start(
@@ -296,20 +474,20 @@ impl ClusterEngine {
     }
 
     fn end_wait_if_complete(&mut self, connection: ConnectionId, now: Instant) {
-        let Some(Waiting::Pending(pending)) = self.purgatory.waiting_mut(connection) else {
+        let Some(Waiting::Pending(pending)) = self.purgatory.waiting(connection) else {
             return;
         };
-        if pending.is_complete(&self.cluster)
-            && let Some(Waiting::Pending(pending)) = self.purgatory.take(connection)
-        {
+        let in_progress = self.in_progress.get(&connection);
+        let complete = in_progress
+            .is_some_and(|in_progress| pending.is_complete(&self.cluster, &in_progress.context));
+        if complete && let Some(Waiting::Pending(pending)) = self.purgatory.take(connection) {
             self.end_wait(connection, pending, now);
         }
     }
 
     fn end_wait(&mut self, connection: ConnectionId, pending: Pending, now: Instant) {
         if let Some(in_progress) = self.in_progress.get(&connection) {
-            let answer = pending.answer(&mut self.cluster, &in_progress.context, now);
-            self.take_notes(connection, now);
+            let answer = pending.answer(&self.cluster, &in_progress.context);
             self.deliver(connection, answer, now);
         }
     }

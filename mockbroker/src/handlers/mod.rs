@@ -2,25 +2,44 @@
 //!
 //! | Key | File |
 //! |---|---|
+//! | 0 | [`produce`], with [`produce_row`] for how an outcome reads |
+//! | 1 | [`fetch`] |
+//! | 2 | [`list_offsets`] |
+//! | 3 | [`metadata`] |
+//! | 10 | [`find_coordinator`] |
 //! | 18 | [`api_versions`] |
+//! | 19 | [`create_topics`] |
+//! | 20 | [`delete_topics`] |
+//! | 22 | [`init_producer_id`] |
 //!
 //! What each API advertises is the table in `wire/versions.rs`.
 
 pub mod api_versions;
 mod cluster_engine;
+pub mod create_topics;
+pub mod delete_topics;
+pub mod fetch;
+pub mod find_coordinator;
+pub mod init_producer_id;
+pub mod list_offsets;
+pub mod metadata;
+pub mod produce;
+pub mod produce_row;
 
-pub use cluster_engine::ClusterEngine;
+pub use cluster_engine::{ClusterEngine, Move};
 
 use std::sync::Arc;
+
+use uuid::Uuid;
 
 use crate::engine::Cluster;
 use crate::engine::effect::BrokerId;
 use crate::engine::time::Instant;
-use crate::engine::topology::PartitionKey;
+use crate::engine::topology::{BrokerEndpoint, PartitionKey, Topic};
 use crate::error_code::ErrorCode;
 use crate::fault::{Scope, Verdict};
-use crate::wire::reply::Reply;
-use crate::wire::request::{RequestBody, RequestHeader};
+use crate::wire::reply::{Endpoint, LeaderHint, Reply, TopicLabel};
+use crate::wire::request::{RequestBody, RequestHeader, TopicRef};
 
 /// What surrounds a request while it is handled.
 #[derive(Clone, Debug)]
@@ -55,21 +74,53 @@ impl Injection {
         }
     }
 
-    /// The code with which a request about no partition is refused.
+    /// The code with which the whole request is refused, if any.
     #[must_use]
-    pub const fn refusal(&self) -> Option<ErrorCode> {
+    pub fn refusal(&self) -> Option<ErrorCode> {
+        self.refusal_of(|_| true)
+    }
+
+    /// The code with which a topic is refused, if any.
+    #[must_use]
+    pub fn topic_refusal(&self, topic: &str) -> Option<ErrorCode> {
+        self.refusal_of(|scope| scope.covers_topic(topic))
+    }
+
+    /// The code with which a partition is refused, if any.
+    #[must_use]
+    pub fn partition_refusal(&self, topic: &str, partition: i32) -> Option<ErrorCode> {
+        self.refusal_of(|scope| scope.covers(topic, partition))
+    }
+
+    /// The code that overwrites the outcome of the whole request, if any.
+    #[must_use]
+    pub fn overwriting(&self) -> Option<ErrorCode> {
+        self.overwriting_of(|_| true)
+    }
+
+    /// The code that overwrites the outcome of a topic, if any.
+    #[must_use]
+    pub fn topic_overwriting(&self, topic: &str) -> Option<ErrorCode> {
+        self.overwriting_of(|scope| scope.covers_topic(topic))
+    }
+
+    /// The code that overwrites the outcome of a partition, if any.
+    #[must_use]
+    pub fn partition_overwriting(&self, topic: &str, partition: i32) -> Option<ErrorCode> {
+        self.overwriting_of(|scope| scope.covers(topic, partition))
+    }
+
+    fn refusal_of(&self, covers: impl Fn(&Scope) -> bool) -> Option<ErrorCode> {
         match self {
-            Self::Refuse(code, _) => Some(*code),
-            Self::None | Self::Overwrite(..) => None,
+            Self::Refuse(code, scope) if covers(scope) => Some(*code),
+            _ => None,
         }
     }
 
-    /// The code that replaces the outcome of an applied request about no partition.
-    #[must_use]
-    pub const fn replacement(&self) -> Option<ErrorCode> {
+    fn overwriting_of(&self, covers: impl Fn(&Scope) -> bool) -> Option<ErrorCode> {
         match self {
-            Self::Overwrite(code, _) => Some(*code),
-            Self::None | Self::Refuse(..) => None,
+            Self::Overwrite(code, scope) if covers(scope) => Some(*code),
+            _ => None,
         }
     }
 }
@@ -96,36 +147,108 @@ pub struct Wait {
     pub pending: Pending,
     /// The partitions whose changes may end the wait.
     pub watched: Vec<PartitionKey>,
-    /// When the wait ends whatever happened.
+    /// When the wait ends whatever happened; a time that has come ends it at once.
     pub deadline: Instant,
 }
 
 /// What a request waits with, one variant for each API that may wait.
 #[derive(Debug)]
-pub enum Pending {}
+pub enum Pending {
+    /// For replication.
+    Produce(produce::Pending),
+    /// For data.
+    Fetch(fetch::Pending),
+}
 
 impl Pending {
     /// Whether the wait is over.
     #[must_use]
-    pub fn is_complete(&mut self, _cluster: &Cluster) -> bool {
-        match *self {}
+    pub fn is_complete(&self, cluster: &Cluster, context: &Context) -> bool {
+        match self {
+            Self::Produce(pending) => pending.is_complete(cluster, context),
+            Self::Fetch(pending) => pending.is_complete(cluster, context),
+        }
     }
 
     /// The answer at the end of the wait, in time or at the deadline.
-    pub fn answer(self, _cluster: &mut Cluster, _context: &Context, _now: Instant) -> Answer {
-        match self {}
+    #[must_use]
+    pub fn answer(self, cluster: &Cluster, context: &Context) -> Answer {
+        match self {
+            Self::Produce(pending) => pending.answer(cluster, context),
+            Self::Fetch(pending) => pending.answer(cluster, context),
+        }
     }
 }
 
 /// Serves one request.
-pub fn handle(
-    cluster: &mut Cluster,
-    context: &Context,
-    body: RequestBody,
-    _now: Instant,
-) -> Answer {
-    let _ = cluster;
+pub fn handle(cluster: &mut Cluster, context: &Context, body: RequestBody, now: Instant) -> Answer {
     match body {
+        RequestBody::Produce(request) => produce::handle(cluster, context, request, now),
+        RequestBody::Fetch(request) => fetch::handle(cluster, context, request, now),
+        RequestBody::ListOffsets(request) => list_offsets::handle(cluster, context, &request),
+        RequestBody::Metadata(request) => metadata::handle(cluster, context, &request),
+        RequestBody::FindCoordinator(request) => {
+            find_coordinator::handle(cluster, context, &request)
+        }
         RequestBody::ApiVersions(request) => api_versions::handle(context, &request),
+        RequestBody::CreateTopics(request) => create_topics::handle(cluster, context, &request),
+        RequestBody::DeleteTopics(request) => delete_topics::handle(cluster, context, &request),
+        RequestBody::InitProducerId(request) => {
+            init_producer_id::handle(cluster, context, &request)
+        }
+    }
+}
+
+fn endpoint(broker: &BrokerEndpoint) -> Endpoint {
+    Endpoint {
+        id: broker.id.0,
+        host: Arc::clone(&broker.host),
+        port: i32::from(broker.port),
+    }
+}
+
+/// Who leads a partition, for rows with code 6 (KIP-951).
+fn leader_hint(cluster: &Cluster, key: PartitionKey) -> Option<LeaderHint> {
+    let leadership = cluster.topology().placement(key)?.leadership;
+    let id = leadership.leader.map_or(-1, |broker| broker.0);
+    Some(LeaderHint {
+        id,
+        epoch: leadership.epoch,
+    })
+}
+
+/// How to reach the brokers that hints name, each once (observed), only those that run.
+fn hinted_endpoints(cluster: &Cluster, hints: impl Iterator<Item = LeaderHint>) -> Vec<Endpoint> {
+    let mut endpoints: Vec<Endpoint> = Vec::new();
+    for hint in hints {
+        if !endpoints.iter().any(|known| known.id == hint.id)
+            && let Some(broker) = cluster.topology().live_endpoint(BrokerId(hint.id))
+        {
+            endpoints.push(endpoint(broker));
+        }
+    }
+    endpoints
+}
+
+/// The topic that a request names.
+fn find<'a>(cluster: &'a Cluster, topic: &TopicRef) -> Option<&'a Topic> {
+    match topic {
+        TopicRef::Name(name) => cluster.topology().topic_by_name(name),
+        TopicRef::Id(id) => cluster.topology().topic_by_id(*id),
+    }
+}
+
+/// A topic as its rows are headed: what is not known of it stays empty.
+fn label(cluster: &Cluster, topic: &TopicRef) -> TopicLabel {
+    match topic {
+        TopicRef::Name(name) => TopicLabel {
+            name: name.as_str().into(),
+            id: Uuid::nil(),
+        },
+        TopicRef::Id(id) => {
+            let name =
+                find(cluster, topic).map_or_else(|| "".into(), |topic| Arc::clone(&topic.name));
+            TopicLabel { name, id: *id }
+        }
     }
 }

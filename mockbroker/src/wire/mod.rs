@@ -5,11 +5,17 @@
 //! |---|---|
 //! | [`versions`] | which APIs and versions exist here |
 //! | [`request`], [`reply`] | frames to values and back, over the `kafka-protocol` crate |
+//! | `reply_body` | what replies say, before a version decides how much of it is sent |
 //! | [`guard`] | the walk over a request that makes the decoder above safe to call |
+//! | [`batch_view`], [`records`], [`compression`] | record batches, read independently of any client |
 //! | [`refusal`] | why a frame closes its connection |
 
+pub mod batch_view;
+pub mod compression;
 pub mod guard;
+pub mod records;
 pub mod refusal;
 pub mod reply;
+mod reply_body;
 pub mod request;
 pub mod versions;

@@ -3,42 +3,18 @@
 //! *Invariants*
 //! 1. A reply is encoded in the version of its request, and a field that the version lacks is left
 //!    out here, so that encoding cannot fail on what a handler decided.
+//! 2. Rows leave in the order in which the handler gave them.
 //!
 //! *Source* the response schemas of apache/kafka 4.3.1.
-
-use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages as kp;
 use kafka_protocol::protocol::{Encodable, StrBytes};
 
+pub use super::reply_body::*;
 use super::request::RequestHeader;
-use super::versions::{self, VersionRange};
+use super::versions;
 use crate::api::Api;
-use crate::error_code::ErrorCode;
-
-/// The body of a reply, one variant for each API.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum Reply {
-    /// See [`ApiVersions`].
-    ApiVersions(ApiVersions),
-}
-
-/// ApiVersions.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ApiVersions {
-    /// The outcome.
-    pub error: ErrorCode,
-    /// Keys with their versions, ascending.
-    pub apis: Vec<(i16, VersionRange)>,
-    /// Features the broker could turn on; from v3.
-    pub supported_features: Vec<(&'static str, VersionRange)>,
-    /// Features that are on, with their level; from v3.
-    pub finalized_features: Vec<(&'static str, i16)>,
-    /// The epoch of the finalized features; -1 when unknown.
-    pub finalized_features_epoch: i64,
-}
 
 /// A reply that cannot be written in the version of its request; a defect of this crate.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -61,103 +37,367 @@ impl Reply {
     pub fn encode(&self, request: &RequestHeader) -> Result<Bytes, Unencodable> {
         let (api, version) = (request.api, request.version);
         let served = versions::of(api);
-        let flexible = served.is_some_and(|served| served.is_flexible(version));
         let mut frame = BytesMut::new();
         frame.put_i32(request.correlation_id);
         // ApiVersions answers with header version 0 always, so that an old client can read that
         // its version is unknown (KIP-511).
-        if flexible && api != Api::ApiVersions {
+        if served.is_some_and(|served| served.is_flexible(version)) && api != Api::ApiVersions {
             frame.put_u8(0);
         }
         let encoded = match self {
+            Self::Produce(body) => encode_produce(body, version, &mut frame),
+            Self::Fetch(body) => encode_fetch(body, version, &mut frame),
+            Self::ListOffsets(body) => encode_list_offsets(body, version, &mut frame),
+            Self::Metadata(body) => encode_metadata(body, version, &mut frame),
+            Self::FindCoordinator(body) => encode_find_coordinator(body, version, &mut frame),
             Self::ApiVersions(body) => {
                 // An unknown version is answered in the layout of version 0 (KIP-511).
                 let known = served.is_some_and(|served| served.served.contains(version));
-                let layout = if known { version } else { 0 };
-                api_versions(body, layout).encode(&mut frame, layout)
+                encode_api_versions(body, if known { version } else { 0 }, &mut frame)
             }
+            Self::CreateTopics(body) => encode_create_topics(body, version, &mut frame),
+            Self::DeleteTopics(body) => encode_delete_topics(body, version, &mut frame),
+            Self::InitProducerId(body) => encode_init_producer_id(body, version, &mut frame),
         };
         match encoded {
             Ok(()) => Ok(frame.freeze()),
-            Err(error) => Err(Unencodable {
+            Err(reason) => Err(Unencodable {
                 api,
                 version,
-                reason: error.to_string(),
+                reason,
             }),
         }
     }
 }
 
-impl Reply {
-    /// The code of every row, for the journal.
-    #[must_use]
-    pub fn codes(&self) -> Vec<RowCode> {
-        match self {
-            Self::ApiVersions(body) => vec![RowCode::of_request(body.error)],
+type Encoded = Result<(), String>;
+
+fn put(message: &impl Encodable, version: i16, frame: &mut BytesMut) -> Encoded {
+    message
+        .encode(frame, version)
+        .map_err(|error| error.to_string())
+}
+
+fn text(text: &str) -> StrBytes {
+    StrBytes::from_string(text.to_owned())
+}
+
+fn name(name: &str) -> kp::TopicName {
+    kp::TopicName(text(name))
+}
+
+fn ids(ids: &[i32]) -> Vec<kp::BrokerId> {
+    ids.iter().copied().map(kp::BrokerId).collect()
+}
+
+fn encode_produce(body: &Produce, version: i16, frame: &mut BytesMut) -> Encoded {
+    use kp::produce_response::{
+        BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse,
+        TopicProduceResponse,
+    };
+    let row = |row: &ProduceRow| {
+        let mut encoded = PartitionProduceResponse::default()
+            .with_index(row.index)
+            .with_error_code(row.error.0)
+            .with_base_offset(row.base_offset)
+            .with_log_append_time_ms(row.log_append_time_ms)
+            .with_log_start_offset(if version >= 5 {
+                row.log_start_offset
+            } else {
+                -1
+            });
+        if version >= 8 {
+            encoded.error_message = row.message.as_deref().map(text);
+            let errors = row.record_errors.iter().map(|(index, message)| {
+                BatchIndexAndErrorMessage::default()
+                    .with_batch_index(*index)
+                    .with_batch_index_error_message(Some(text(message)))
+            });
+            encoded.record_errors = errors.collect();
+        }
+        if version >= 10
+            && let Some(hint) = row.leader_hint
+        {
+            encoded.current_leader = LeaderIdAndEpoch::default()
+                .with_leader_id(kp::BrokerId(hint.id))
+                .with_leader_epoch(hint.epoch);
+        }
+        encoded
+    };
+    let topics = body.topics.iter().map(|(label, rows)| {
+        let encoded = TopicProduceResponse::default()
+            .with_partition_responses(rows.iter().map(row).collect());
+        if version >= 13 {
+            encoded.with_topic_id(label.id)
+        } else {
+            encoded.with_name(name(&label.name))
+        }
+    });
+    let mut encoded = kp::ProduceResponse::default().with_responses(topics.collect());
+    if version >= 10 {
+        let endpoints = body.endpoints.iter().map(|endpoint| {
+            NodeEndpoint::default()
+                .with_node_id(kp::BrokerId(endpoint.id))
+                .with_host(text(&endpoint.host))
+                .with_port(endpoint.port)
+        });
+        encoded.node_endpoints = endpoints.collect();
+    }
+    put(&encoded, version, frame)
+}
+
+fn encode_fetch(body: &Fetch, version: i16, frame: &mut BytesMut) -> Encoded {
+    use kp::fetch_response::{
+        FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
+    };
+    let row = |row: &FetchRow| {
+        let mut encoded = PartitionData::default()
+            .with_partition_index(row.index)
+            .with_error_code(row.error.0)
+            .with_high_watermark(row.high_watermark)
+            .with_last_stable_offset(row.high_watermark)
+            .with_log_start_offset(if version >= 5 {
+                row.log_start_offset
+            } else {
+                -1
+            })
+            .with_aborted_transactions(None)
+            .with_records(Some(row.records.clone()));
+        if version >= 12
+            && let Some(hint) = row.leader_hint
+        {
+            encoded.current_leader = LeaderIdAndEpoch::default()
+                .with_leader_id(kp::BrokerId(hint.id))
+                .with_leader_epoch(hint.epoch);
+        }
+        encoded
+    };
+    let topics = body.topics.iter().map(|(label, rows)| {
+        let encoded =
+            FetchableTopicResponse::default().with_partitions(rows.iter().map(row).collect());
+        if version >= 13 {
+            encoded.with_topic_id(label.id)
+        } else {
+            encoded.with_topic(name(&label.name))
+        }
+    });
+    let mut encoded = kp::FetchResponse::default()
+        .with_error_code(body.error.0)
+        .with_responses(topics.collect());
+    if version >= 16 {
+        let endpoints = body.endpoints.iter().map(|endpoint| {
+            NodeEndpoint::default()
+                .with_node_id(kp::BrokerId(endpoint.id))
+                .with_host(text(&endpoint.host))
+                .with_port(endpoint.port)
+        });
+        encoded.node_endpoints = endpoints.collect();
+    }
+    put(&encoded, version, frame)
+}
+
+fn encode_list_offsets(body: &ListOffsets, version: i16, frame: &mut BytesMut) -> Encoded {
+    use kp::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
+    let row = |row: &ListOffsetsRow| {
+        ListOffsetsPartitionResponse::default()
+            .with_partition_index(row.index)
+            .with_error_code(row.error.0)
+            .with_timestamp(row.timestamp)
+            .with_offset(row.offset)
+            .with_leader_epoch(if version >= 4 { row.leader_epoch } else { -1 })
+    };
+    let topics = body.topics.iter().map(|(topic, rows)| {
+        ListOffsetsTopicResponse::default()
+            .with_name(name(topic))
+            .with_partitions(rows.iter().map(row).collect())
+    });
+    // Version 11 has the layout of 10.
+    let message = kp::ListOffsetsResponse::default().with_topics(topics.collect());
+    put(&message, version.min(10), frame)
+}
+
+fn encode_metadata(body: &Metadata, version: i16, frame: &mut BytesMut) -> Encoded {
+    use kp::metadata_response::{
+        MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
+    };
+    let partition = |partition: &MetadataPartition| {
+        MetadataResponsePartition::default()
+            .with_error_code(partition.error.0)
+            .with_partition_index(partition.index)
+            .with_leader_id(kp::BrokerId(partition.leader.id))
+            .with_leader_epoch(if version >= 7 {
+                partition.leader.epoch
+            } else {
+                -1
+            })
+            .with_replica_nodes(ids(&partition.replicas))
+            .with_isr_nodes(ids(&partition.isr))
+            .with_offline_replicas(if version >= 5 {
+                ids(&partition.offline)
+            } else {
+                vec![]
+            })
+    };
+    let topic = |topic: &MetadataTopic| {
+        // Names are nullable since version 12 only.
+        let named = topic.name.as_deref().map(name);
+        let mut encoded = MetadataResponseTopic::default()
+            .with_error_code(topic.error.0)
+            .with_name(if version >= 12 {
+                named
+            } else {
+                Some(named.unwrap_or_default())
+            })
+            .with_is_internal(version >= 1 && topic.internal == Ownership::Internal)
+            .with_partitions(topic.partitions.iter().map(partition).collect());
+        if version >= 10 {
+            encoded.topic_id = topic.id;
+        }
+        if version >= 8 {
+            encoded.topic_authorized_operations = topic.operations;
+        }
+        encoded
+    };
+    let brokers = body.brokers.iter().map(|endpoint| {
+        MetadataResponseBroker::default()
+            .with_node_id(kp::BrokerId(endpoint.id))
+            .with_host(text(&endpoint.host))
+            .with_port(endpoint.port)
+    });
+    let mut encoded = kp::MetadataResponse::default()
+        .with_brokers(brokers.collect())
+        .with_topics(body.topics.iter().map(topic).collect());
+    if version >= 1 {
+        encoded.controller_id = kp::BrokerId(body.controller_id);
+    }
+    if version >= 2 {
+        encoded.cluster_id = body.cluster_id.as_deref().map(text);
+    }
+    if (8..=10).contains(&version) {
+        encoded.cluster_authorized_operations = body.cluster_operations;
+    }
+    put(&encoded, version, frame)
+}
+
+fn encode_find_coordinator(body: &FindCoordinator, version: i16, frame: &mut BytesMut) -> Encoded {
+    let of = |endpoint: &Option<Endpoint>| match endpoint {
+        Some(endpoint) => (
+            kp::BrokerId(endpoint.id),
+            text(&endpoint.host),
+            endpoint.port,
+        ),
+        None => (kp::BrokerId(-1), StrBytes::new(), -1),
+    };
+    let mut encoded = kp::FindCoordinatorResponse::default();
+    if version >= 4 {
+        let rows = body.coordinators.iter().map(|row| {
+            let (id, host, port) = of(&row.endpoint);
+            kp::find_coordinator_response::Coordinator::default()
+                .with_key(text(&row.key))
+                .with_node_id(id)
+                .with_host(host)
+                .with_port(port)
+                .with_error_code(row.error.0)
+                .with_error_message(Some(text(row.message.as_deref().unwrap_or_default())))
+        });
+        encoded.coordinators = rows.collect();
+    } else if let Some(row) = body.coordinators.first() {
+        let (id, host, port) = of(&row.endpoint);
+        encoded = encoded
+            .with_error_code(row.error.0)
+            .with_node_id(id)
+            .with_host(host);
+        encoded.port = port;
+        if version >= 1 {
+            encoded.error_message = Some(text(row.message.as_deref().unwrap_or("NONE")));
         }
     }
+    put(&encoded, version, frame)
 }
 
-/// The code of one row of a reply.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RowCode {
-    /// The topic, where the row has one.
-    pub topic: Option<Arc<str>>,
-    /// The partition, where the row has one.
-    pub partition: Option<i32>,
-    /// The code.
-    pub code: ErrorCode,
-}
-
-impl RowCode {
-    /// The code of a reply as a whole.
-    #[must_use]
-    pub const fn of_request(code: ErrorCode) -> Self {
-        Self {
-            topic: None,
-            partition: None,
-            code,
-        }
-    }
-}
-
-fn api_versions(body: &ApiVersions, version: i16) -> kp::ApiVersionsResponse {
+fn encode_api_versions(body: &ApiVersions, version: i16, frame: &mut BytesMut) -> Encoded {
     use kp::api_versions_response::{ApiVersion, FinalizedFeatureKey, SupportedFeatureKey};
+    let apis = body.apis.iter().map(|&(key, range)| {
+        ApiVersion::default()
+            .with_api_key(key)
+            .with_min_version(range.min)
+            .with_max_version(range.max)
+    });
     let mut encoded = kp::ApiVersionsResponse::default()
         .with_error_code(body.error.0)
-        .with_api_keys(
-            body.apis
-                .iter()
-                .map(|&(key, range)| {
-                    ApiVersion::default()
-                        .with_api_key(key)
-                        .with_min_version(range.min)
-                        .with_max_version(range.max)
-                })
-                .collect(),
-        );
+        .with_api_keys(apis.collect());
     if version >= 3 {
-        encoded.supported_features = body
-            .supported_features
-            .iter()
-            .map(|&(name, range)| {
-                SupportedFeatureKey::default()
-                    .with_name(StrBytes::from_static_str(name))
-                    .with_min_version(range.min)
-                    .with_max_version(range.max)
-            })
-            .collect();
+        let supported = body.supported_features.iter().map(|&(feature, range)| {
+            SupportedFeatureKey::default()
+                .with_name(StrBytes::from_static_str(feature))
+                .with_min_version(range.min)
+                .with_max_version(range.max)
+        });
+        encoded.supported_features = supported.collect();
         encoded.finalized_features_epoch = body.finalized_features_epoch;
-        encoded.finalized_features = body
-            .finalized_features
-            .iter()
-            .map(|&(name, level)| {
-                FinalizedFeatureKey::default()
-                    .with_name(StrBytes::from_static_str(name))
-                    .with_max_version_level(level)
-                    .with_min_version_level(level)
-            })
-            .collect();
+        let finalized = body.finalized_features.iter().map(|&(feature, level)| {
+            FinalizedFeatureKey::default()
+                .with_name(StrBytes::from_static_str(feature))
+                .with_max_version_level(level)
+                .with_min_version_level(level)
+        });
+        encoded.finalized_features = finalized.collect();
     }
-    encoded
+    put(&encoded, version, frame)
+}
+
+fn encode_create_topics(body: &CreateTopics, version: i16, frame: &mut BytesMut) -> Encoded {
+    let topics = body.topics.iter().map(|topic| {
+        let mut encoded = kp::create_topics_response::CreatableTopicResult::default()
+            .with_name(name(&topic.name))
+            .with_error_code(topic.error.0)
+            .with_error_message(topic.message.as_deref().map(text));
+        if version >= 5 {
+            encoded.num_partitions = topic.partitions;
+            encoded.replication_factor = topic.replication_factor;
+        }
+        if version >= 7 {
+            encoded.topic_id = topic.id;
+        }
+        encoded
+    });
+    put(
+        &kp::CreateTopicsResponse::default().with_topics(topics.collect()),
+        version,
+        frame,
+    )
+}
+
+fn encode_delete_topics(body: &DeleteTopics, version: i16, frame: &mut BytesMut) -> Encoded {
+    let topics = body.topics.iter().map(|topic| {
+        // Names are nullable since version 6 only.
+        let named = topic.name.as_deref().map(name);
+        let mut encoded = kp::delete_topics_response::DeletableTopicResult::default()
+            .with_name(if version >= 6 {
+                named
+            } else {
+                Some(named.unwrap_or_default())
+            })
+            .with_error_code(topic.error.0);
+        if version >= 5 {
+            encoded.error_message = topic.message.as_deref().map(text);
+        }
+        if version >= 6 {
+            encoded.topic_id = topic.id;
+        }
+        encoded
+    });
+    put(
+        &kp::DeleteTopicsResponse::default().with_responses(topics.collect()),
+        version,
+        frame,
+    )
+}
+
+fn encode_init_producer_id(body: &InitProducerId, version: i16, frame: &mut BytesMut) -> Encoded {
+    let message = kp::InitProducerIdResponse::default()
+        .with_error_code(body.error.0)
+        .with_producer_id(kp::ProducerId(body.producer_id))
+        .with_producer_epoch(body.producer_epoch);
+    put(&message, version, frame)
 }

@@ -9,6 +9,7 @@
 use bytes::Bytes;
 use kafka_protocol::messages as kp;
 use kafka_protocol::protocol::Decodable;
+use uuid::Uuid;
 
 use super::guard::{self, Cursor};
 use super::refusal::Refusal;
@@ -29,7 +30,7 @@ pub struct RequestHeader {
 }
 
 /// A request.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
     /// Its header.
     pub header: RequestHeader,
@@ -38,11 +39,181 @@ pub struct Request {
 }
 
 /// The body of a request, one variant for each API.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RequestBody {
+    /// See [`Produce`].
+    Produce(Produce),
+    /// See [`Fetch`].
+    Fetch(Fetch),
+    /// See [`ListOffsets`].
+    ListOffsets(ListOffsets),
+    /// See [`Metadata`].
+    Metadata(Metadata),
+    /// See [`FindCoordinator`].
+    FindCoordinator(FindCoordinator),
     /// See [`ApiVersions`].
     ApiVersions(ApiVersions),
+    /// See [`CreateTopics`].
+    CreateTopics(CreateTopics),
+    /// See [`DeleteTopics`].
+    DeleteTopics(DeleteTopics),
+    /// See [`InitProducerId`].
+    InitProducerId(InitProducerId),
+}
+
+/// How a request names a topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TopicRef {
+    /// By name.
+    Name(String),
+    /// By id (KIP-516).
+    Id(Uuid),
+}
+
+/// Produce.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Produce {
+    /// The transactional id, if any.
+    pub transactional_id: Option<String>,
+    /// Who must have a record before the answer: -1, 0 or 1; other numbers are refused later.
+    pub acks: i16,
+    /// How long to wait for them.
+    pub timeout_ms: i32,
+    /// What to append, by topic.
+    pub topics: Vec<ProduceTopic>,
+}
+
+/// A topic of [`Produce`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProduceTopic {
+    /// Which.
+    pub topic: TopicRef,
+    /// What to append, by partition.
+    pub partitions: Vec<ProducePartition>,
+}
+
+/// A partition of [`Produce`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProducePartition {
+    /// Which.
+    pub index: i32,
+    /// Bytes that should be one batch: a slice of the frame.
+    pub records: Option<Bytes>,
+}
+
+/// Fetch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fetch {
+    /// Who asks: -1 for a consumer, a broker id for a follower.
+    pub replica_id: i32,
+    /// How long to wait for `bytes_min`.
+    pub wait_ms_max: i32,
+    /// Below so many bytes the answer may wait.
+    pub bytes_min: i32,
+    /// Above so many bytes the answer holds no further batch.
+    pub bytes_max: i32,
+    /// The fetch session; 0 for none.
+    pub session_id: i32,
+    /// What to read, by topic.
+    pub topics: Vec<FetchTopic>,
+}
+
+/// A topic of [`Fetch`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FetchTopic {
+    /// Which.
+    pub topic: TopicRef,
+    /// What to read, by partition.
+    pub partitions: Vec<FetchPartition>,
+}
+
+/// A partition of [`Fetch`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FetchPartition {
+    /// Which.
+    pub index: i32,
+    /// The leader epoch that the client knows; -1 for none.
+    pub leader_epoch: i32,
+    /// From which offset.
+    pub offset: i64,
+    /// Above so many bytes no further batch of this partition.
+    pub bytes_max: i32,
+}
+
+/// ListOffsets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListOffsets {
+    /// What to look up, by topic.
+    pub topics: Vec<ListOffsetsTopic>,
+}
+
+/// A topic of [`ListOffsets`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListOffsetsTopic {
+    /// Its name.
+    pub name: String,
+    /// What to look up, by partition.
+    pub partitions: Vec<ListOffsetsPartition>,
+}
+
+/// A partition of [`ListOffsets`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListOffsetsPartition {
+    /// Which.
+    pub index: i32,
+    /// The leader epoch that the client knows; -1 for none.
+    pub leader_epoch: i32,
+    /// A time, or one of the negative names such as -1 for the end.
+    pub timestamp: i64,
+}
+
+/// Metadata.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Metadata {
+    /// Which topics; `None` is all of them.
+    pub topics: Option<Vec<MetadataTopic>>,
+    /// Whether an unknown topic may be made; always in versions that cannot say.
+    pub auto_creation: AutoCreation,
+    /// Whether the answer tells what the client may do with each topic.
+    pub topic_operations: Operations,
+    /// Whether the answer tells what the client may do with the cluster.
+    pub cluster_operations: Operations,
+}
+
+/// Whether Metadata may make topics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AutoCreation {
+    /// If the brokers are configured to.
+    Allowed,
+    /// Never.
+    Forbidden,
+}
+
+/// Whether Metadata tells what the client is authorised to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operations {
+    /// It was asked to.
+    Asked,
+    /// It was not.
+    NotAsked,
+}
+
+/// A topic of [`Metadata`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MetadataTopic {
+    /// Its id; zero when it is named.
+    pub id: Uuid,
+    /// Its name.
+    pub name: Option<String>,
+}
+
+/// FindCoordinator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FindCoordinator {
+    /// What kind of key: 0 group, 1 transaction, 2 share group.
+    pub key_type: i8,
+    /// The keys; exactly one before version 4.
+    pub keys: Vec<String>,
 }
 
 /// ApiVersions; the one API that answers a version it does not know (KIP-511).
@@ -55,6 +226,57 @@ pub enum ApiVersions {
     },
     /// A version that is not served; its body is not read.
     Unknown,
+}
+
+/// CreateTopics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CreateTopics {
+    /// The topics.
+    pub topics: Vec<NewTopic>,
+    /// Whether to make them, or only to check.
+    pub mode: CreateMode,
+}
+
+/// Whether [`CreateTopics`] makes topics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CreateMode {
+    /// Makes them.
+    Create,
+    /// Checks only.
+    ValidateOnly,
+}
+
+/// A topic of [`CreateTopics`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewTopic {
+    /// Its name.
+    pub name: String,
+    /// How many partitions; -1 for the default, or when `assignments` tell.
+    pub partitions: i32,
+    /// How many replicas; -1 for the default, or when `assignments` tell.
+    pub replication_factor: i16,
+    /// Brokers by partition index, where the client chooses.
+    pub assignments: Vec<(i32, Vec<i32>)>,
+    /// Configuration by Kafka's topic keys.
+    pub configs: Vec<(String, Option<String>)>,
+}
+
+/// DeleteTopics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeleteTopics {
+    /// The topics.
+    pub topics: Vec<TopicRef>,
+}
+
+/// InitProducerId.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InitProducerId {
+    /// The transactional id, if any.
+    pub transactional_id: Option<String>,
+    /// The id that the producer has; -1 for none, and before version 3.
+    pub producer_id: i64,
+    /// The epoch that the producer has; -1 for none, and before version 3.
+    pub producer_epoch: i16,
 }
 
 /// Reads a frame, without the four bytes of size before it.
@@ -123,21 +345,234 @@ fn decode(api: Api, version: i16, mut body: Bytes) -> Result<RequestBody, Refusa
         version,
         reason: "a field does not follow the schema",
     };
-    match api {
-        Api::ApiVersions => {
-            let decoded = kp::ApiVersionsRequest::decode(&mut body, version).map_err(malformed)?;
-            Ok(RequestBody::ApiVersions(api_versions(decoded, version)))
+    macro_rules! decoded {
+        ($message:ident, $convert:ident) => {
+            $convert(
+                kp::$message::decode(&mut body, version).map_err(malformed)?,
+                version,
+            )
+        };
+    }
+    Ok(match api {
+        Api::Produce => RequestBody::Produce(decoded!(ProduceRequest, produce)),
+        Api::Fetch => RequestBody::Fetch(decoded!(FetchRequest, fetch)),
+        Api::ListOffsets => {
+            // Version 11 has the layout of 10 (KIP-1023: one more negative timestamp).
+            let layout = version.min(10);
+            let message = kp::ListOffsetsRequest::decode(&mut body, layout).map_err(malformed)?;
+            RequestBody::ListOffsets(list_offsets(message))
         }
-        _ => Err(Refusal::UnsupportedVersion { api, version }),
+        Api::Metadata => RequestBody::Metadata(decoded!(MetadataRequest, metadata)),
+        Api::FindCoordinator => {
+            RequestBody::FindCoordinator(decoded!(FindCoordinatorRequest, find_coordinator))
+        }
+        Api::ApiVersions => RequestBody::ApiVersions(decoded!(ApiVersionsRequest, api_versions)),
+        Api::CreateTopics => {
+            RequestBody::CreateTopics(decoded!(CreateTopicsRequest, create_topics))
+        }
+        Api::DeleteTopics => {
+            RequestBody::DeleteTopics(decoded!(DeleteTopicsRequest, delete_topics))
+        }
+        Api::InitProducerId => {
+            RequestBody::InitProducerId(decoded!(InitProducerIdRequest, init_producer_id))
+        }
+        _ => return Err(Refusal::UnsupportedVersion { api, version }),
+    })
+}
+
+fn topic_ref(name: &kp::TopicName, id: Uuid, by_id_since: i16, version: i16) -> TopicRef {
+    if version >= by_id_since {
+        TopicRef::Id(id)
+    } else {
+        TopicRef::Name(name.to_string())
     }
 }
 
-fn api_versions(decoded: kp::ApiVersionsRequest, version: i16) -> ApiVersions {
+fn produce(message: kp::ProduceRequest, version: i16) -> Produce {
+    Produce {
+        transactional_id: message.transactional_id.map(|id| id.to_string()),
+        acks: message.acks,
+        timeout_ms: message.timeout_ms,
+        topics: message
+            .topic_data
+            .into_iter()
+            .map(|topic| ProduceTopic {
+                topic: topic_ref(&topic.name, topic.topic_id, 13, version),
+                partitions: topic
+                    .partition_data
+                    .into_iter()
+                    .map(|partition| ProducePartition {
+                        index: partition.index,
+                        records: partition.records,
+                    })
+                    .collect(),
+            })
+            .collect(),
+    }
+}
+
+fn fetch(message: kp::FetchRequest, version: i16) -> Fetch {
+    let replica_id = if version >= 15 {
+        message.replica_state.replica_id
+    } else {
+        message.replica_id
+    };
+    Fetch {
+        replica_id: replica_id.0,
+        wait_ms_max: message.max_wait_ms,
+        bytes_min: message.min_bytes,
+        bytes_max: message.max_bytes,
+        session_id: message.session_id,
+        topics: message
+            .topics
+            .into_iter()
+            .map(|topic| FetchTopic {
+                topic: topic_ref(&topic.topic, topic.topic_id, 13, version),
+                partitions: topic
+                    .partitions
+                    .into_iter()
+                    .map(|partition| FetchPartition {
+                        index: partition.partition,
+                        leader_epoch: partition.current_leader_epoch,
+                        offset: partition.fetch_offset,
+                        bytes_max: partition.partition_max_bytes,
+                    })
+                    .collect(),
+            })
+            .collect(),
+    }
+}
+
+fn list_offsets(message: kp::ListOffsetsRequest) -> ListOffsets {
+    let topics = message.topics.into_iter().map(|topic| ListOffsetsTopic {
+        name: topic.name.to_string(),
+        partitions: topic
+            .partitions
+            .into_iter()
+            .map(|partition| ListOffsetsPartition {
+                index: partition.partition_index,
+                leader_epoch: partition.current_leader_epoch,
+                timestamp: partition.timestamp,
+            })
+            .collect(),
+    });
+    ListOffsets {
+        topics: topics.collect(),
+    }
+}
+
+fn metadata(message: kp::MetadataRequest, version: i16) -> Metadata {
+    let asked = |asked| {
+        if asked {
+            Operations::Asked
+        } else {
+            Operations::NotAsked
+        }
+    };
+    let topics: Option<Vec<MetadataTopic>> = message.topics.map(|topics| {
+        let topics = topics.into_iter();
+        topics
+            .map(|topic| MetadataTopic {
+                id: topic.topic_id,
+                name: topic.name.map(|name| name.to_string()),
+            })
+            .collect()
+    });
+    Metadata {
+        // Version 0 has no null list: the empty one means all.
+        topics: topics.filter(|topics| version > 0 || !topics.is_empty()),
+        auto_creation: if version < 4 || message.allow_auto_topic_creation {
+            AutoCreation::Allowed
+        } else {
+            AutoCreation::Forbidden
+        },
+        topic_operations: asked(message.include_topic_authorized_operations),
+        cluster_operations: asked(message.include_cluster_authorized_operations),
+    }
+}
+
+fn find_coordinator(message: kp::FindCoordinatorRequest, version: i16) -> FindCoordinator {
+    let keys = if version >= 4 {
+        message.coordinator_keys
+    } else {
+        vec![message.key]
+    };
+    FindCoordinator {
+        key_type: message.key_type,
+        keys: keys.into_iter().map(|key| key.to_string()).collect(),
+    }
+}
+
+fn api_versions(message: kp::ApiVersionsRequest, version: i16) -> ApiVersions {
     let software = (version >= 3).then(|| {
         (
-            decoded.client_software_name.to_string(),
-            decoded.client_software_version.to_string(),
+            message.client_software_name.to_string(),
+            message.client_software_version.to_string(),
         )
     });
     ApiVersions::Known { software }
+}
+
+fn create_topics(message: kp::CreateTopicsRequest, _version: i16) -> CreateTopics {
+    let topics = message.topics.into_iter().map(|topic| NewTopic {
+        name: topic.name.to_string(),
+        partitions: topic.num_partitions,
+        replication_factor: topic.replication_factor,
+        assignments: topic
+            .assignments
+            .into_iter()
+            .map(|assignment| {
+                let brokers = assignment.broker_ids.into_iter().map(|broker| broker.0);
+                (assignment.partition_index, brokers.collect())
+            })
+            .collect(),
+        configs: topic
+            .configs
+            .into_iter()
+            .map(|config| {
+                (
+                    config.name.to_string(),
+                    config.value.map(|value| value.to_string()),
+                )
+            })
+            .collect(),
+    });
+    CreateTopics {
+        topics: topics.collect(),
+        mode: if message.validate_only {
+            CreateMode::ValidateOnly
+        } else {
+            CreateMode::Create
+        },
+    }
+}
+
+fn delete_topics(message: kp::DeleteTopicsRequest, version: i16) -> DeleteTopics {
+    let topics = if version >= 6 {
+        let named = message.topics.into_iter().map(|topic| match topic.name {
+            Some(name) => TopicRef::Name(name.to_string()),
+            None => TopicRef::Id(topic.topic_id),
+        });
+        named.collect()
+    } else {
+        let named = message
+            .topic_names
+            .into_iter()
+            .map(|name| TopicRef::Name(name.to_string()));
+        named.collect()
+    };
+    DeleteTopics { topics }
+}
+
+fn init_producer_id(message: kp::InitProducerIdRequest, version: i16) -> InitProducerId {
+    let (producer_id, producer_epoch) = if version >= 3 {
+        (message.producer_id.0, message.producer_epoch)
+    } else {
+        (-1, -1)
+    };
+    InitProducerId {
+        transactional_id: message.transactional_id.map(|id| id.to_string()),
+        producer_id,
+        producer_epoch,
+    }
 }

@@ -1,0 +1,576 @@
+//! The composition of the machines: what handlers read and change, and the moves of a cluster.
+//!
+//! *State* lies in the machines; what this file adds is the broker's life:
+//!
+//! ```text
+//! Alive ─ crash: its connections end, what it led is led by the next in sync ─▶ Crashed
+//!   ▲                                                                             │
+//!   └── restart: its replicas catch up; what nobody led, it may lead ─────────────┘
+//! ```
+//!
+//! *Invariants*
+//! 1. Every partition of the topology has a replica set here, and the other way round; both name
+//!    the same leader.
+//! 2. A partition whose log, watermark or leadership changed is in `touched` until it is taken.
+//! 3. A partition with an in-sync follower that lags is in `lagging`.
+//!
+//! *Source* apache/kafka `metadata/…/controller/ReplicationControlManager.java`.
+//!
+//! *Not here* connections and requests (`handlers/cluster_engine.rs`).
+//!
+//! *Deviations* controller decisions reach every broker at once.
+
+use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use thiserror::Error;
+use uuid::Uuid;
+
+use super::effect::BrokerId;
+use super::partition::{Acks, Append, AppendError, Appended, Partition};
+use super::producer_ids::ProducerIds;
+use super::producer_state::Expiry;
+use super::replication::{Membership, ReplicaSet};
+use super::time::Instant;
+use super::topology::{
+    BrokerEndpoint, BrokerState, PARTITIONS_MAX, PartitionKey, Topic, TopicKey, Topology,
+    is_valid_name,
+};
+use crate::config::{BrokerConfig, ConfigError, TopicConfig};
+
+/// A topic that is there from the start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicSpec {
+    /// Its name.
+    pub name: Arc<str>,
+    /// How many partitions, from 1 to 10,000.
+    pub partitions: i32,
+    /// How many replicas of each, from 1 to the number of brokers.
+    pub replication_factor: i16,
+    /// Its configuration where it differs from the brokers', by Kafka's topic keys.
+    pub overrides: Vec<(String, String)>,
+}
+
+/// What a cluster is made of.
+#[derive(Clone, Debug)]
+pub struct ClusterConfig {
+    /// The brokers; at least one, their ids distinct and not negative.
+    pub brokers: Vec<BrokerEndpoint>,
+    /// The topics that are there from the start.
+    pub topics: Vec<TopicSpec>,
+    /// The configuration of every broker.
+    pub broker: BrokerConfig,
+    /// The id that Metadata tells; made from the seed when `None`.
+    pub cluster_id: Option<Arc<str>>,
+    /// Milliseconds since 1970 at [`Instant::ZERO`].
+    pub wall_clock_origin_ms: i64,
+    /// What topic ids and the cluster id are made from.
+    pub seed: u64,
+}
+
+/// A move that the cluster cannot make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum MoveError {
+    /// No topic of this name.
+    #[error("no such topic")]
+    UnknownTopic,
+    /// The topic has no such partition.
+    #[error("the topic has no such partition")]
+    UnknownPartition,
+    /// No broker of this id.
+    #[error("no such broker")]
+    UnknownBroker,
+    /// The broker has no replica of the partition, or leads it.
+    #[error("the broker is no follower of the partition")]
+    NotAFollower,
+    /// The broker's replica is not in sync, or the broker does not run.
+    #[error("the broker cannot lead the partition: its replica is not in sync, or it does not run")]
+    CannotLead,
+}
+
+/// The state of a cluster.
+#[derive(Debug)]
+pub struct Cluster {
+    topology: Topology,
+    partitions: BTreeMap<PartitionKey, Partition>,
+    producer_ids: ProducerIds,
+    config: BrokerConfig,
+    cluster_id: Arc<str>,
+    wall_clock_origin_ms: i64,
+    expiry: Expiry,
+    random: fastrand::Rng,
+    touched: Vec<PartitionKey>,
+    lagging: BTreeSet<PartitionKey>,
+    notes: Vec<String>,
+}
+
+impl Cluster {
+    /// A cluster with its topics, all brokers alive.
+    ///
+    /// # Errors
+    ///
+    /// No broker, an id twice or negative, a topic that Kafka would refuse.
+    pub fn new(config: ClusterConfig, now: Instant) -> Result<Self, ConfigError> {
+        check_brokers(&config.brokers)?;
+        let mut random = fastrand::Rng::with_seed(config.seed);
+        let cluster_id = config.cluster_id.unwrap_or_else(|| cluster_id(&mut random));
+        let origin_ms = wall_clock_ms(config.wall_clock_origin_ms, now);
+        let expiry = Expiry {
+            idle_ms: i64::from(config.broker.producer_id_expiration_ms),
+            sweep_ms: i64::from(config.broker.producer_id_expiration_check_interval_ms),
+            origin_ms,
+        };
+        let mut cluster = Self {
+            topology: Topology::new(config.brokers),
+            partitions: BTreeMap::new(),
+            producer_ids: ProducerIds::default(),
+            config: config.broker,
+            cluster_id,
+            wall_clock_origin_ms: config.wall_clock_origin_ms,
+            expiry,
+            random,
+            touched: Vec::new(),
+            lagging: BTreeSet::new(),
+            notes: Vec::new(),
+        };
+        for topic in config.topics {
+            cluster.create_topic(topic)?;
+        }
+        Ok(cluster)
+    }
+
+    /// Makes a topic; it is there at once.
+    ///
+    /// # Errors
+    ///
+    /// A name, a number of partitions or replicas, or a configuration that Kafka would refuse; a
+    /// name that is taken.
+    pub fn create_topic(&mut self, spec: TopicSpec) -> Result<(), ConfigError> {
+        let bad = |value: String, allowed: &str| ConfigError::bad_value("topic", value, allowed);
+        if !is_valid_name(&spec.name) {
+            let allowed = "a name of 1 to 249 of a-z A-Z 0-9 . _ - that is not . or ..";
+            return Err(bad(spec.name.to_string(), allowed));
+        }
+        if self.topology.topic_by_name(&spec.name).is_some() {
+            return Err(bad(spec.name.to_string(), "a name that no other topic has"));
+        }
+        let brokers = self.topology.brokers().count();
+        let partitions = match usize::try_from(spec.partitions) {
+            Ok(partitions) if (1..=PARTITIONS_MAX).contains(&spec.partitions) => partitions,
+            _ => {
+                let value = format!("{} with {} partitions", spec.name, spec.partitions);
+                return Err(bad(value, &format!("1 to {PARTITIONS_MAX} partitions")));
+            }
+        };
+        let replication_factor = match usize::try_from(spec.replication_factor) {
+            Ok(replicas) if (1..=brokers).contains(&replicas) => replicas,
+            _ => {
+                let value = format!("{} with {} replicas", spec.name, spec.replication_factor);
+                return Err(bad(
+                    value,
+                    &format!("1 to {brokers} replicas, one a broker"),
+                ));
+            }
+        };
+        let mut config = self.config.topic.clone();
+        for (key, value) in &spec.overrides {
+            config.set(key, value)?;
+        }
+        let replicas = self.topology.place(partitions, replication_factor);
+        self.add_topic(spec.name, config, replicas);
+        Ok(())
+    }
+
+    /// Adds a topic whose name, configuration and placement were checked; returns its id.
+    pub fn add_topic(
+        &mut self,
+        name: Arc<str>,
+        config: TopicConfig,
+        replicas: Vec<Vec<BrokerId>>,
+    ) -> Uuid {
+        // The lower half is never 0, so no topic has the zero id, which stands for "none".
+        let id = Uuid::from_u64_pair(self.random.u64(..), self.random.u64(1..));
+        let topic = self.topology.add_topic(name, id, config, replicas);
+        let Some(added) = self.topology.topic(topic) else {
+            return id;
+        };
+        for (placement, partition) in added.partitions.iter().zip(added.indexes()) {
+            let runs = |broker| self.topology.is_alive(broker);
+            let leader = placement.leadership.leader;
+            let set = ReplicaSet::new(&placement.replicas, leader, runs);
+            self.partitions
+                .insert(PartitionKey { topic, partition }, Partition::new(set));
+        }
+        id
+    }
+
+    /// Removes a topic with everything in it.
+    pub fn delete_topic(&mut self, topic: TopicKey) {
+        if let Some(removed) = self.topology.remove_topic(topic) {
+            for partition in removed.indexes() {
+                let key = PartitionKey { topic, partition };
+                self.partitions.remove(&key);
+                self.lagging.remove(&key);
+                self.touched.push(key);
+            }
+        }
+    }
+
+    /// Appends the batch in `records` to a partition that exists.
+    ///
+    /// # Errors
+    ///
+    /// Why it is not appended; `None` when there is no such partition.
+    pub fn append(
+        &mut self,
+        key: PartitionKey,
+        records: &Bytes,
+        acks: Acks,
+        now: Instant,
+    ) -> Result<Appended, Option<AppendError>> {
+        let (Some(topic), Some(partition)) = (
+            self.topology.topic(key.topic),
+            self.partitions.get_mut(&key),
+        ) else {
+            return Err(None);
+        };
+        let append = Append {
+            acks,
+            leader_epoch: topic
+                .placement(key.partition)
+                .map_or(0, |p| p.leadership.epoch),
+            config: &topic.config,
+            expiry: self.expiry,
+            wall_clock_ms: wall_clock_ms(self.wall_clock_origin_ms, now),
+        };
+        let appended = partition.append(records, &append, now).map_err(Some)?;
+        if matches!(appended, Appended::Stored { .. }) {
+            self.touched.push(key);
+            if partition
+                .replicas()
+                .next_deadline(lag_max(&self.config))
+                .is_some()
+            {
+                self.lagging.insert(key);
+            }
+        }
+        Ok(appended)
+    }
+
+    /// A fresh producer id from the block of `broker`.
+    pub fn next_producer_id(&mut self, broker: BrokerId) -> i64 {
+        self.producer_ids.next_id(broker)
+    }
+
+    /// Time has come to [`next_deadline`](Self::next_deadline).
+    pub fn handle_timeout(&mut self, now: Instant) {
+        let lag_max = lag_max(&self.config);
+        for key in self.lagging.clone() {
+            let Some(partition) = self.partitions.get_mut(&key) else {
+                continue;
+            };
+            if partition.replicas_mut().expel_lagging(lag_max, now) {
+                self.on_replicas_changed(key);
+            }
+        }
+    }
+
+    /// When an in-sync follower will have lagged for `replica.lag.time.max.ms`.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let lag_max = lag_max(&self.config);
+        let lagging = self
+            .lagging
+            .iter()
+            .filter_map(|key| self.partitions.get(key));
+        lagging
+            .filter_map(|partition| partition.replicas().next_deadline(lag_max))
+            .min()
+    }
+
+    /// Makes a follower stand still; it leaves the ISR once it has lagged for too long.
+    ///
+    /// # Errors
+    ///
+    /// No such partition, or the broker does not follow it.
+    pub fn hold_follower(&mut self, key: PartitionKey, broker: BrokerId) -> Result<(), MoveError> {
+        self.follower(key, broker)?.hold(broker);
+        self.on_replicas_changed(key);
+        Ok(())
+    }
+
+    /// Lets a held follower go on: it catches up and joins the ISR.
+    ///
+    /// # Errors
+    ///
+    /// No such partition, or the broker does not follow it.
+    pub fn release_follower(
+        &mut self,
+        key: PartitionKey,
+        broker: BrokerId,
+    ) -> Result<(), MoveError> {
+        self.follower(key, broker)?.release(broker);
+        self.on_replicas_changed(key);
+        Ok(())
+    }
+
+    /// Takes a follower out of the ISR at once, and makes it stand still.
+    ///
+    /// # Errors
+    ///
+    /// No such partition, or the broker does not follow it.
+    pub fn shrink_isr(&mut self, key: PartitionKey, broker: BrokerId) -> Result<(), MoveError> {
+        self.follower(key, broker)?.shrink(broker);
+        self.on_replicas_changed(key);
+        Ok(())
+    }
+
+    /// Makes an in-sync replica the leader, with a new leader epoch.
+    ///
+    /// # Errors
+    ///
+    /// No such partition; the broker's replica is not in sync, or it does not run.
+    pub fn move_leader(
+        &mut self,
+        key: PartitionKey,
+        broker: BrokerId,
+        now: Instant,
+    ) -> Result<(), MoveError> {
+        let partition = self
+            .partitions
+            .get(&key)
+            .ok_or(MoveError::UnknownPartition)?;
+        let replica = partition.replicas().replica(broker);
+        let in_sync = replica.is_some_and(|replica| replica.membership == Membership::InSync);
+        if !in_sync || !self.topology.is_alive(broker) {
+            return Err(MoveError::CannotLead);
+        }
+        self.elect(key, Some(broker), now);
+        Ok(())
+    }
+
+    /// Stops a broker: what it led is led by the next in sync, with a new leader epoch.
+    ///
+    /// # Errors
+    ///
+    /// No such broker.
+    pub fn crash_broker(&mut self, broker: BrokerId, now: Instant) -> Result<(), MoveError> {
+        if !self.topology.has_broker(broker) {
+            return Err(MoveError::UnknownBroker);
+        }
+        self.topology.set_broker_state(broker, BrokerState::Crashed);
+        for key in self.hosted_by(broker) {
+            if let Some(partition) = self.partitions.get_mut(&key) {
+                partition.replicas_mut().on_broker_down(broker);
+                let electable = partition.replicas().electable();
+                if self.leader(key) == Some(broker) {
+                    self.elect(key, electable, now);
+                }
+                self.on_replicas_changed(key);
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts a stopped broker: its replicas catch up; what nobody led, it may lead.
+    ///
+    /// # Errors
+    ///
+    /// No such broker.
+    pub fn restart_broker(&mut self, broker: BrokerId, now: Instant) -> Result<(), MoveError> {
+        if !self.topology.has_broker(broker) {
+            return Err(MoveError::UnknownBroker);
+        }
+        self.topology.set_broker_state(broker, BrokerState::Alive);
+        self.producer_ids.on_restart(broker);
+        for key in self.hosted_by(broker) {
+            if let Some(partition) = self.partitions.get_mut(&key) {
+                partition.replicas_mut().on_broker_up(broker);
+                let electable = partition.replicas().electable();
+                if self.leader(key).is_none() {
+                    self.elect(key, electable, now);
+                }
+                self.on_replicas_changed(key);
+            }
+        }
+        Ok(())
+    }
+
+    fn hosted_by(&self, broker: BrokerId) -> Vec<PartitionKey> {
+        let hosted = self.partitions.iter();
+        let hosted = hosted.filter(|(_, partition)| partition.replicas().replica(broker).is_some());
+        hosted.map(|(key, _)| *key).collect()
+    }
+
+    fn elect(&mut self, key: PartitionKey, leader: Option<BrokerId>, now: Instant) {
+        self.topology.elect(key, leader);
+        let now_ms = wall_clock_ms(self.wall_clock_origin_ms, now);
+        if let (Some(topic), Some(partition)) = (
+            self.topology.topic(key.topic),
+            self.partitions.get_mut(&key),
+        ) {
+            partition.change_leader(leader, &topic.config, now_ms);
+            self.touched.push(key);
+        }
+    }
+
+    fn follower(
+        &mut self,
+        key: PartitionKey,
+        broker: BrokerId,
+    ) -> Result<&mut ReplicaSet, MoveError> {
+        let leads = self.leader(key) == Some(broker);
+        let partition = self
+            .partitions
+            .get_mut(&key)
+            .ok_or(MoveError::UnknownPartition)?;
+        if leads || partition.replicas().replica(broker).is_none() {
+            return Err(MoveError::NotAFollower);
+        }
+        Ok(partition.replicas_mut())
+    }
+
+    fn on_replicas_changed(&mut self, key: PartitionKey) {
+        if let (Some(topic), Some(partition)) = (
+            self.topology.topic(key.topic),
+            self.partitions.get_mut(&key),
+        ) {
+            partition.advance_watermark(&topic.config);
+            self.touched.push(key);
+            match partition.replicas().next_deadline(lag_max(&self.config)) {
+                Some(_) => self.lagging.insert(key),
+                None => self.lagging.remove(&key),
+            };
+        }
+    }
+
+    /// Notes something that is not modelled; it becomes a diagnostic.
+    pub fn note(&mut self, text: String) {
+        self.notes.push(text);
+    }
+
+    /// Takes the notes that came up since they were taken last.
+    pub fn take_notes(&mut self) -> Vec<String> {
+        core::mem::take(&mut self.notes)
+    }
+
+    /// A partition whose log, watermark or leadership changed, and was not taken yet.
+    pub fn take_touched(&mut self) -> Option<PartitionKey> {
+        self.touched.pop()
+    }
+
+    /// Brokers and topics.
+    #[must_use]
+    pub const fn topology(&self) -> &Topology {
+        &self.topology
+    }
+
+    /// A replica set with its log.
+    #[must_use]
+    pub fn partition(&self, key: PartitionKey) -> Option<&Partition> {
+        self.partitions.get(&key)
+    }
+
+    /// The key of a partition by the topic's name.
+    ///
+    /// # Errors
+    ///
+    /// No such topic or partition.
+    pub fn key(&self, topic: &str, partition: i32) -> Result<PartitionKey, MoveError> {
+        let topic = self
+            .topology
+            .topic_by_name(topic)
+            .ok_or(MoveError::UnknownTopic)?;
+        topic
+            .placement(partition)
+            .ok_or(MoveError::UnknownPartition)?;
+        Ok(PartitionKey {
+            topic: topic.key,
+            partition,
+        })
+    }
+
+    /// Who leads a partition.
+    #[must_use]
+    pub fn leader(&self, key: PartitionKey) -> Option<BrokerId> {
+        self.topology.placement(key)?.leadership.leader
+    }
+
+    /// The configuration of every broker.
+    #[must_use]
+    pub const fn config(&self) -> &BrokerConfig {
+        &self.config
+    }
+
+    /// The id that Metadata tells.
+    #[must_use]
+    pub const fn cluster_id(&self) -> &Arc<str> {
+        &self.cluster_id
+    }
+
+    /// Milliseconds since 1970 at `now`.
+    #[must_use]
+    pub fn wall_clock_ms(&self, now: Instant) -> i64 {
+        wall_clock_ms(self.wall_clock_origin_ms, now)
+    }
+
+    /// Panics when an invariant of a machine does not hold.
+    pub fn check_invariants(&self) {
+        self.topology.check_invariants();
+        let placed: usize = self
+            .topology
+            .topics()
+            .map(|topic| topic.partitions.len())
+            .sum();
+        assert_eq!(placed, self.partitions.len(), "cluster 1");
+        for (key, partition) in &self.partitions {
+            partition.check_invariants();
+            let lags = partition
+                .replicas()
+                .next_deadline(lag_max(&self.config))
+                .is_some();
+            assert!(!lags || self.lagging.contains(key), "cluster 3: {key:?}");
+        }
+    }
+
+    /// The topics, in the order of their making.
+    pub fn topics(&self) -> impl Iterator<Item = &Topic> {
+        self.topology.topics()
+    }
+}
+
+fn lag_max(config: &BrokerConfig) -> Duration {
+    Duration::from_millis(u64::try_from(config.replica_lag_time_max_ms).unwrap_or(0))
+}
+
+fn wall_clock_ms(origin_ms: i64, now: Instant) -> i64 {
+    let elapsed_ms = i64::try_from(now.as_nanos() / 1_000_000).unwrap_or(i64::MAX);
+    origin_ms.saturating_add(elapsed_ms)
+}
+
+fn check_brokers(brokers: &[BrokerEndpoint]) -> Result<(), ConfigError> {
+    let bad = |value: String, allowed| ConfigError::bad_value("brokers", value, allowed);
+    if brokers.is_empty() {
+        return Err(bad("0".into(), "at least one broker"));
+    }
+    let mut ids: Vec<i32> = brokers.iter().map(|broker| broker.id.0).collect();
+    ids.sort_unstable();
+    if let Some(negative) = ids.first().filter(|id| **id < 0) {
+        return Err(bad(negative.to_string(), "broker ids of 0 or more"));
+    }
+    match ids.windows(2).find(|pair| pair[0] == pair[1]) {
+        Some(pair) => Err(bad(pair[0].to_string(), "broker ids that differ")),
+        None => Ok(()),
+    }
+}
+
+/// Twenty-two characters, as Kafka writes a random id.
+fn cluster_id(random: &mut fastrand::Rng) -> Arc<str> {
+    core::iter::repeat_with(|| random.alphanumeric())
+        .take(22)
+        .collect::<String>()
+        .into()
+}

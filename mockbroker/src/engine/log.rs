@@ -1,0 +1,317 @@
+//! A partition's log: batches as they were received, an index over them, the high watermark.
+//!
+//! *State* of an offset:
+//!
+//! ```text
+//!         append              watermark passes it
+//! beyond ───────▶ appended ──────────────────────▶ visible, never lost again
+//!   ▲                │
+//!   └────────────────┘ truncate, on a change of leader
+//! ```
+//!
+//! *Invariants*
+//! 1. Batches stand in offset order without gaps between a last and the next base offset.
+//! 2. start offset ≤ high watermark ≤ end offset.
+//! 3. What was received is kept untouched beside what is stored; only header fields may differ, or
+//!    the payload where the topic's codec does.
+//!
+//! *Source* apache/kafka `storage/…/internals/log/{UnifiedLog,LocalLog}.java`.
+//!
+//! *Not here* when the watermark may move (`replication.rs`).
+//!
+//! *Deviations* one log for a replica set: a follower's is the leader's up to the offset that it
+//! reached. Nothing is deleted by time, size or compaction, so the log start stays at 0.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::wire::batch_view::{BatchHeader, HEADER_BYTES};
+use crate::wire::records::{self, DecodedRecord, Unreadable};
+
+/// A batch in a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredBatch {
+    /// The header as it is stored.
+    pub header: BatchHeader,
+    /// The bytes behind the header, as they are stored.
+    pub payload: Bytes,
+    /// The whole batch as it was received.
+    pub received: Bytes,
+}
+
+impl StoredBatch {
+    /// Bytes of the batch as it is stored.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        HEADER_BYTES + self.payload.len()
+    }
+
+    /// The records.
+    ///
+    /// # Errors
+    ///
+    /// When the payload does not decode: see [`records::decode`].
+    pub fn records(&self) -> Result<Vec<DecodedRecord>, Unreadable> {
+        records::decode(&self.header, &self.payload)
+    }
+
+    fn write(&self, out: &mut BytesMut) {
+        out.put_slice(&self.header.write());
+        out.put_slice(&self.payload);
+    }
+}
+
+/// The log of a partition.
+#[derive(Debug, Default)]
+pub struct Log {
+    batches: Vec<StoredBatch>,
+    high_watermark: i64,
+}
+
+impl Log {
+    /// Appends a batch whose base offset is [`end_offset`](Self::end_offset).
+    pub fn append(&mut self, batch: StoredBatch) {
+        debug_assert_eq!(batch.header.base_offset, self.end_offset(), "log 1");
+        self.batches.push(batch);
+    }
+
+    /// Raises the high watermark; it never falls.
+    pub fn raise_high_watermark(&mut self, to: i64) {
+        self.high_watermark = self.high_watermark.max(to.min(self.end_offset()));
+    }
+
+    /// Drops every batch that reaches beyond `end`, which is not below the high watermark.
+    pub fn truncate(&mut self, end: i64) {
+        let end = end.max(self.high_watermark);
+        let kept = self
+            .batches
+            .partition_point(|batch| batch.header.last_offset() < end);
+        self.batches.truncate(kept);
+    }
+
+    /// The first offset.
+    #[must_use]
+    pub const fn start_offset(&self) -> i64 {
+        0
+    }
+
+    /// The offset of the next batch.
+    #[must_use]
+    pub fn end_offset(&self) -> i64 {
+        self.batches
+            .last()
+            .map_or(0, |batch| batch.header.last_offset().saturating_add(1))
+    }
+
+    /// The offset below which every record is replicated and visible.
+    #[must_use]
+    pub const fn high_watermark(&self) -> i64 {
+        self.high_watermark
+    }
+
+    /// Every batch, in offset order.
+    #[must_use]
+    pub fn batches(&self) -> &[StoredBatch] {
+        &self.batches
+    }
+
+    /// Whole batches from the one that holds `from`, up to the high watermark: as many as fit into
+    /// `bytes_max`, and the first whatever its size if `first` says so.
+    #[must_use]
+    pub fn read(&self, from: i64, bytes_max: usize, first: FirstBatch) -> Bytes {
+        let visible = self.visible_from(from);
+        let mut total = 0;
+        let mut count = 0;
+        for batch in visible {
+            let fits = total + batch.bytes() <= bytes_max;
+            let passes = fits || (count == 0 && first == FirstBatch::WhateverItsSize);
+            if !passes {
+                break;
+            }
+            total += batch.bytes();
+            count += 1;
+        }
+        let mut out = BytesMut::with_capacity(total);
+        for batch in visible.iter().take(count) {
+            batch.write(&mut out);
+        }
+        out.freeze()
+    }
+
+    /// Bytes of the batches that [`read`](Self::read) could return, counted up to `bytes_max`.
+    #[must_use]
+    pub fn readable_bytes(&self, from: i64, bytes_max: usize) -> usize {
+        let mut total = 0;
+        for batch in self.visible_from(from) {
+            total += batch.bytes();
+            if total >= bytes_max {
+                break;
+            }
+        }
+        total
+    }
+
+    fn visible_from(&self, from: i64) -> &[StoredBatch] {
+        let start = self
+            .batches
+            .partition_point(|batch| batch.header.last_offset() < from);
+        let end = self
+            .batches
+            .partition_point(|batch| batch.header.last_offset() < self.high_watermark);
+        self.batches.get(start..end).unwrap_or_default()
+    }
+
+    /// The first visible record whose timestamp is not below `timestamp`: its timestamp, its
+    /// offset, and the leader epoch of its batch.
+    #[must_use]
+    pub fn offset_for(&self, timestamp: i64) -> Option<(i64, i64, i32)> {
+        let visible = self.visible_from(0);
+        let batch = visible
+            .iter()
+            .find(|batch| batch.header.max_timestamp >= timestamp)?;
+        let records = batch.records().ok()?;
+        let record = records
+            .iter()
+            .find(|record| record.timestamp_ms >= timestamp)?;
+        Some((
+            record.timestamp_ms,
+            record.offset,
+            batch.header.leader_epoch,
+        ))
+    }
+
+    /// The visible record with the largest timestamp, the first of equals: its timestamp, its
+    /// offset, and the leader epoch of its batch.
+    #[must_use]
+    pub fn offset_of_max_timestamp(&self) -> Option<(i64, i64, i32)> {
+        let largest = self
+            .visible_from(0)
+            .iter()
+            .map(|batch| batch.header.max_timestamp)
+            .max()?;
+        self.offset_for(largest)
+    }
+
+    /// The leader epoch of the last batch; `None` when the log is empty.
+    #[must_use]
+    pub fn last_epoch(&self) -> Option<i32> {
+        self.batches.last().map(|batch| batch.header.leader_epoch)
+    }
+
+    /// Panics when an invariant of this file does not hold.
+    pub fn check_invariants(&self) {
+        assert!(self.high_watermark >= self.start_offset(), "log 2");
+        assert!(self.high_watermark <= self.end_offset(), "log 2");
+        for pair in self.batches.windows(2) {
+            let (left, right) = (&pair[0].header, &pair[1].header);
+            assert_eq!(left.last_offset() + 1, right.base_offset, "log 1");
+        }
+    }
+}
+
+/// Whether a read returns a first batch that is larger than its bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FirstBatch {
+    /// Yes, so that a reader gets on (KIP-74).
+    WhateverItsSize,
+    /// No.
+    IfItFits,
+}
+
+/// A stored batch of plain records, for tests of this and other machines.
+#[cfg(test)]
+pub(crate) fn batch_for_tests(base_offset: i64, count: i32, max_timestamp: i64) -> StoredBatch {
+    let record = |delta: i32| {
+        // Deltas of tests stay below 64, so that a zigzag varint is one byte.
+        let delta = u8::try_from(delta * 2).unwrap();
+        [0x0c, 0, 0, delta, 1, 1, 0]
+    };
+    let payload: Vec<u8> = (0..count).flat_map(record).collect();
+    let header = BatchHeader {
+        base_offset,
+        batch_length: i32::try_from(49 + payload.len()).unwrap(),
+        leader_epoch: 0,
+        crc: 0,
+        attributes: 0,
+        last_offset_delta: count - 1,
+        base_timestamp: max_timestamp,
+        max_timestamp,
+        producer_id: -1,
+        producer_epoch: -1,
+        base_sequence: -1,
+        record_count: count,
+    };
+    StoredBatch {
+        header,
+        payload: payload.into(),
+        received: Bytes::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn log(timestamps: &[i64]) -> Log {
+        let mut log = Log::default();
+        for timestamp in timestamps {
+            log.append(batch_for_tests(log.end_offset(), 2, *timestamp));
+        }
+        log
+    }
+
+    #[test]
+    fn what_is_not_replicated_is_not_read() {
+        let mut log = log(&[10, 20, 30]);
+        assert!(
+            log.read(0, usize::MAX, FirstBatch::WhateverItsSize)
+                .is_empty()
+        );
+        log.raise_high_watermark(4);
+        let read = log.read(0, usize::MAX, FirstBatch::WhateverItsSize);
+        assert_eq!(
+            read.len(),
+            log.batches()[..2]
+                .iter()
+                .map(StoredBatch::bytes)
+                .sum::<usize>()
+        );
+        log.check_invariants();
+    }
+
+    #[test]
+    fn a_read_begins_with_the_batch_that_holds_the_offset() {
+        let mut log = log(&[10, 20, 30]);
+        log.raise_high_watermark(6);
+        let one = log.batches()[0].bytes();
+        let read = |from, max, first| log.read(from, max, first).len() / one;
+        assert_eq!(
+            read(3, usize::MAX, FirstBatch::IfItFits),
+            2,
+            "offset 3 lies in the second"
+        );
+        assert_eq!(read(6, usize::MAX, FirstBatch::IfItFits), 0);
+        assert_eq!(read(0, 2 * one, FirstBatch::IfItFits), 2);
+        assert_eq!(read(0, one - 1, FirstBatch::IfItFits), 0);
+        assert_eq!(read(0, one - 1, FirstBatch::WhateverItsSize), 1);
+        assert_eq!(log.readable_bytes(2, usize::MAX), 2 * one);
+    }
+
+    #[test]
+    fn truncation_stops_at_the_watermark() {
+        let mut log = log(&[10, 20, 30]);
+        log.raise_high_watermark(2);
+        log.truncate(0);
+        assert_eq!((log.end_offset(), log.high_watermark()), (2, 2));
+        log.check_invariants();
+    }
+
+    #[test]
+    fn records_are_found_by_time() {
+        let mut log = log(&[10, 30, 20]);
+        log.raise_high_watermark(6);
+        assert_eq!(log.offset_for(5), Some((10, 0, 0)));
+        assert_eq!(log.offset_for(11), Some((30, 2, 0)));
+        assert_eq!(log.offset_for(31), None);
+        assert_eq!(log.offset_of_max_timestamp(), Some((30, 2, 0)));
+    }
+}

@@ -1,0 +1,452 @@
+//! A replica set: who follows, how far, who is in sync, and how far the watermark may go.
+//!
+//! *State* of a replica:
+//!
+//! ```text
+//!   link:                          membership:
+//!            hold                              shrink, or lags for replica.lag.time.max.ms
+//!  Following ─────▶ Held            InSync ──────────────────────────────────▶ OutOfSync
+//!   ▲  ▲   │         │                ▲                                            │
+//!   │  └───┼─────────┘ release        └────────────────────────────────────────────┘
+//!   │      │ crash     ◀── crash            caught up with the leader (release, expand)
+//!   │      ▼
+//!   │    Down
+//!   └──────┘ restart
+//! ```
+//!
+//! *Invariants*
+//! 1. The leader is a replica, in sync, and has everything.
+//! 2. Somebody is in sync: the last one that was stays so when it crashes, so that only it can lead
+//!    again (no unclean election).
+//! 3. No replica is ahead of the leader.
+//! 4. The watermark follows the slowest in-sync replica, and stands still while fewer than the
+//!    effective `min.insync.replicas` are in sync.
+//!
+//! *Source* apache/kafka `core/…/cluster/Partition.scala`: maybeIncrementLeaderHW (isUnderMinIsr,
+//! KAFKA-15583), effectiveMinIsr, isFollowerOutOfSync.
+//!
+//! *Not here* batches: a follower's log is the leader's up to its end offset.
+//!
+//! *Deviations* a follower that is not held has every append at once; a caught-up one joins the ISR
+//! at once. The lag of a held follower counts from the first append that it misses.
+
+use core::time::Duration;
+
+use super::effect::BrokerId;
+use super::time::Instant;
+
+/// Whether a replica fetches from its leader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// It has everything at once.
+    Following,
+    /// It stands still, though its broker runs.
+    Held,
+    /// Its broker does not run.
+    Down,
+}
+
+/// Whether a replica is in the ISR.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Membership {
+    /// It is.
+    InSync,
+    /// It is not.
+    OutOfSync,
+}
+
+/// A replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Replica {
+    /// Its broker.
+    pub broker: BrokerId,
+    /// The offset behind its last record.
+    pub end_offset: i64,
+    /// Whether it fetches.
+    pub link: Link,
+    /// Whether it is in the ISR.
+    pub membership: Membership,
+    /// Since when it lacks something that the leader has.
+    lagging_since: Option<Instant>,
+}
+
+/// The replicas of a partition.
+#[derive(Debug)]
+pub struct ReplicaSet {
+    replicas: Vec<Replica>,
+    leader: Option<BrokerId>,
+}
+
+impl ReplicaSet {
+    /// Empty replicas on these brokers, all in sync; those that do not run stand still.
+    #[must_use]
+    pub fn new(
+        brokers: &[BrokerId],
+        leader: Option<BrokerId>,
+        runs: impl Fn(BrokerId) -> bool,
+    ) -> Self {
+        let fresh = |broker: &BrokerId| Replica {
+            broker: *broker,
+            end_offset: 0,
+            link: if runs(*broker) {
+                Link::Following
+            } else {
+                Link::Down
+            },
+            membership: match runs(*broker) || leader.is_none() {
+                true => Membership::InSync,
+                false => Membership::OutOfSync,
+            },
+            lagging_since: None,
+        };
+        Self {
+            replicas: brokers.iter().map(fresh).collect(),
+            leader,
+        }
+    }
+
+    /// The leader appended up to `end`.
+    pub fn on_append(&mut self, end: i64, now: Instant) {
+        let leader = self.leader;
+        for replica in &mut self.replicas {
+            if Some(replica.broker) == leader || replica.link == Link::Following {
+                replica.end_offset = end;
+            } else {
+                replica.lagging_since = replica.lagging_since.or(Some(now));
+            }
+        }
+    }
+
+    /// Another leader, or none; the followers take over what it has.
+    pub fn on_leader(&mut self, leader: Option<BrokerId>) {
+        self.leader = leader;
+        let Some(end) = leader
+            .and_then(|leader| self.replica(leader))
+            .map(|r| r.end_offset)
+        else {
+            return;
+        };
+        for replica in &mut self.replicas {
+            replica.end_offset = replica.end_offset.min(end);
+            if Some(replica.broker) == leader {
+                replica.membership = Membership::InSync;
+            } else if replica.link == Link::Following {
+                replica.end_offset = end;
+                replica.membership = Membership::InSync;
+            }
+            if replica.end_offset == end {
+                replica.lagging_since = None;
+            }
+        }
+    }
+
+    /// Makes a follower stand still.
+    pub fn hold(&mut self, broker: BrokerId) {
+        if let Some(replica) = self.replica_mut(broker)
+            && replica.link == Link::Following
+        {
+            replica.link = Link::Held;
+        }
+    }
+
+    /// Lets a held follower go on: it catches up and joins the ISR.
+    pub fn release(&mut self, broker: BrokerId) {
+        if self
+            .replica(broker)
+            .is_some_and(|replica| replica.link == Link::Held)
+        {
+            self.catch_up(broker);
+        }
+    }
+
+    /// Takes a follower out of the ISR and makes it stand still, or it would be back at once.
+    /// The leader stays.
+    pub fn shrink(&mut self, broker: BrokerId) {
+        if Some(broker) != self.leader
+            && self.isr_count() > 1
+            && let Some(replica) = self.replica_mut(broker)
+        {
+            replica.membership = Membership::OutOfSync;
+            if replica.link == Link::Following {
+                replica.link = Link::Held;
+            }
+        }
+    }
+
+    /// Its broker stopped: it leaves the ISR, unless it is the last one there.
+    pub fn on_broker_down(&mut self, broker: BrokerId) {
+        let last = self.isr_count() == 1;
+        if let Some(replica) = self.replica_mut(broker) {
+            replica.link = Link::Down;
+            if !last {
+                replica.membership = Membership::OutOfSync;
+            }
+        }
+    }
+
+    /// Its broker runs again: with a leader, it catches up.
+    pub fn on_broker_up(&mut self, broker: BrokerId) {
+        if self
+            .replica(broker)
+            .is_some_and(|replica| replica.link == Link::Down)
+        {
+            self.catch_up(broker);
+        }
+    }
+
+    fn catch_up(&mut self, broker: BrokerId) {
+        let end = self
+            .leader
+            .and_then(|leader| self.replica(leader))
+            .map(|r| r.end_offset);
+        if let Some(replica) = self.replica_mut(broker) {
+            replica.link = Link::Following;
+            if let Some(end) = end {
+                replica.end_offset = end;
+                replica.membership = Membership::InSync;
+                replica.lagging_since = None;
+            }
+        }
+    }
+
+    /// Takes out of the ISR who has lagged for `lag_max`; says whether that was anybody.
+    pub fn expel_lagging(&mut self, lag_max: Duration, now: Instant) -> bool {
+        let mut expelled = false;
+        for replica in &mut self.replicas {
+            let due = replica
+                .lagging_since
+                .is_some_and(|since| since + lag_max <= now);
+            if due && replica.membership == Membership::InSync {
+                replica.membership = Membership::OutOfSync;
+                expelled = true;
+            }
+        }
+        expelled
+    }
+
+    /// When somebody has lagged for `lag_max`.
+    #[must_use]
+    pub fn next_deadline(&self, lag_max: Duration) -> Option<Instant> {
+        let in_sync = self
+            .replicas
+            .iter()
+            .filter(|r| r.membership == Membership::InSync);
+        in_sync
+            .filter_map(|replica| replica.lagging_since)
+            .min()
+            .map(|since| since + lag_max)
+    }
+
+    /// How far the watermark may go from `current`.
+    #[must_use]
+    pub fn high_watermark(&self, isr_min: usize, current: i64) -> i64 {
+        if self.leader.is_none() || self.isr_count() < isr_min {
+            return current;
+        }
+        let in_sync = self
+            .replicas
+            .iter()
+            .filter(|r| r.membership == Membership::InSync);
+        in_sync
+            .map(|replica| replica.end_offset)
+            .min()
+            .unwrap_or(current)
+            .max(current)
+    }
+
+    /// The first replica, in the order of preference, that may lead: in sync, and its broker runs.
+    #[must_use]
+    pub fn electable(&self) -> Option<BrokerId> {
+        let may_lead = |r: &&Replica| r.membership == Membership::InSync && r.link != Link::Down;
+        self.replicas
+            .iter()
+            .find(may_lead)
+            .map(|replica| replica.broker)
+    }
+
+    /// The replicas, in the order of preference.
+    #[must_use]
+    pub fn replicas(&self) -> &[Replica] {
+        &self.replicas
+    }
+
+    /// The in-sync replicas whose brokers run, in the order of preference.
+    ///
+    /// The last in-sync replica is not shown while its broker is down (KIP-966: it is an eligible
+    /// leader then; observed on 4.3.1).
+    #[must_use]
+    pub fn isr(&self) -> Vec<BrokerId> {
+        let in_sync = self
+            .replicas
+            .iter()
+            .filter(|r| r.membership == Membership::InSync);
+        in_sync
+            .filter(|r| r.link != Link::Down)
+            .map(|replica| replica.broker)
+            .collect()
+    }
+
+    /// How many are in sync.
+    #[must_use]
+    pub fn isr_count(&self) -> usize {
+        self.replicas
+            .iter()
+            .filter(|r| r.membership == Membership::InSync)
+            .count()
+    }
+
+    /// The replica on this broker.
+    #[must_use]
+    pub fn replica(&self, broker: BrokerId) -> Option<&Replica> {
+        self.replicas
+            .iter()
+            .find(|replica| replica.broker == broker)
+    }
+
+    fn replica_mut(&mut self, broker: BrokerId) -> Option<&mut Replica> {
+        self.replicas
+            .iter_mut()
+            .find(|replica| replica.broker == broker)
+    }
+
+    /// Panics when an invariant of this file does not hold.
+    pub fn check_invariants(&self, log_end: i64, high_watermark: i64) {
+        assert!(self.isr_count() > 0, "replication 2");
+        if let Some(leader) = self.leader {
+            let leader = self.replica(leader);
+            assert!(
+                leader.is_some_and(|l| l.membership == Membership::InSync),
+                "replication 1"
+            );
+            assert_eq!(leader.map(|l| l.end_offset), Some(log_end), "replication 1");
+        }
+        for replica in &self.replicas {
+            assert!(replica.end_offset <= log_end, "replication 3: {replica:?}");
+            if replica.membership == Membership::InSync {
+                assert!(
+                    replica.end_offset >= high_watermark,
+                    "replication 4: {replica:?}"
+                );
+            }
+        }
+    }
+}
+
+/// `min.insync.replicas`, but never more than there are replicas (`Partition.effectiveMinIsr`).
+#[must_use]
+pub fn effective_isr_min(configured: i32, replicas: usize) -> usize {
+    usize::try_from(configured).unwrap_or(0).min(replicas)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    const ONE: BrokerId = BrokerId(1);
+    const TWO: BrokerId = BrokerId(2);
+    const THREE: BrokerId = BrokerId(3);
+    const LAG: Duration = Duration::from_secs(30);
+
+    fn three() -> ReplicaSet {
+        ReplicaSet::new(&[ONE, TWO, THREE], Some(ONE), |_| true)
+    }
+
+    fn at(seconds: u64) -> Instant {
+        Instant::ZERO + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn followers_have_every_append_at_once() {
+        let mut set = three();
+        set.on_append(5, at(0));
+        assert_eq!(set.high_watermark(2, 0), 5);
+        set.check_invariants(5, 5);
+    }
+
+    #[test]
+    fn a_held_follower_holds_the_watermark_until_it_is_released() {
+        let mut set = three();
+        set.hold(THREE);
+        set.on_append(5, at(0));
+        assert_eq!(set.high_watermark(2, 0), 0, "it is still in sync");
+        set.release(THREE);
+        assert_eq!(set.high_watermark(2, 0), 5);
+    }
+
+    #[test]
+    fn a_held_follower_leaves_the_isr_after_its_lag() {
+        let mut set = three();
+        set.hold(THREE);
+        assert_eq!(set.next_deadline(LAG), None, "it lacks nothing yet");
+        set.on_append(5, at(10));
+        assert_eq!(set.next_deadline(LAG), Some(at(40)));
+        assert!(!set.expel_lagging(LAG, at(39)));
+        assert!(set.expel_lagging(LAG, at(40)));
+        assert_eq!(set.isr(), [ONE, TWO]);
+        assert_eq!(set.high_watermark(2, 0), 5);
+        assert_eq!(set.next_deadline(LAG), None);
+    }
+
+    #[test]
+    fn the_watermark_stands_still_below_min_isr() {
+        // KAFKA-15583: it must not advance with a shrunk ISR, or acknowledged data could be lost.
+        let mut set = three();
+        set.shrink(TWO);
+        set.shrink(THREE);
+        set.on_append(5, at(0));
+        assert_eq!(set.high_watermark(2, 0), 0);
+        assert_eq!(set.high_watermark(1, 0), 5);
+    }
+
+    #[test]
+    fn the_last_in_sync_replica_stays_when_it_crashes() {
+        let mut set = three();
+        set.shrink(TWO);
+        set.shrink(THREE);
+        set.on_broker_down(ONE);
+        set.on_leader(None);
+        assert_eq!(set.electable(), None, "an out-of-sync replica may not lead");
+        assert_eq!(set.isr(), [], "it is not shown while it is down");
+        set.on_broker_up(ONE);
+        assert_eq!(set.electable(), Some(ONE));
+    }
+
+    #[test]
+    fn a_new_leader_sets_the_end_for_all() {
+        let mut set = three();
+        set.hold(TWO);
+        set.on_append(5, at(0));
+        set.on_broker_down(ONE);
+        set.on_leader(Some(TWO));
+        assert_eq!(set.replica(TWO).unwrap().end_offset, 0);
+        assert_eq!(
+            set.replica(THREE).unwrap().end_offset,
+            0,
+            "what the leader lacks is dropped"
+        );
+        set.check_invariants(0, 0);
+    }
+
+    #[rstest]
+    #[case::shrinking_the_leader(ONE)]
+    #[case::shrinking_a_stranger(BrokerId(9))]
+    fn illegal_moves_change_nothing(#[case] broker: BrokerId) {
+        let mut set = three();
+        set.shrink(broker);
+        set.release(broker);
+        assert_eq!(set.isr(), [ONE, TWO, THREE]);
+    }
+
+    #[rstest]
+    #[case(2, 3, 2)]
+    #[case(2, 1, 1)]
+    #[case(1, 3, 1)]
+    fn min_isr_never_exceeds_the_replicas(
+        #[case] configured: i32,
+        #[case] replicas: usize,
+        #[case] effective: usize,
+    ) {
+        assert_eq!(effective_isr_min(configured, replicas), effective);
+    }
+}

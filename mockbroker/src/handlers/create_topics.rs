@@ -1,0 +1,235 @@
+//! CreateTopics (key 19), versions 2 to 7.
+//!
+//! | Version | |
+//! |---|---|
+//! | 4 | -1 partitions or replicas: the broker's default (KIP-464) |
+//! | 5 | flexible; partitions and replicas in the answer (KIP-525) |
+//! | 7 | the topic's id in the answer |
+//!
+//! *Invariants*
+//! 1. A topic named twice is refused in each place.
+//! 2. What is only to be checked leaves no trace.
+//!
+//! *Source* apache/kafka `metadata/…/controller/ReplicationControlManager.java` createTopics;
+//! texts observed on 4.3.1.
+//!
+//! *Deviations* the answer lists no configuration (null, which the protocol allows). Topics are made
+//! by whichever broker is asked.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::{Answer, Context};
+use crate::config::TopicConfig;
+use crate::engine::Cluster;
+use crate::engine::effect::BrokerId;
+use crate::engine::topology::{PARTITIONS_MAX, collide, is_valid_name};
+use crate::error_code::ErrorCode;
+use crate::wire::reply::{self, CreatedTopic, Reply};
+use crate::wire::request::{CreateMode, CreateTopics, NewTopic};
+
+/// Makes the topics that can be, or checks whether they can.
+pub fn handle(cluster: &mut Cluster, context: &Context, request: &CreateTopics) -> Answer {
+    let topics = request.topics.iter().map(|topic| {
+        if let Some(code) = context.injection.topic_refusal(&topic.name) {
+            return failed(
+                topic,
+                Refused {
+                    error: code,
+                    message: None,
+                },
+            );
+        }
+        let named = request
+            .topics
+            .iter()
+            .filter(|other| other.name == topic.name)
+            .count();
+        let mut row = match plan(cluster, topic, named) {
+            Ok(plan) => done(cluster, topic, plan, request.mode),
+            Err(refused) => failed(topic, refused),
+        };
+        row.error = context
+            .injection
+            .topic_overwriting(&topic.name)
+            .unwrap_or(row.error);
+        row
+    });
+    let topics = topics.collect();
+    Answer::Reply(Reply::CreateTopics(reply::CreateTopics { topics }))
+}
+
+struct Plan {
+    config: TopicConfig,
+    replicas: Vec<Vec<BrokerId>>,
+}
+
+struct Refused {
+    error: ErrorCode,
+    message: Option<String>,
+}
+
+fn refused(error: ErrorCode, message: impl Into<String>) -> Refused {
+    Refused {
+        error,
+        message: Some(message.into()),
+    }
+}
+
+fn plan(cluster: &Cluster, topic: &NewTopic, named: usize) -> Result<Plan, Refused> {
+    let name = &topic.name;
+    if named > 1 {
+        return Err(refused(ErrorCode::INVALID_REQUEST, "Duplicate topic name."));
+    }
+    if !is_valid_name(name) {
+        let message = format!("Topic name is invalid: '{name}' is not allowed");
+        return Err(refused(ErrorCode::INVALID_TOPIC_EXCEPTION, message));
+    }
+    if cluster.topology().topic_by_name(name).is_some() {
+        let message = format!("Topic '{name}' already exists.");
+        return Err(refused(ErrorCode::TOPIC_ALREADY_EXISTS, message));
+    }
+    if let Some(other) = cluster.topics().find(|other| collide(&other.name, name)) {
+        let message = format!(
+            "Topic '{name}' collides with existing topic: {}",
+            other.name
+        );
+        return Err(refused(ErrorCode::INVALID_TOPIC_EXCEPTION, message));
+    }
+    let config = configured(cluster, topic)?;
+    let replicas = if topic.assignments.is_empty() {
+        placed(cluster, topic)?
+    } else {
+        assigned(cluster, topic)?
+    };
+    Ok(Plan { config, replicas })
+}
+
+fn configured(cluster: &Cluster, topic: &NewTopic) -> Result<TopicConfig, Refused> {
+    let mut config = cluster.config().topic.clone();
+    for (key, value) in &topic.configs {
+        let Some(value) = value else {
+            let message = format!("Null value not supported for topic configs: {key}");
+            return Err(refused(ErrorCode::INVALID_CONFIG, message));
+        };
+        config.set(key, value).map_err(|error| {
+            let message = match error.allowed() {
+                None => format!("Unknown topic config name: {key}"),
+                Some(allowed) => {
+                    format!("Invalid value {value} for configuration {key}: allowed is {allowed}")
+                }
+            };
+            refused(ErrorCode::INVALID_CONFIG, message)
+        })?;
+    }
+    Ok(config)
+}
+
+fn placed(cluster: &Cluster, topic: &NewTopic) -> Result<Vec<Vec<BrokerId>>, Refused> {
+    let partitions = match topic.partitions {
+        -1 => cluster.config().num_partitions,
+        asked => asked,
+    };
+    let partitions = usize::try_from(partitions)
+        .ok()
+        .filter(|count| *count > 0)
+        .ok_or_else(|| {
+            let message = "Number of partitions was set to an invalid non-positive value.";
+            refused(ErrorCode::INVALID_PARTITIONS, message)
+        })?;
+    if i32::try_from(partitions).is_ok_and(|count| count > PARTITIONS_MAX) {
+        let message = format!("Excessively large number of partitions: at most {PARTITIONS_MAX}");
+        return Err(refused(ErrorCode::POLICY_VIOLATION, message));
+    }
+    let replicas = match topic.replication_factor {
+        -1 => cluster.config().default_replication_factor,
+        asked => asked,
+    };
+    let replicas = usize::try_from(replicas)
+        .ok()
+        .filter(|count| *count > 0)
+        .ok_or_else(|| {
+            let message = "Replication factor must be larger than 0.";
+            refused(ErrorCode::INVALID_REPLICATION_FACTOR, message)
+        })?;
+    let brokers = cluster.topology().brokers().count();
+    if replicas > brokers {
+        let message = format!(
+            "Unable to replicate the partition {replicas} time(s): The target replication factor \
+             of {replicas} cannot be reached because only {brokers} broker(s) are registered."
+        );
+        return Err(refused(ErrorCode::INVALID_REPLICATION_FACTOR, message));
+    }
+    Ok(cluster.topology().place(partitions, replicas))
+}
+
+/// Partitions 0, 1, 2, … each on brokers that exist, all on as many.
+fn assigned(cluster: &Cluster, topic: &NewTopic) -> Result<Vec<Vec<BrokerId>>, Refused> {
+    let wrong = |message: &str| refused(ErrorCode::INVALID_REPLICA_ASSIGNMENT, message);
+    if topic.partitions != -1 || topic.replication_factor != -1 {
+        let message = "A manual partition assignment was specified, but numPartitions or \
+                       replicationFactor was not set to -1.";
+        return Err(refused(ErrorCode::INVALID_REQUEST, message));
+    }
+    let mut assignments = topic.assignments.clone();
+    assignments.sort_by_key(|(partition, _)| *partition);
+    let factor = assignments.first().map_or(0, |(_, brokers)| brokers.len());
+    for ((partition, brokers), expected) in assignments.iter().zip(0i32..) {
+        let mut distinct: Vec<i32> = brokers.clone();
+        distinct.sort_unstable();
+        distinct.dedup();
+        if *partition != expected || expected >= PARTITIONS_MAX {
+            return Err(wrong(
+                "partitions should be a consecutive 0-based integer sequence",
+            ));
+        }
+        if brokers.is_empty() || brokers.len() != factor || distinct.len() != brokers.len() {
+            return Err(wrong(
+                "every partition needs the same number of distinct brokers",
+            ));
+        }
+        if !brokers
+            .iter()
+            .all(|broker| cluster.topology().has_broker(BrokerId(*broker)))
+        {
+            return Err(wrong(
+                "The manual partition assignment includes an unregistered broker.",
+            ));
+        }
+    }
+    let brokers = assignments.into_iter().map(|(_, brokers)| brokers);
+    Ok(brokers
+        .map(|brokers| brokers.into_iter().map(BrokerId).collect())
+        .collect())
+}
+
+fn done(cluster: &mut Cluster, topic: &NewTopic, plan: Plan, mode: CreateMode) -> CreatedTopic {
+    let partitions = i32::try_from(plan.replicas.len()).unwrap_or(i32::MAX);
+    let factor = plan.replicas.first().map_or(0, Vec::len);
+    let id = match mode {
+        CreateMode::ValidateOnly => Uuid::nil(),
+        CreateMode::Create => {
+            cluster.add_topic(Arc::from(topic.name.as_str()), plan.config, plan.replicas)
+        }
+    };
+    CreatedTopic {
+        name: topic.name.clone(),
+        id,
+        error: ErrorCode::NONE,
+        message: None,
+        partitions,
+        replication_factor: i16::try_from(factor).unwrap_or(i16::MAX),
+    }
+}
+
+fn failed(topic: &NewTopic, refused: Refused) -> CreatedTopic {
+    CreatedTopic {
+        name: topic.name.clone(),
+        id: Uuid::nil(),
+        error: refused.error,
+        message: refused.message,
+        partitions: -1,
+        replication_factor: -1,
+    }
+}

@@ -1,0 +1,74 @@
+//! FindCoordinator (key 10), versions 0 to 6.
+//!
+//! | Version | |
+//! |---|---|
+//! | 1 | kinds of keys, a message |
+//! | 3 | flexible |
+//! | 4 | several keys (KIP-699) |
+//!
+//! *Source* apache/kafka `core/…/server/KafkaApis.scala` handleFindCoordinatorRequest; observed on
+//! 4.3.1.
+//!
+//! *Deviations* no coordinator is modelled: whoever is named refuses what a client would ask it.
+//! A broker is named at once, Kafka answers 15 until its internal topic is made. Keys are spread
+//! over the brokers by a hash that is not Kafka's. Share groups (kind 2) are refused.
+
+use super::{Answer, Context, endpoint};
+use crate::engine::Cluster;
+use crate::engine::topology::BrokerEndpoint;
+use crate::error_code::ErrorCode;
+use crate::wire::reply::{self, Coordinator, Reply};
+use crate::wire::request::FindCoordinator;
+
+/// Names a broker for each key.
+pub fn handle(cluster: &mut Cluster, context: &Context, request: &FindCoordinator) -> Answer {
+    let ids = cluster
+        .topology()
+        .brokers()
+        .map(|broker| broker.endpoint.id);
+    let live: Vec<BrokerEndpoint> = ids
+        .filter_map(|id| cluster.topology().live_endpoint(id))
+        .cloned()
+        .collect();
+    let coordinators = request.keys.iter().map(|key| {
+        let refused = |error, message: &str| Coordinator {
+            key: key.clone(),
+            error,
+            message: Some(message.into()),
+            endpoint: None,
+        };
+        if let Some(code) = context.injection.refusal() {
+            return refused(code, "");
+        }
+        match (request.key_type, live.get(spread(key, live.len()))) {
+            (0 | 1, Some(broker)) => Coordinator {
+                key: key.clone(),
+                error: context.injection.overwriting().unwrap_or_default(),
+                message: None,
+                endpoint: Some(endpoint(broker)),
+            },
+            (0 | 1, None) => refused(ErrorCode::COORDINATOR_NOT_AVAILABLE, ""),
+            (2, _) => refused(ErrorCode::INVALID_REQUEST, ""),
+            _ => refused(ErrorCode::INVALID_REQUEST, UNKNOWN_KIND),
+        }
+    });
+    let coordinators = coordinators.collect();
+    if request.key_type == 1 {
+        cluster.note("a transaction coordinator was asked for: none is modelled".into());
+    }
+    Answer::Reply(Reply::FindCoordinator(reply::FindCoordinator {
+        coordinators,
+    }))
+}
+
+fn spread(key: &str, brokers: usize) -> usize {
+    let hash = key.bytes().fold(0usize, |hash, byte| {
+        hash.wrapping_mul(31).wrapping_add(usize::from(byte))
+    });
+    hash.checked_rem(brokers).unwrap_or(0)
+}
+
+/// Kafka's text for a kind of key that it does not know (observed).
+const UNKNOWN_KIND: &str = "This most likely occurs because of a request being malformed by the \
+                            client library or the message was sent to an incompatible broker. See \
+                            the broker logs for more details.";

@@ -1,0 +1,256 @@
+//! How the outcome of a partition's append reads in a Produce reply.
+//!
+//! *Invariants*
+//! 1. [`render`] is a function of the outcome alone; it decides nothing.
+//! 2. The log's start offset is told for what the log said, and -1 for what was decided before it
+//!    or is one of 2, 3, 6, 10, 18 (`ReplicaManager.appendToLocalLog`; observed).
+//! 3. The base offset is told only where the batch is in the log: 0, 7, 20, and 6 after the append.
+//!
+//! *Source* apache/kafka `core/…/server/ReplicaManager.scala`; texts observed on 4.3.1.
+//!
+//! *Not here* what an older version cannot say (`wire/reply.rs`).
+
+use crate::engine::partition::{AppendError, Appended};
+use crate::engine::validator::{Problem, RecordError, Refusal};
+use crate::error_code::ErrorCode;
+use crate::wire::batch_view::Malformed;
+use crate::wire::reply::{LeaderHint, ProduceRow};
+
+/// What became of a partition's entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The whole request: a first batch's header cannot be one.
+    UnreadableHeader(Malformed),
+    /// The whole request: a transactional batch, and no transactional id.
+    TransactionalIdMissing,
+    /// The whole request: a transactional batch, and an empty transactional id.
+    TransactionalIdEmpty,
+    /// A fault rule refuses it.
+    Injected(ErrorCode),
+    /// No topic of this id.
+    UnknownTopicId,
+    /// No topic of this name, or it has no such partition.
+    UnknownTopicOrPartition,
+    /// No whole batch.
+    NoBatch,
+    /// A batch of message format 0 or 1.
+    OldFormat,
+    /// More than one batch.
+    TwoBatches,
+    /// Bytes behind the batch that cannot begin another.
+    MalformedTail,
+    /// zstd before version 7.
+    ZstdTooEarly,
+    /// A transactional batch of a transactional id that nobody knows.
+    UnknownTransactionalId,
+    /// acks is none of -1, 0, 1.
+    InvalidAcks,
+    /// Kafka keeps the topic for itself.
+    InternalTopic,
+    /// Another broker leads, or none.
+    NotLeader {
+        /// Who leads.
+        hint: Option<LeaderHint>,
+        /// Where the batch was appended, when leadership was lost after that.
+        base_offset: Option<i64>,
+    },
+    /// The log refused it.
+    Refused(AppendError),
+    /// It is in the log, and replicated if that was asked for.
+    Appended(Appended),
+    /// It is in the log, and was not replicated in time.
+    TimedOut {
+        /// What was appended.
+        appended: Appended,
+    },
+    /// It is in the log and was replicated, but then too few were in sync.
+    TooFewAfterAppend {
+        /// Where it was appended.
+        base_offset: i64,
+    },
+    /// The topic was deleted while the request waited.
+    TopicGone {
+        /// Where it was appended.
+        base_offset: i64,
+    },
+}
+
+/// The row of a partition: topic name and index, and the log's start offset if the log is asked.
+#[must_use]
+pub fn render(outcome: &Outcome, (topic, index): (&str, i32), log_start: i64) -> ProduceRow {
+    let row = |error| ProduceRow {
+        index,
+        error,
+        base_offset: -1,
+        log_append_time_ms: -1,
+        log_start_offset: -1,
+        record_errors: Vec::new(),
+        message: None,
+        leader_hint: None,
+    };
+    let told = |base_offset: i64, error| ProduceRow {
+        base_offset,
+        log_start_offset: log_start,
+        ..row(error)
+    };
+    match outcome {
+        Outcome::UnreadableHeader(malformed) => ProduceRow {
+            message: Some(malformed.to_string()),
+            ..row(ErrorCode::CORRUPT_MESSAGE)
+        },
+        Outcome::TransactionalIdMissing => row(ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED),
+        Outcome::TransactionalIdEmpty => row(ErrorCode::INVALID_REQUEST),
+        Outcome::Injected(code) => row(*code),
+        Outcome::UnknownTopicId => row(ErrorCode::UNKNOWN_TOPIC_ID),
+        Outcome::UnknownTopicOrPartition => row(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
+        Outcome::NoBatch | Outcome::OldFormat | Outcome::TwoBatches => {
+            row(ErrorCode::INVALID_RECORD)
+        }
+        Outcome::MalformedTail => row(ErrorCode::CORRUPT_MESSAGE),
+        Outcome::ZstdTooEarly => row(ErrorCode::UNSUPPORTED_COMPRESSION_TYPE),
+        Outcome::UnknownTransactionalId => row(ErrorCode::INVALID_PRODUCER_ID_MAPPING),
+        Outcome::InvalidAcks => row(ErrorCode::INVALID_REQUIRED_ACKS),
+        Outcome::InternalTopic => row(ErrorCode::INVALID_TOPIC_EXCEPTION),
+        Outcome::NotLeader {
+            hint,
+            base_offset: None,
+        } => ProduceRow {
+            leader_hint: *hint,
+            ..row(ErrorCode::NOT_LEADER_OR_FOLLOWER)
+        },
+        Outcome::NotLeader {
+            hint,
+            base_offset: Some(base_offset),
+        } => ProduceRow {
+            leader_hint: *hint,
+            ..told(*base_offset, ErrorCode::NOT_LEADER_OR_FOLLOWER)
+        },
+        Outcome::Refused(error) => refused(error, topic, row, log_start, index),
+        Outcome::Appended(appended) => appended_row(appended, ErrorCode::NONE, told),
+        Outcome::TimedOut { appended } => {
+            appended_row(appended, ErrorCode::REQUEST_TIMED_OUT, told)
+        }
+        Outcome::TooFewAfterAppend { base_offset } => {
+            told(*base_offset, ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND)
+        }
+        Outcome::TopicGone { base_offset } => {
+            told(*base_offset, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
+        }
+    }
+}
+
+fn appended_row(
+    appended: &Appended,
+    error: ErrorCode,
+    told: impl Fn(i64, ErrorCode) -> ProduceRow,
+) -> ProduceRow {
+    match appended {
+        Appended::Stored {
+            base_offset,
+            log_append_time_ms,
+            ..
+        } => ProduceRow {
+            log_append_time_ms: log_append_time_ms.unwrap_or(-1),
+            ..told(*base_offset, error)
+        },
+        // Kafka answers the cached largest timestamp, on CreateTime topics too (observed).
+        Appended::Duplicate {
+            base_offset,
+            timestamp_ms,
+            ..
+        } => ProduceRow {
+            log_append_time_ms: *timestamp_ms,
+            ..told(*base_offset, error)
+        },
+    }
+}
+
+fn refused(
+    error: &AppendError,
+    topic: &str,
+    row: impl Fn(ErrorCode) -> ProduceRow,
+    log_start: i64,
+    index: i32,
+) -> ProduceRow {
+    let told = |code| ProduceRow {
+        log_start_offset: log_start,
+        ..row(code)
+    };
+    match error {
+        AppendError::NotEnoughReplicas => told(ErrorCode::NOT_ENOUGH_REPLICAS),
+        AppendError::StaleEpoch => told(ErrorCode::INVALID_PRODUCER_EPOCH),
+        AppendError::OutOfOrder => told(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER),
+        AppendError::Batch(refusal) => match refusal {
+            Refusal::BaseOffset | Refusal::Invalid => told(ErrorCode::INVALID_RECORD),
+            Refusal::TooLarge => row(ErrorCode::MESSAGE_TOO_LARGE),
+            Refusal::Corrupt => row(ErrorCode::CORRUPT_MESSAGE),
+            Refusal::Failed => told(ErrorCode::UNKNOWN_SERVER_ERROR),
+            Refusal::LargerThanSegment => row(ErrorCode::RECORD_LIST_TOO_LARGE),
+            Refusal::Records(errors) => {
+                let texts: Vec<(i32, String)> = errors
+                    .iter()
+                    .map(|error| (error.index, record_error_text(error, topic, index)))
+                    .collect();
+                let (code, message) = records_message(errors, &texts);
+                ProduceRow {
+                    record_errors: texts,
+                    message: Some(message),
+                    ..told(code)
+                }
+            }
+        },
+    }
+}
+
+/// One wrong timestamp makes the whole row 32 (`LogValidator.processRecordErrors`).
+fn records_message(errors: &[RecordError], texts: &[(i32, String)]) -> (ErrorCode, String) {
+    if errors.iter().any(|error| error.problem != Problem::NoKey) {
+        let message = "One or more records have been rejected due to invalid timestamp";
+        return (ErrorCode::INVALID_TIMESTAMP, message.into());
+    }
+    let shown: Vec<String> = texts
+        .iter()
+        .take(3)
+        .map(|(index, text)| format!("RecordError(batchIndex={index}, message='{text}')"))
+        .collect();
+    let message = format!(
+        "One or more records have been rejected due to {} record errors in total, and only \
+         showing the first three errors at most: [{}]",
+        texts.len(),
+        shown.join(", ")
+    );
+    (ErrorCode::INVALID_RECORD, message)
+}
+
+fn record_error_text(error: &RecordError, topic: &str, partition: i32) -> String {
+    match &error.problem {
+        Problem::NoKey => format!(
+            "Compacted topic cannot accept message without key in topic partition \
+             {topic}-{partition}"
+        ),
+        Problem::OutOfRange {
+            timestamp,
+            offset,
+            earliest,
+            latest,
+        } => format!(
+            "Timestamp {timestamp} of message with offset {offset} is out of range. The timestamp \
+             should be within [{earliest}, {latest}]"
+        ),
+        Problem::ClaimsLogAppendTime {
+            offset,
+            timestamp,
+            key_bytes,
+            value_bytes,
+        } => {
+            let bytes = |bytes: &Option<usize>| bytes.unwrap_or(0);
+            format!(
+                "Invalid timestamp type in message DefaultRecord(offset={offset}, \
+                 timestamp={timestamp}, key={} bytes, value={} bytes). Producer should not set \
+                 timestamp type to LogAppendTime.",
+                bytes(key_bytes),
+                bytes(value_bytes)
+            )
+        }
+    }
+}

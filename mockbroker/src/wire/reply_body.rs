@@ -1,0 +1,376 @@
+//! What replies say, before a version decides how much of it is sent.
+//!
+//! *Invariants*
+//! 1. A value holds what the newest version can say; `reply.rs` leaves out what an older one lacks.
+//!
+//! *Source* the response schemas of apache/kafka 4.3.1.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use super::versions::VersionRange;
+use crate::error_code::ErrorCode;
+
+/// The body of a reply, one variant for each API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// See [`Produce`].
+    Produce(Produce),
+    /// See [`Fetch`].
+    Fetch(Fetch),
+    /// See [`ListOffsets`].
+    ListOffsets(ListOffsets),
+    /// See [`Metadata`].
+    Metadata(Metadata),
+    /// See [`FindCoordinator`].
+    FindCoordinator(FindCoordinator),
+    /// See [`ApiVersions`].
+    ApiVersions(ApiVersions),
+    /// See [`CreateTopics`].
+    CreateTopics(CreateTopics),
+    /// See [`DeleteTopics`].
+    DeleteTopics(DeleteTopics),
+    /// See [`InitProducerId`].
+    InitProducerId(InitProducerId),
+}
+
+/// A topic as rows stand under it: by name or by id, as the version has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicLabel {
+    /// Its name; empty when only an unknown id is known of it.
+    pub name: Arc<str>,
+    /// Its id; zero when only an unknown name is known of it.
+    pub id: Uuid,
+}
+
+/// How to reach a broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Its node id.
+    pub id: i32,
+    /// Its host.
+    pub host: Arc<str>,
+    /// Its port.
+    pub port: i32,
+}
+
+/// Who leads a partition (KIP-951).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaderHint {
+    /// The leader; -1 for none.
+    pub id: i32,
+    /// The leader epoch.
+    pub epoch: i32,
+}
+
+/// Produce.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Produce {
+    /// Rows by topic.
+    pub topics: Vec<(TopicLabel, Vec<ProduceRow>)>,
+    /// The brokers that the rows' leader hints name; from v10.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// A partition of [`Produce`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProduceRow {
+    /// Which.
+    pub index: i32,
+    /// The outcome.
+    pub error: ErrorCode,
+    /// The first record's offset; -1 when unknown.
+    pub base_offset: i64,
+    /// When the broker appended it; -1 where the client's time counts.
+    pub log_append_time_ms: i64,
+    /// The log's first offset; -1 when unknown; from v5.
+    pub log_start_offset: i64,
+    /// Records at fault: index in the batch and why; from v8.
+    pub record_errors: Vec<(i32, String)>,
+    /// What is wrong; from v8.
+    pub message: Option<String>,
+    /// Who leads instead; from v10.
+    pub leader_hint: Option<LeaderHint>,
+}
+
+/// Fetch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fetch {
+    /// The outcome of the request as a whole; from v7.
+    pub error: ErrorCode,
+    /// Rows by topic.
+    pub topics: Vec<(TopicLabel, Vec<FetchRow>)>,
+    /// The brokers that the rows' leader hints name; from v16.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// A partition of [`Fetch`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FetchRow {
+    /// Which.
+    pub index: i32,
+    /// The outcome.
+    pub error: ErrorCode,
+    /// The end of what is replicated; -1 on errors.
+    pub high_watermark: i64,
+    /// The log's first offset; -1 on errors.
+    pub log_start_offset: i64,
+    /// Whole batches.
+    pub records: Bytes,
+    /// Who leads instead; from v12.
+    pub leader_hint: Option<LeaderHint>,
+}
+
+/// ListOffsets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListOffsets {
+    /// Rows by topic.
+    pub topics: Vec<(Arc<str>, Vec<ListOffsetsRow>)>,
+}
+
+/// A partition of [`ListOffsets`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListOffsetsRow {
+    /// Which.
+    pub index: i32,
+    /// The outcome.
+    pub error: ErrorCode,
+    /// The time of the record found; -1 for none.
+    pub timestamp: i64,
+    /// Its offset; -1 for none.
+    pub offset: i64,
+    /// The leader epoch of its batch; -1 for none; from v4.
+    pub leader_epoch: i32,
+}
+
+/// Metadata.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Metadata {
+    /// The brokers that run.
+    pub brokers: Vec<Endpoint>,
+    /// The cluster's id; from v2.
+    pub cluster_id: Option<Arc<str>>,
+    /// The controller; -1 for none; from v1.
+    pub controller_id: i32,
+    /// The topics.
+    pub topics: Vec<MetadataTopic>,
+    /// What the client may do with the cluster; v8 to v10.
+    pub cluster_operations: i32,
+}
+
+/// A topic of [`Metadata`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MetadataTopic {
+    /// The outcome.
+    pub error: ErrorCode,
+    /// Its name; `None` when only an unknown id is known of it.
+    pub name: Option<Arc<str>>,
+    /// Its id; from v10.
+    pub id: Uuid,
+    /// Whether it is Kafka's own; from v1.
+    pub internal: Ownership,
+    /// Its partitions.
+    pub partitions: Vec<MetadataPartition>,
+    /// What the client may do with it; from v8.
+    pub operations: i32,
+}
+
+/// Whose a topic is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ownership {
+    /// Kafka's own.
+    Internal,
+    /// Anybody's.
+    Ordinary,
+}
+
+/// A partition of [`MetadataTopic`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MetadataPartition {
+    /// The outcome.
+    pub error: ErrorCode,
+    /// Which.
+    pub index: i32,
+    /// Who leads; the epoch from v7.
+    pub leader: LeaderHint,
+    /// The replicas.
+    pub replicas: Vec<i32>,
+    /// The replicas in sync.
+    pub isr: Vec<i32>,
+    /// The replicas that do not run; from v5.
+    pub offline: Vec<i32>,
+}
+
+/// FindCoordinator: one answer a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FindCoordinator {
+    /// The answers; exactly one before v4.
+    pub coordinators: Vec<Coordinator>,
+}
+
+/// A key of [`FindCoordinator`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Coordinator {
+    /// The key.
+    pub key: String,
+    /// The outcome.
+    pub error: ErrorCode,
+    /// What is wrong; `None` is Kafka's text for no error.
+    pub message: Option<String>,
+    /// The coordinator; `None` on errors.
+    pub endpoint: Option<Endpoint>,
+}
+
+/// ApiVersions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiVersions {
+    /// The outcome.
+    pub error: ErrorCode,
+    /// Keys with their versions, ascending.
+    pub apis: Vec<(i16, VersionRange)>,
+    /// Features the broker could turn on; from v3.
+    pub supported_features: Vec<(&'static str, VersionRange)>,
+    /// Features that are on, with their level; from v3.
+    pub finalized_features: Vec<(&'static str, i16)>,
+    /// The epoch of the finalized features; -1 when unknown.
+    pub finalized_features_epoch: i64,
+}
+
+/// CreateTopics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CreateTopics {
+    /// The topics.
+    pub topics: Vec<CreatedTopic>,
+}
+
+/// A topic of [`CreateTopics`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CreatedTopic {
+    /// Its name.
+    pub name: String,
+    /// Its id; zero on errors; from v7.
+    pub id: Uuid,
+    /// The outcome.
+    pub error: ErrorCode,
+    /// What is wrong.
+    pub message: Option<String>,
+    /// How many partitions; -1 on errors; from v5.
+    pub partitions: i32,
+    /// How many replicas; -1 on errors; from v5.
+    pub replication_factor: i16,
+}
+
+/// DeleteTopics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeleteTopics {
+    /// The topics.
+    pub topics: Vec<DeletedTopic>,
+}
+
+/// A topic of [`DeleteTopics`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeletedTopic {
+    /// Its name; `None` when only an unknown id is known of it.
+    pub name: Option<Arc<str>>,
+    /// Its id; from v6.
+    pub id: Uuid,
+    /// The outcome.
+    pub error: ErrorCode,
+    /// What is wrong; from v5.
+    pub message: Option<String>,
+}
+
+/// InitProducerId.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InitProducerId {
+    /// The outcome.
+    pub error: ErrorCode,
+    /// The id; -1 on errors.
+    pub producer_id: i64,
+    /// Its epoch; -1 on errors.
+    pub producer_epoch: i16,
+}
+
+/// The code of one row of a reply.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RowCode {
+    /// The topic, where the row has one.
+    pub topic: Option<Arc<str>>,
+    /// The partition, where the row has one.
+    pub partition: Option<i32>,
+    /// The code.
+    pub code: ErrorCode,
+}
+
+impl Reply {
+    /// The code of every row, for the journal.
+    #[must_use]
+    pub fn codes(&self) -> Vec<RowCode> {
+        let whole = |code| {
+            vec![RowCode {
+                topic: None,
+                partition: None,
+                code,
+            }]
+        };
+        let topic = |topic: &Arc<str>, code| RowCode {
+            topic: Some(Arc::clone(topic)),
+            partition: None,
+            code,
+        };
+        let row = |topic: &Arc<str>, partition, code| RowCode {
+            topic: Some(Arc::clone(topic)),
+            partition: Some(partition),
+            code,
+        };
+        match self {
+            Self::Produce(body) => {
+                let rows = body.topics.iter().flat_map(|(label, rows)| {
+                    rows.iter()
+                        .map(move |of| row(&label.name, of.index, of.error))
+                });
+                rows.collect()
+            }
+            Self::Fetch(body) if body.error != ErrorCode::NONE => whole(body.error),
+            Self::Fetch(body) => {
+                let rows = body.topics.iter().flat_map(|(label, rows)| {
+                    rows.iter()
+                        .map(move |of| row(&label.name, of.index, of.error))
+                });
+                rows.collect()
+            }
+            Self::ListOffsets(body) => {
+                let rows = body.topics.iter().flat_map(|(name, rows)| {
+                    rows.iter().map(move |of| row(name, of.index, of.error))
+                });
+                rows.collect()
+            }
+            Self::Metadata(body) => {
+                let none: Arc<str> = "".into();
+                let rows = body.topics.iter();
+                rows.map(|of| topic(of.name.as_ref().unwrap_or(&none), of.error))
+                    .collect()
+            }
+            Self::FindCoordinator(body) => body
+                .coordinators
+                .iter()
+                .flat_map(|of| whole(of.error))
+                .collect(),
+            Self::ApiVersions(body) => whole(body.error),
+            Self::CreateTopics(body) => body
+                .topics
+                .iter()
+                .map(|of| topic(&of.name.as_str().into(), of.error))
+                .collect(),
+            Self::DeleteTopics(body) => {
+                let none: Arc<str> = "".into();
+                let rows = body.topics.iter();
+                rows.map(|of| topic(of.name.as_ref().unwrap_or(&none), of.error))
+                    .collect()
+            }
+            Self::InitProducerId(body) => whole(body.error),
+        }
+    }
+}
