@@ -11,7 +11,7 @@
 //! 2. In memory, the drop aborts every task; the runtime ends them when it runs next.
 //! 3. A fault guard outlives the handle without harm.
 //!
-//! *Not here*: what can be read of a cluster (`inspect.rs`).
+//! *Not here*: what can be read of a cluster (`inspect.rs`), what can be done to it (`moves.rs`).
 
 use core::fmt;
 use std::io;
@@ -26,8 +26,6 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use crate::builder::MockClusterBuilder;
-use crate::config::ConfigError;
-use crate::engine::TopicSpec;
 use crate::engine::effect::BrokerId;
 use crate::engine::topology::BrokerEndpoint;
 use crate::fault::{Rule, RuleId};
@@ -178,27 +176,6 @@ impl MockCluster {
     #[must_use]
     pub fn unfired_rules(&self) -> Vec<Rule> {
         self.driver.with(|engine, _| engine.rules().unfired())
-    }
-
-    /// Makes a topic, as CreateTopics would; it is there at once.
-    ///
-    /// # Errors
-    ///
-    /// A name that Kafka refuses or that is taken, a number of partitions or replicas that cannot
-    /// be.
-    pub fn create_topic(
-        &self,
-        name: impl Into<Arc<str>>,
-        partitions: i32,
-        replicas: i16,
-    ) -> Result<(), ConfigError> {
-        let topic = TopicSpec {
-            name: name.into(),
-            partitions,
-            replication_factor: replicas,
-            overrides: Vec::new(),
-        };
-        self.driver.with(|engine, _| engine.create_topic(topic))
     }
 
     pub(crate) fn driver(&self) -> &Driver {

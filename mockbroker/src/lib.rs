@@ -32,8 +32,8 @@
 //! | [`engine`] | the cluster as one value: topology, logs, replication, producers | `wire` |
 //! | [`wire`] | bytes to values and back | nothing |
 //!
-//! Root files: `builder` (what is to start), `cluster` (the handle), [`inspect`] (what a test can
-//! read). Pure values that every layer may use: `api`, `error_code`, `config` and `fault`.
+//! Root files: `builder` (what is to start), `cluster` (the handle), `moves` (what can be done
+//! to a running cluster), [`inspect`] (what a test can read). Pure values that every layer may use: `api`, `error_code`, `config` and `fault`.
 //!
 //! The modules `io`, `handlers`, `engine` and `wire` are open so that a simulation can drive them;
 //! they are not covered by the promise of stable names.
@@ -51,6 +51,7 @@ pub mod handlers;
 pub mod inspect;
 #[doc(hidden)]
 pub mod io;
+mod moves;
 #[doc(hidden)]
 pub mod wire;
 
@@ -60,6 +61,7 @@ pub use cluster::{FaultGuard, MockCluster};
 pub use config::{
     BrokerConfig, CleanupPolicy, CompressionType, ConfigError, TimestampType, TopicConfig,
 };
+pub use engine::cluster::MoveError;
 pub use engine::effect::{BrokerId, ConnectionId};
 pub use error_code::ErrorCode;
 pub use fault::{Judgement, RequestFacts, Rule, RuleId, Rules, Scope, Target, Verdict};

@@ -1,0 +1,143 @@
+//! Moves of a running cluster: what an operator, a controller or a failing machine would do.
+//!
+//! Replies that waited for what a move changes leave at once.
+//!
+//! *Not here*: what follows from a move (`engine/`), faults of single requests (`fault.rs`).
+
+use std::sync::Arc;
+
+use crate::cluster::MockCluster;
+use crate::config::ConfigError;
+use crate::engine::TopicSpec;
+use crate::engine::cluster::MoveError;
+use crate::engine::effect::BrokerId;
+use crate::handlers::Move;
+
+impl MockCluster {
+    /// Makes a topic, as CreateTopics would; it is there at once.
+    ///
+    /// # Errors
+    ///
+    /// A name that Kafka refuses or that is taken; a number of partitions or replicas that cannot
+    /// be.
+    pub fn create_topic(
+        &self,
+        name: impl Into<Arc<str>>,
+        partitions: i32,
+        replicas: i16,
+    ) -> Result<(), ConfigError> {
+        let topic = TopicSpec {
+            name: name.into(),
+            partitions,
+            replication_factor: replicas,
+            overrides: Vec::new(),
+        };
+        self.driver().with(|engine, _| engine.create_topic(topic))
+    }
+
+    /// Deletes a topic with its records.
+    ///
+    /// # Errors
+    ///
+    /// No such topic.
+    pub fn delete_topic(&self, name: &str) -> Result<(), MoveError> {
+        self.driver()
+            .with(|engine, now| engine.delete_topic(name, now))
+    }
+
+    /// A broker stops: its connections close, what it led is led by the next replica in sync.
+    ///
+    /// # Errors
+    ///
+    /// No such broker.
+    pub fn crash_broker(&self, broker: BrokerId) -> Result<(), MoveError> {
+        self.make_move(Move::CrashBroker { broker })
+    }
+
+    /// A stopped broker starts: its replicas catch up; what nobody led, it may lead.
+    ///
+    /// # Errors
+    ///
+    /// No such broker.
+    pub fn restart_broker(&self, broker: BrokerId) -> Result<(), MoveError> {
+        self.make_move(Move::RestartBroker { broker })
+    }
+
+    /// Another replica that is in sync becomes the leader, with a new leader epoch.
+    ///
+    /// # Errors
+    ///
+    /// No such partition; a broker that cannot lead it.
+    pub fn move_leader(
+        &self,
+        topic: &str,
+        partition: i32,
+        broker: BrokerId,
+    ) -> Result<(), MoveError> {
+        self.make_move(Move::MoveLeader {
+            topic: topic.into(),
+            partition,
+            broker,
+        })
+    }
+
+    /// A follower stands still: with acks=all nothing is answered until it is released, or leaves
+    /// the ISR after `replica.lag.time.max.ms`.
+    ///
+    /// # Errors
+    ///
+    /// No such partition; a broker that does not follow it.
+    pub fn hold_follower(
+        &self,
+        topic: &str,
+        partition: i32,
+        broker: BrokerId,
+    ) -> Result<(), MoveError> {
+        self.make_move(Move::HoldFollower {
+            topic: topic.into(),
+            partition,
+            broker,
+        })
+    }
+
+    /// A held follower goes on: it catches up, and joins the ISR if it had left it.
+    ///
+    /// # Errors
+    ///
+    /// No such partition; a broker that does not follow it.
+    pub fn release_follower(
+        &self,
+        topic: &str,
+        partition: i32,
+        broker: BrokerId,
+    ) -> Result<(), MoveError> {
+        self.make_move(Move::ReleaseFollower {
+            topic: topic.into(),
+            partition,
+            broker,
+        })
+    }
+
+    /// A follower leaves the ISR at once and stands still; releasing it brings it back.
+    ///
+    /// # Errors
+    ///
+    /// No such partition; a broker that does not follow it.
+    pub fn shrink_isr(
+        &self,
+        topic: &str,
+        partition: i32,
+        broker: BrokerId,
+    ) -> Result<(), MoveError> {
+        self.make_move(Move::ShrinkIsr {
+            topic: topic.into(),
+            partition,
+            broker,
+        })
+    }
+
+    fn make_move(&self, to_make: Move) -> Result<(), MoveError> {
+        self.driver()
+            .with(|engine, now| engine.make_move(to_make, now))
+    }
+}
