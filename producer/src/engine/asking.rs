@@ -1,6 +1,6 @@
 //! The engine's questions: metadata and the producer id, whom to ask, and their answers.
 //!
-//! *Source*: Kafka's `NetworkClient.leastLoadedNode`, `Sender.maybeSendAndPollTransactionalRequest`.
+//! *Source*: Kafka's `NetworkClient.leastLoadedNode`, `TransactionManager`'s `InitProducerId`.
 //!
 //! *Not here*: what is known (`metadata.rs`, `sequence.rs`), bytes (`wire/control.rs`).
 

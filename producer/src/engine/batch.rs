@@ -102,6 +102,11 @@ impl<C> OpenBatch<C> {
         self.buffer.len()
     }
 
+    #[cfg(test)]
+    pub(crate) fn capacity(&self) -> usize {
+        self.buffer.capacity()
+    }
+
     pub(crate) fn seal(self) -> SealedBatch<C> {
         SealedBatch {
             buffer: self.buffer,

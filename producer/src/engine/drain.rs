@@ -10,14 +10,14 @@
 //!
 //! *Invariants*
 //! 1. A partition is ready at one broker at most.
-//! 2. A request takes one batch per partition, and no more bytes than allowed unless its first batch
-//!    alone is larger.
+//! 2. A request takes one batch per partition, and no more bytes than allowed unless its first
+//!    batch alone is larger.
 //! 3. Turns go round: a partition passed over for lack of room is first next time.
 //! 4. Only what is ready is looked at: the cost does not grow with the partitions that are not.
 //!
 //! *Source*: Kafka's `RecordAccumulator.ready` and `drainBatchesForOneNode`.
 //!
-//! *Not here*: whether a batch may go (`partition.rs`), back-off and linger's clock (`delivery.rs`).
+//! *Not here*: whether a batch may go (`partition.rs`), when to look again (`delivery.rs`).
 
 use core::ops::Bound;
 use core::time::Duration;

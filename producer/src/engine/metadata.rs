@@ -174,8 +174,8 @@ impl Metadata {
         changed
     }
 
-    /// Takes in an answer. `retry_at` is when to ask again for what is still missing, `aged_at` when
-    /// to ask again otherwise.
+    /// Takes in an answer. `retry_at` is when to ask again for what is still missing, `aged_at`
+    /// when to ask again otherwise.
     pub(crate) fn on_answer(
         &mut self,
         answer: &MetadataAnswer,

@@ -169,3 +169,206 @@ impl<C: Clone> PartitionQueue<C> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::time::Instant;
+    use crate::types::{ProducerEpoch, ProducerId, Sequence};
+    use crate::wire::read_back::{ReadRecord, read_batch};
+    use crate::wire::record_batch::ProducerStamp;
+    use bytes::BytesMut;
+    use proptest::prelude::*;
+
+    fn record(value: &[u8]) -> RecordView<'_> {
+        RecordView {
+            timestamp_ms: 7,
+            key: None,
+            value: Some(value),
+            headers: &[],
+        }
+    }
+
+    fn new_batch(completion: u32, room: usize) -> NewBatch<u32> {
+        let now = Instant::from_nanos(u64::from(completion));
+        NewBatch {
+            buffer: BytesMut::with_capacity(room),
+            completion,
+            now,
+        }
+    }
+
+    fn queue(batch_bytes: usize) -> PartitionQueue<u32> {
+        PartitionQueue::new(QueueLimits { batch_bytes })
+    }
+
+    /// 61 bytes of header, and 8 per record of one byte.
+    const HEADER_AND_TWO: usize = 61 + 2 * 8;
+
+    #[test]
+    fn a_record_without_an_open_batch_has_no_room() {
+        assert_eq!(queue(100).append(&record(b"a")).map(|_| ()), Err(NoRoom));
+        assert_eq!(queue(100).state(), QueueState::default());
+    }
+
+    #[test]
+    fn a_batch_that_takes_no_more_is_noticed_as_filled() {
+        let mut queue = queue(HEADER_AND_TWO);
+        let first = queue.append_opening(&record(b"a"), new_batch(1, 100));
+        assert_eq!((first.index, first.notice), (0, Notice::Opened));
+        assert_eq!(queue.state().sealed_count, 0);
+        let second = queue.append(&record(b"b")).expect("room");
+        assert_eq!(
+            (second.completion, second.index, second.notice),
+            (1, 1, Notice::Filled)
+        );
+        assert_eq!(queue.state().sealed_count, 1);
+        assert_eq!(queue.append(&record(b"c")).map(|_| ()), Err(NoRoom));
+    }
+
+    #[test]
+    fn opening_a_batch_seals_the_one_before() {
+        let mut queue = queue(100);
+        queue.append_opening(&record(b"a"), new_batch(1, 100));
+        let second = queue.append_opening(&record(b"b"), new_batch(2, 100));
+        assert_eq!(second.notice, Notice::Opened);
+        let expected = QueueState {
+            oldest_opened_at: Some(Instant::from_nanos(1)),
+            oldest_bytes: 69,
+            sealed_count: 1,
+        };
+        assert_eq!(queue.state(), expected);
+    }
+
+    #[test]
+    fn batches_leave_in_the_order_of_their_opening() {
+        let mut queue = queue(100);
+        for completion in 1..=3 {
+            queue.append_opening(&record(b"a"), new_batch(completion, 100));
+        }
+        let taken: Vec<u32> = std::iter::from_fn(|| queue.take())
+            .map(SealedBatch::into_completion)
+            .collect();
+        assert_eq!(taken, [1, 2, 3]);
+        assert_eq!(queue.state(), QueueState::default());
+    }
+
+    #[test]
+    fn a_first_record_larger_than_a_batch_goes_alone() {
+        let mut queue = queue(100);
+        let big = [7; 500];
+        let appended = queue.append_opening(&record(&big), new_batch(1, 600));
+        assert_eq!(appended.notice, Notice::Filled);
+        let batch = queue.take().expect("a batch");
+        assert_eq!(
+            (batch.record_count(), batch.bytes()),
+            (1, 61 + 2 + 6 + 1 + 500)
+        );
+    }
+
+    #[test]
+    fn appending_allocates_nothing() {
+        let mut queue = queue(400);
+        queue.append_opening(&record(b"a"), new_batch(1, 400));
+        let room = |queue: &PartitionQueue<u32>| queue.open.as_ref().map(|open| open.capacity());
+        let before = room(&queue);
+        while queue.append(&record(b"some value")).is_ok() {}
+        assert!(queue.open.is_some(), "the last record did not fit exactly");
+        assert_eq!(room(&queue), before);
+    }
+
+    prop_compose! {
+        fn any_record()(
+            timestamp_ms in prop_oneof![any::<i64>(), 0_i64..10_000],
+            key in proptest::option::of(proptest::collection::vec(any::<u8>(), 0..40)),
+            value in proptest::option::of(proptest::collection::vec(any::<u8>(), 0..200)),
+            headers in proptest::collection::vec(
+                (".{0,10}", proptest::option::of(proptest::collection::vec(any::<u8>(), 0..10))),
+                0..4,
+            ),
+        ) -> ReadRecord {
+            ReadRecord { timestamp_ms, key, value, headers }
+        }
+    }
+
+    fn append(queue: &mut PartitionQueue<u32>, record: &ReadRecord, completion: u32) -> u32 {
+        let headers: Vec<HeaderView<'_>> = record
+            .headers
+            .iter()
+            .map(|(key, value)| HeaderView {
+                key,
+                value: value.as_deref(),
+            })
+            .collect();
+        let view = RecordView {
+            timestamp_ms: record.timestamp_ms,
+            key: record.key.as_deref(),
+            value: record.value.as_deref(),
+            headers: &headers,
+        };
+        let appended = queue.append(&view).unwrap_or_else(|NoRoom| {
+            let room = single_record_batch_bytes(&view).max(queue.limits.batch_bytes);
+            queue.append_opening(&view, new_batch(completion, room))
+        });
+        appended.index
+    }
+
+    proptest! {
+        /// Whatever is appended is what a reader sees: all records, in order, in whole batches
+        /// within their size.
+        #[test]
+        fn any_records_read_back_from_their_batches(
+            records in proptest::collection::vec(any_record(), 1..60),
+            batch_bytes in 0_usize..2000,
+            sequence in prop_oneof![0_i32..100, (i32::MAX - 30)..=i32::MAX],
+        ) {
+            let mut queue = queue(batch_bytes);
+            let mut indexes = Vec::new();
+            for (record, completion) in records.iter().zip(0..) {
+                indexes.push(append(&mut queue, record, completion));
+            }
+            let mut next = Sequence::new(sequence).expect("not negative");
+            let mut read = Vec::new();
+            let mut read_indexes = Vec::new();
+            while let Some(batch) = queue.take() {
+                let count = batch.record_count();
+                prop_assert!(batch.bytes() <= batch_bytes || count == 1);
+                let (id, epoch) = (ProducerId(9), ProducerEpoch(3));
+                let stamped = batch.stamp(Some(ProducerStamp { id, epoch, base_sequence: next }));
+                let seen = read_batch(stamped.bytes());
+                prop_assert_eq!(seen.producer, (9, 3, next.value()));
+                let latest = seen.records.iter().map(|one| one.timestamp_ms).max();
+                prop_assert_eq!(Some(seen.max_timestamp_ms), latest);
+                prop_assert_eq!(seen.records.len(), count as usize);
+                read_indexes.extend(0..count);
+                read.extend(seen.records);
+                next = next.plus(count);
+            }
+            prop_assert_eq!(read, records);
+            prop_assert_eq!(read_indexes, indexes);
+        }
+
+        #[test]
+        fn a_restamped_batch_differs_in_its_stamp_alone(
+            record in any_record(),
+            held: bool,
+        ) {
+            let mut queue = queue(0);
+            append(&mut queue, &record, 0);
+            let stamp = |epoch, sequence| Some(ProducerStamp {
+                id: ProducerId(1),
+                epoch: ProducerEpoch(epoch),
+                base_sequence: Sequence::ZERO.plus(sequence),
+            });
+            let batch = queue.take().expect("a batch").stamp(stamp(0, 40));
+            let before = read_batch(batch.bytes());
+            let hold = held.then(|| batch.bytes().clone());
+            let after = read_batch(batch.restamp(stamp(1, 0)).bytes());
+            prop_assert_eq!(after.producer, (1, 1, 0));
+            prop_assert_eq!(&after.records, &before.records);
+            if let Some(hold) = hold {
+                prop_assert_eq!(read_batch(&hold), before, "what is on the wire stays as it was");
+            }
+        }
+    }
+}

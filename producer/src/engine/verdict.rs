@@ -10,7 +10,7 @@
 //! *Invariants*
 //! 1. A batch fails as "not written" only if no attempt of it can be in a log.
 //! 2. An unknown code after a send is "possibly written".
-//! 3. Only a batch that is certainly in no log is renumbered: a renumbered one is new to the broker.
+//! 3. Only a batch that is certainly in no log is renumbered: to the broker it is a new one.
 //!
 //! *Source*: Kafka's `Errors`, `Sender.completeBatch`, `TransactionManager.canRetry`, KIP-360; per
 //! arm below. Which codes leave the batch in the log: observed on Kafka 4.3.1 (7, and 6 with its
@@ -290,8 +290,8 @@ mod tests {
         assert_eq!((verdict.then, verdict.history), (Retry, Refused));
     }
 
-    /// The later batch may have pushed this one out of the broker's memory: sending it again under a
-    /// new number could write it twice.
+    /// The later batch may have pushed this one out of the broker's memory: sending it again under
+    /// a new number could write it twice.
     #[test]
     fn out_of_order_settles_nothing_when_a_later_batch_may_be_written() {
         let known = Circumstances {

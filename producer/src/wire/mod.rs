@@ -18,10 +18,14 @@
 pub mod control;
 pub mod error;
 pub mod frame;
+#[cfg(test)]
+mod golden;
 pub mod message;
 pub mod primitives;
 pub mod produce_request;
 pub mod produce_response;
+#[cfg(test)]
+pub(crate) mod read_back;
 pub mod record_batch;
 mod shape;
 

@@ -297,3 +297,77 @@ impl<'a> Reader<'a> {
 fn zigzag(value: i64) -> u64 {
     ((value << 1) ^ (value >> 63)).cast_unsigned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case(0, &[0])]
+    #[case(-1, &[1])]
+    #[case(1, &[2])]
+    #[case(63, &[126])]
+    #[case(-64, &[127])]
+    #[case(64, &[128, 1])]
+    #[case(300, &[216, 4])]
+    #[case(i64::from(i32::MAX), &[254, 255, 255, 255, 15])]
+    #[case(i64::from(i32::MIN), &[255, 255, 255, 255, 15])]
+    #[case(i64::MAX, &[254, 255, 255, 255, 255, 255, 255, 255, 255, 1])]
+    #[case(i64::MIN, &[255, 255, 255, 255, 255, 255, 255, 255, 255, 1])]
+    fn a_varint_has_kafkas_bytes(#[case] value: i64, #[case] bytes: &[u8]) {
+        let mut prefix = Prefix::new();
+        prefix.put_varint(value);
+        assert_eq!(prefix.as_slice(), bytes);
+        assert_eq!(varint_bytes(value), bytes.len());
+    }
+
+    #[rstest]
+    #[case::endless(&[255, 255, 255, 255, 255, 1])]
+    #[case::wider_than_32_bits(&[255, 255, 255, 255, 31])]
+    #[case::cut(&[128])]
+    fn a_varint_that_is_none_is_refused(#[case] bytes: &[u8]) {
+        assert!(Reader::new(bytes).unsigned_varint("test").is_err());
+    }
+
+    #[rstest]
+    #[case::beyond_the_frame(&[0, 5, b'a'])]
+    #[case::negative(&[255, 254])]
+    #[case::not_utf8(&[0, 1, 255])]
+    fn a_text_that_is_none_is_refused(#[case] bytes: &[u8]) {
+        assert!(Reader::new(bytes).text("test", Encoding::Classic).is_err());
+    }
+
+    #[rstest]
+    #[case::null(&[255, 255, 255, 255], Some(0))]
+    #[case::backed(&[0, 0, 0, 2, 1, 1], Some(2))]
+    #[case::unbacked(&[0, 0, 0, 3, 1, 1], None)]
+    #[case::negative(&[255, 255, 255, 254, 1, 1], None)]
+    fn a_count_is_backed_by_the_frame(#[case] bytes: &[u8], #[case] count: Option<usize>) {
+        assert_eq!(
+            Reader::new(bytes).count("test", Encoding::Classic).ok(),
+            count
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn an_unsigned_varint_reads_back(value: u32) {
+            let mut buffer = BytesMut::new();
+            put_unsigned_varint(&mut buffer, u64::from(value));
+            prop_assert_eq!(buffer.len(), unsigned_varint_bytes(u64::from(value)));
+            let mut reader = Reader::new(&buffer);
+            prop_assert_eq!(reader.unsigned_varint("test"), Ok(value));
+            prop_assert!(reader.rest().is_empty());
+        }
+
+        #[test]
+        fn a_text_reads_back(text in ".{0,300}", flexible: bool) {
+            let encoding = if flexible { Encoding::Flexible } else { Encoding::Classic };
+            let mut buffer = BytesMut::new();
+            put_text(&mut buffer, encoding, &text);
+            prop_assert_eq!(Reader::new(&buffer).text("test", encoding), Ok(Some(&*text)));
+        }
+    }
+}

@@ -80,9 +80,12 @@ struct World {
     ports: BTreeMap<ConnectionId, u16>,
     /// Per connection the requests in order, each with its answer once there is one: a broker
     /// answers a connection's requests one after the other.
-    pipelines: BTreeMap<ConnectionId, VecDeque<(i32, Option<Vec<u8>>)>>,
+    pipelines: BTreeMap<ConnectionId, VecDeque<Exchange>>,
     next_completion: u32,
 }
+
+/// A request's number and its answer.
+type Exchange = (i32, Option<Vec<u8>>);
 
 struct PlainQueues(BTreeMap<TopicPartition, PartitionQueue<u32>>);
 

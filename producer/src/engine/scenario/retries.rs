@@ -20,7 +20,7 @@ fn unknown(world: &World, index: usize) -> Failure {
     }
 }
 
-/// The very bytes again: same producer id, epoch and sequence, so a broker that has them knows them.
+/// The very bytes again: same id, epoch and sequence, so a broker that has them knows them.
 #[test]
 fn lost_ack_is_retried_with_the_same_bytes() {
     let mut world = World::flowing(settings(), script());
