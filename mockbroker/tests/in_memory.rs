@@ -149,6 +149,8 @@ async fn bad_size_closes_its_connection_after_the_replies_before_it(#[case] size
     bad.send_bytes(&bytes).await;
     assert_eq!(bad.answer().await, Some(1));
     assert_eq!(bad.answer().await, None);
+    let expected = format!("a frame declares {size} bytes, allowed is 0 to 104");
+    assert_eq!(cluster.diagnostics()[0].text, expected);
     good.ask(2).await;
     assert_eq!(good.answer().await, Some(2));
 }

@@ -169,6 +169,12 @@ impl ClusterEngine {
         self.settle(now);
     }
 
+    /// Bytes arrived that are no frame: why is told, and the connection closed.
+    pub fn handle_bad_frame(&mut self, connection: ConnectionId, reason: String, now: Instant) {
+        self.diagnose(connection, reason.clone(), now);
+        self.close(connection, reason.into(), now);
+    }
+
     /// Time has come to [`next_deadline`](Self::next_deadline).
     pub fn handle_timeout(&mut self, now: Instant) {
         self.cluster.handle_timeout(now);

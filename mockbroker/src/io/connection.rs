@@ -80,7 +80,6 @@ impl Drop for Leaving<'_> {
 enum Ended {
     ByCluster,
     ByPeer,
-    BadSize(#[expect(dead_code, reason = "for the log")] BadSize),
     Broken(#[expect(dead_code, reason = "for the log")] io::Error),
 }
 
@@ -109,7 +108,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             match (standing, self.bad_size) {
                 (Standing::Ending, _) => return Ended::ByCluster,
-                (Standing::Idle, Some(bad_size)) => return Ended::BadSize(bad_size),
+                (Standing::Idle, Some(bad_size)) => {
+                    driver.refuse(connection, bad_size);
+                    return Ended::ByCluster;
+                }
                 // What was held back meanwhile may be whole requests: they go first.
                 (Standing::Idle, None) if before == Standing::Waiting => {}
                 (Standing::Idle | Standing::Waiting, _) => {

@@ -28,6 +28,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use tokio::sync::{Notify, watch};
 
+use super::frame::BadSize;
 use crate::engine::effect::{BrokerId, ConnectionId, Effect};
 use crate::engine::time::Instant;
 use crate::handlers::ClusterEngine;
@@ -200,6 +201,14 @@ impl Driver {
             Phase::Open if core.engine.is_idle(connection) => Standing::Idle,
             Phase::Open => Standing::Waiting,
         }
+    }
+
+    /// What arrived on the connection is no frame.
+    pub fn refuse(&self, connection: ConnectionId, bad_size: BadSize) {
+        let mut core = self.lock();
+        core.engine
+            .handle_bad_frame(connection, bad_size.to_string(), self.clock.now());
+        self.settle(&mut core, Some(connection));
     }
 
     /// The connection is gone.
