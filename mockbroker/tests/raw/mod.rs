@@ -1,5 +1,6 @@
 //! A client that knows frames and one request, written from the protocol guide.
 
+#![allow(dead_code, reason = "each file of tests uses its part")]
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -54,4 +55,68 @@ pub(crate) fn api_versions(correlation_id: i32) -> Vec<u8> {
     bytes.extend(correlation_id.to_be_bytes());
     bytes.extend((-1_i16).to_be_bytes());
     bytes
+}
+
+/// A Produce v7 request with acks=all: a batch of these values for each of the partitions.
+pub(crate) fn produce(correlation_id: i32, topic: &str, partitions: &[(i32, Vec<u8>)]) -> Vec<u8> {
+    let mut body = vec![0, 0, 0, 7];
+    body.extend(correlation_id.to_be_bytes());
+    // Neither client id nor transactional id; acks=all; a minute for replication.
+    body.extend([-1_i16, -1, -1].map(i16::to_be_bytes).as_flattened());
+    body.extend(60_000_i32.to_be_bytes());
+    body.extend(1_i32.to_be_bytes());
+    body.extend(u16::try_from(topic.len()).unwrap().to_be_bytes());
+    body.extend(topic.as_bytes());
+    body.extend(size(partitions.len()));
+    for (partition, batch) in partitions {
+        body.extend(partition.to_be_bytes());
+        body.extend(size(batch.len()));
+        body.extend(batch);
+    }
+    [&size(body.len())[..], &body].concat()
+}
+
+/// A record batch of producer 7 in epoch 0, from `base_sequence` on.
+pub(crate) fn batch(base_sequence: i32, values: &[&str]) -> Vec<u8> {
+    let last = i32::try_from(values.len()).unwrap() - 1;
+    let mut checked = vec![0, 0];
+    checked.extend(last.to_be_bytes());
+    // Base and largest timestamp: now as far as this cluster is concerned.
+    checked.extend([0_i64, 0].map(i64::to_be_bytes).as_flattened());
+    checked.extend(7_i64.to_be_bytes());
+    checked.extend(0_i16.to_be_bytes());
+    checked.extend(base_sequence.to_be_bytes());
+    checked.extend(size(values.len()));
+    for (index, value) in (0..).zip(values) {
+        let record = record(index, value);
+        checked.push(zigzag(record.len()));
+        checked.extend(record);
+    }
+    let mut batch = 0_i64.to_be_bytes().to_vec();
+    // Behind the length: leader epoch, magic, checksum.
+    batch.extend(size(9 + checked.len()));
+    batch.extend([255, 255, 255, 255, 2]);
+    batch.extend(crc32c::crc32c(&checked).to_be_bytes());
+    batch.extend(checked);
+    batch
+}
+
+/// A record with the key `k` and the header `h`: `v`.
+fn record(index: usize, value: &str) -> Vec<u8> {
+    let mut record = vec![0, 0, zigzag(index), zigzag(1), b'k', zigzag(value.len())];
+    record.extend(value.as_bytes());
+    record.extend([zigzag(1), zigzag(1), b'h', zigzag(1), b'v']);
+    record
+}
+
+fn size(len: usize) -> [u8; 4] {
+    i32::try_from(len).unwrap().to_be_bytes()
+}
+
+/// A number below 64 as a varint.
+fn zigzag(number: usize) -> u8 {
+    u8::try_from(number * 2)
+        .ok()
+        .filter(|byte| *byte < 128)
+        .unwrap()
 }
