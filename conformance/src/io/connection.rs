@@ -1,7 +1,7 @@
 //! A raw connection to a broker: bytes out, frames in, every wait bounded.
 //!
 //! *Invariants*
-//! 1. No wait is longer than [`ANSWER_WAIT_MAX`] or what the caller names.
+//! 1. No wait is longer than [`ANSWER_WAIT_MAX`], [`CLOSE_WAIT_MAX`] or what the caller names.
 //! 2. A frame larger than [`FRAME_BYTES_MAX`] is not read.
 //! 3. Every frame sent or received is in the case's transcript.
 
@@ -22,6 +22,8 @@ use crate::wire::{Request, read_response};
 pub const CONNECT_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Longest wait for an answer that must come.
 pub const ANSWER_WAIT_MAX: Duration = Duration::from_secs(15);
+/// Longest wait for a close that must come; Kafka closes at once.
+pub const CLOSE_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Largest frame that is read: more than any case asks for.
 pub const FRAME_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// The client id that the judge's requests carry.
@@ -208,7 +210,7 @@ impl Connection {
     ///
     /// Safe.
     pub async fn expect_close(&mut self, step: &str) -> Result<(), Objection> {
-        let wait = ANSWER_WAIT_MAX;
+        let wait = CLOSE_WAIT_MAX;
         match self.next(wait).await? {
             Next::Closed => Ok(()),
             other => {

@@ -110,7 +110,8 @@ impl Report {
             .collect();
         if real().next().is_none() {
             let why = "no target of this run is a real Kafka".to_owned();
-            let remedy = "conformance run --target mock --target docker".to_owned();
+            let remedy =
+                "make conformance, which names both: --target mock --target docker".to_owned();
             return Some(vec![("real Kafka".to_owned(), why, remedy)]);
         }
         (!missing.is_empty()).then_some(missing)
