@@ -52,11 +52,13 @@ fn honest() -> History {
             durability: Durability::Kept,
             idempotent: true,
             ordered: true,
+            in_flight_max: 2,
             resolved_within: Duration::from_secs(1),
         },
         sends: values.iter().enumerate().map(send).collect(),
         logs: [(orders(), values.iter().enumerate().map(entry).collect())].into(),
         wire: values.iter().enumerate().map(batch).collect(),
+        in_flight_most: 2,
     }
 }
 
@@ -148,6 +150,7 @@ fn an_honest_history_passes_by_every_law() {
     let newer = WireBatch { epoch: 1, ..wire_batch(0, "d") };
     h.wire.splice(0..0, [newer]);
 })]
+#[case::too_many_in_flight(Law::Q4InFlightBound, |h: Run<'_>| h.in_flight_most = 3)]
 fn a_broken_law_is_found_alone(#[case] law: Law, #[case] corrupt: fn(&mut History)) {
     let mut history = honest();
     corrupt(&mut history);

@@ -133,6 +133,8 @@ pub struct Promises {
     pub idempotent: bool,
     /// Send order is kept: idempotence, or one request in flight.
     pub ordered: bool,
+    /// By `max.in.flight.requests.per.connection`.
+    pub in_flight_max: usize,
     /// By `delivery.timeout.ms`, and one tick of the scheduler.
     pub resolved_within: Duration,
 }
@@ -148,4 +150,6 @@ pub struct History {
     pub logs: BTreeMap<Partition, Vec<LogEntry>>,
     /// Every batch that left a producer, in order.
     pub wire: Vec<WireBatch>,
+    /// The most Produce requests that were unanswered on one connection at one time.
+    pub in_flight_most: usize,
 }

@@ -3,8 +3,12 @@
 //!
 //! | Module | Holds |
 //! |---|---|
-//! | [`history`] | what happened in a run |
-//! | [`oracle`] | what must hold in every history |
+//! | [`setting`] | what a world consists of |
+//! | [`world`], [`client`], [`link`] | level 1: both engines, no runtime, virtual time |
+//! | [`scenario`], [`faults`] | a world told step by step, or drawn from a seed |
+//! | [`defect`] | mistakes between the engines, to try the oracle |
+//! | [`capture`], [`tap`], [`trace`] | what passed on the wire, what stands in the logs, what happened |
+//! | [`history`], [`oracle`] | a run as a value, and what must hold in it |
 //! | [`tree`] | the tracked files, parsed, and the rules they keep |
 #![allow(
     clippy::expect_used,
@@ -13,6 +17,17 @@
     reason = "the harness runs in tests alone: a broken premise ends the test with its message"
 )]
 
+pub mod capture;
+pub mod client;
+pub mod defect;
+pub mod faults;
 pub mod history;
+pub mod link;
+mod misfortune;
 pub mod oracle;
+pub mod scenario;
+pub mod setting;
+pub mod tap;
+pub mod trace;
 pub mod tree;
+pub mod world;

@@ -53,6 +53,8 @@ pub enum Law {
     Q2SequenceContinuous,
     /// The epoch of a producer id never falls.
     Q3EpochMonotone,
+    /// No connection has more unanswered Produce requests than allowed.
+    Q4InFlightBound,
 }
 
 /// The judgement of a history.
@@ -122,7 +124,7 @@ pub fn judge(history: &History) -> Verdict {
     let case = Case::open(history);
     let mut verdict = Verdict::default();
     let promises = history.promises;
-    let judged: [(Law, bool, Check); 15] = [
+    let judged: [(Law, bool, Check); 16] = [
         (
             Law::D1AckedDurable,
             promises.durability == Durability::Kept,
@@ -154,6 +156,7 @@ pub fn judge(history: &History) -> Verdict {
             sequences_are_continuous,
         ),
         (Law::Q3EpochMonotone, promises.idempotent, epochs_never_fall),
+        (Law::Q4InFlightBound, true, few_requests_are_in_flight),
     ];
     for (law, promised, check) in judged {
         if promised {
@@ -497,5 +500,16 @@ fn epochs_never_fall(case: &Case<'_>, verdict: &mut Verdict) {
             verdict.witness(Law::Q3EpochMonotone, witness);
         }
         *epoch = batch.epoch.max(*epoch);
+    }
+}
+
+fn few_requests_are_in_flight(case: &Case<'_>, verdict: &mut Verdict) {
+    let (most, allowed) = (
+        case.history.in_flight_most,
+        case.history.promises.in_flight_max,
+    );
+    if most > allowed {
+        let witness = format!("{most} requests were unanswered on one connection, not {allowed}");
+        verdict.witness(Law::Q4InFlightBound, witness);
     }
 }

@@ -1,0 +1,180 @@
+//! What passes on the wire and what stands in the logs, read with the cluster's own eyes.
+//!
+//! The cluster's reader was written apart from the producer's writer, so what is captured here is
+//! what another program understands.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use bytes::Bytes;
+use kafka_mockbroker::Api;
+use kafka_mockbroker::engine::topology::PartitionKey;
+use kafka_mockbroker::handlers::ClusterEngine;
+use kafka_mockbroker::wire::batch_view::BatchView;
+use kafka_mockbroker::wire::records::DecodedRecord;
+use kafka_mockbroker::wire::request::{RequestBody, TopicRef, parse};
+use kafka_producer::engine::effect::Input;
+
+use crate::history::{Content, LogEntry, Partition, WireBatch};
+
+/// Whose request a frame is.
+#[must_use]
+pub fn api(frame: &[u8]) -> Api {
+    Api::from_key(
+        frame
+            .first_chunk()
+            .map_or(-1, |key| i16::from_be_bytes(*key)),
+    )
+}
+
+/// A request frame as the trace names it.
+#[must_use]
+pub fn request(frame: &[u8]) -> String {
+    match frame {
+        [k0, k1, v0, v1, c0, c1, c2, c3, ..] => {
+            let api = Api::from_key(i16::from_be_bytes([*k0, *k1]));
+            let version = i16::from_be_bytes([*v0, *v1]);
+            let correlation_id = i32::from_be_bytes([*c0, *c1, *c2, *c3]);
+            format!("{api} v{version} #{correlation_id}, {} bytes", frame.len())
+        }
+        _ => format!("{} bytes that are no request", frame.len()),
+    }
+}
+
+/// An input as the trace names it.
+#[must_use]
+pub fn input(input: &Input) -> String {
+    match input {
+        Input::Received { connection, frame } => {
+            let correlation_id = frame.first_chunk().map(|bytes| i32::from_be_bytes(*bytes));
+            let bytes = frame.len();
+            format!("answer to {correlation_id:?} on {connection:?}, {bytes} bytes")
+        }
+        other => format!("{other:?}"),
+    }
+}
+
+impl fmt::Display for Partition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.topic, self.number)
+    }
+}
+
+/// A topic's id and name.
+pub type TopicName = ([u8; 16], String);
+
+/// The ids and names of the cluster's topics.
+#[must_use]
+pub fn topics(cluster: &ClusterEngine) -> Vec<TopicName> {
+    let topics = cluster.cluster().topology().topics();
+    topics
+        .map(|topic| (topic.id.into_bytes(), topic.name.to_string()))
+        .collect()
+}
+
+/// The final log of every partition.
+///
+/// # Panics
+///
+/// When the cluster cannot read its own log.
+#[must_use]
+pub fn logs(cluster: &ClusterEngine) -> BTreeMap<Partition, Vec<LogEntry>> {
+    let mut logs = BTreeMap::new();
+    for topic in cluster.cluster().topology().topics() {
+        for (number, _) in (0..).zip(&topic.partitions) {
+            let name = Partition {
+                topic: topic.name.to_string(),
+                number,
+            };
+            let key = PartitionKey {
+                topic: topic.key,
+                partition: number,
+            };
+            let partition = cluster.cluster().partition(key).expect("it was listed");
+            let batches = partition.log().batches().iter();
+            let records = batches.flat_map(|batch| batch.records().expect("a readable log"));
+            logs.insert(name, records.map(entry).collect());
+        }
+    }
+    logs
+}
+
+fn entry(record: DecodedRecord) -> LogEntry {
+    let named = |(name, value): (Bytes, Option<Bytes>)| {
+        (String::from_utf8_lossy(&name).into_owned(), value)
+    };
+    LogEntry {
+        offset: record.offset,
+        content: Content {
+            timestamp_ms: record.timestamp_ms,
+            key: record.key,
+            value: record.value.unwrap_or_default(),
+            headers: record.headers.into_iter().map(named).collect(),
+        },
+    }
+}
+
+/// A batch and where in its frame it stands.
+#[derive(Clone, Debug)]
+pub struct BatchInFrame {
+    /// The first byte.
+    pub at: usize,
+    /// The batch.
+    pub batch: WireBatch,
+}
+
+/// The batches of a Produce request; none in any other request. A topic that is named by an id
+/// that is not among `topics` keeps the id for a name.
+#[must_use]
+pub fn batches(frame: &Bytes, topics: &[TopicName]) -> Vec<BatchInFrame> {
+    if !frame.starts_with(&Api::Produce.key().to_be_bytes()) {
+        return Vec::new();
+    }
+    let Ok(request) = parse(frame.clone()) else {
+        return Vec::new();
+    };
+    let RequestBody::Produce(produce) = request.body else {
+        return Vec::new();
+    };
+    let mut found = Vec::new();
+    for topic in produce.topics {
+        for partition in topic.partitions {
+            let name = name_of(&topic.topic, topics);
+            let place = Partition {
+                topic: name,
+                number: partition.index,
+            };
+            found.extend(
+                partition
+                    .records
+                    .and_then(|bytes| batch(frame, place, bytes)),
+            );
+        }
+    }
+    found
+}
+
+fn batch(frame: &Bytes, partition: Partition, bytes: Bytes) -> Option<BatchInFrame> {
+    let (header, _) = BatchView::first(&bytes).ok()??.0.split()?;
+    // The reader hands out slices of the frame, so addresses tell the place.
+    let at = bytes.as_ptr() as usize - frame.as_ptr() as usize;
+    let batch = WireBatch {
+        partition,
+        producer_id: header.producer_id,
+        epoch: header.producer_epoch,
+        base_sequence: header.base_sequence,
+        record_count: header.record_count,
+        bytes,
+    };
+    Some(BatchInFrame { at, batch })
+}
+
+fn name_of(topic: &TopicRef, topics: &[TopicName]) -> String {
+    match topic {
+        TopicRef::Name(name) => name.clone(),
+        TopicRef::Id(id) => {
+            let known = topics.iter().find(|(known, _)| known == id.as_bytes());
+            known.map_or_else(|| id.to_string(), |(_, name)| name.clone())
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! What can go wrong in a world: rules in the cluster, and the network.
+//!
+//! *Invariants*
+//! 1. A misfortune hits what stands when it comes; only [`World::refuse`] and [`World::clog`] also
+//!    hit connections that are opened while they last.
+//!
+//! *Not here*: which come when (`faults.rs`), what a lost link loses (`link.rs`).
+
+use std::time::Duration;
+
+use kafka_mockbroker::Rule;
+
+use crate::client::Outlet;
+use crate::world::{ClientNumber, World};
+
+impl World {
+    /// Installs a fault rule in the cluster.
+    pub fn install(&mut self, rule: Rule) {
+        self.note(format_args!("rule: {rule}"));
+        let id = self.cluster.rules_mut().install(rule);
+        self.rules.push(id);
+    }
+
+    /// Ends what the cluster does wrong; rules that wait for their turn are taken out.
+    pub fn heal(&mut self) {
+        self.note("the faults are over");
+        for rule in std::mem::take(&mut self.rules) {
+            self.cluster.rules_mut().remove(rule);
+        }
+    }
+
+    /// Ends every link to a broker and loses what is on the way.
+    pub fn cut(&mut self, broker: i32) {
+        self.note(format_args!("links to broker {broker} are cut"));
+        for link in self.links.to_broker(broker) {
+            self.links.cut(link, self.now);
+        }
+    }
+
+    /// Holds back what is on the way to and from a broker.
+    pub fn stall(&mut self, broker: i32, duration: Duration) {
+        self.note(format_args!(
+            "links to broker {broker} stall for {duration:?}"
+        ));
+        for link in self.links.to_broker(broker) {
+            self.links.stall(link, self.now + duration);
+        }
+    }
+
+    /// Refuses new connections to a broker for a while.
+    pub fn refuse(&mut self, broker: i32, duration: Duration) {
+        self.note(format_args!(
+            "broker {broker} refuses connections for {duration:?}"
+        ));
+        self.refusing.insert(broker, self.now + duration);
+    }
+
+    /// Keeps written bytes from leaving for a broker for a while.
+    pub fn clog(&mut self, broker: i32, duration: Duration) {
+        self.note(format_args!(
+            "no byte leaves for broker {broker} for {duration:?}"
+        ));
+        self.clogged.insert(broker, self.now + duration);
+        for client in &mut self.clients {
+            for connection in client.connections.values_mut() {
+                if self.links.broker(connection.link) == broker
+                    && matches!(connection.outlet, Outlet::Open)
+                {
+                    connection.outlet = Outlet::Clogged(Default::default());
+                }
+            }
+        }
+    }
+
+    /// Lets go what waited for a broker that is not clogged any more.
+    pub(crate) fn unclog(&mut self) {
+        let now = self.now;
+        let over: Vec<i32> = self
+            .clogged
+            .iter()
+            .filter(|(_, until)| **until <= now)
+            .map(|(id, _)| *id)
+            .collect();
+        for broker in over {
+            self.clogged.remove(&broker);
+            for client in 0..self.clients.len() {
+                self.unclog_client(ClientNumber(client), broker);
+            }
+        }
+    }
+
+    fn unclog_client(&mut self, client: ClientNumber, broker: i32) {
+        let mut released = Vec::new();
+        for (id, connection) in &mut self.clients[client.0].connections {
+            if self.links.broker(connection.link) != broker {
+                continue;
+            }
+            if let Outlet::Clogged(kept) = std::mem::replace(&mut connection.outlet, Outlet::Open) {
+                released.extend(kept.into_iter().map(|(correlation_id, bytes)| {
+                    ((*id, correlation_id), (connection.link, bytes))
+                }));
+            }
+        }
+        for (request, bytes) in released {
+            self.leave(client, request, bytes);
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! What a world consists of: brokers, topics, producers and their configuration.
+//!
+//! *Not here*: what happens in it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kafka_mockbroker::BrokerConfig;
+use kafka_mockbroker::engine::effect::BrokerId;
+use kafka_mockbroker::engine::topology::BrokerEndpoint;
+use kafka_mockbroker::engine::{ClusterConfig, TopicSpec};
+use kafka_producer::Acks;
+use kafka_producer::engine::effect::Address;
+use kafka_producer::engine::{EngineConfig, Idempotence};
+
+use crate::defect::Defect;
+use crate::link::Latency;
+
+/// The parts of a world; the defaults are Kafka's where Kafka has one.
+#[derive(Clone, Debug)]
+pub struct Setting {
+    /// Decides latencies, jitter and ids.
+    pub seed: u64,
+    /// How many brokers, with the ids 1, 2, …
+    pub brokers: i32,
+    /// Topics: name, partitions, replicas.
+    pub topics: Vec<(&'static str, i32, i16)>,
+    /// How many producers.
+    pub producers: usize,
+    /// How long a frame is on its way.
+    pub latency: Latency,
+    /// `batch.size`, in bytes.
+    pub batch_bytes: usize,
+    /// `acks`.
+    pub acks: Acks,
+    /// `enable.idempotence`.
+    pub idempotence: Idempotence,
+    /// `linger.ms`.
+    pub linger: Duration,
+    /// `max.in.flight.requests.per.connection`.
+    pub in_flight_max: usize,
+    /// `request.timeout.ms`.
+    pub request_timeout: Duration,
+    /// `delivery.timeout.ms`.
+    pub delivery_timeout: Duration,
+    /// `retries`.
+    pub retries_max: u32,
+    /// A mistake between the engines, to try the oracle.
+    pub defect: Option<Defect>,
+}
+
+impl Default for Setting {
+    fn default() -> Self {
+        Self {
+            seed: 1,
+            brokers: 3,
+            topics: vec![("orders", 3, 3)],
+            producers: 1,
+            latency: Latency {
+                min: Duration::from_micros(100),
+                max: Duration::from_millis(2),
+            },
+            batch_bytes: 16_384,
+            acks: Acks::All,
+            idempotence: Idempotence::Enabled,
+            linger: Duration::from_millis(5),
+            in_flight_max: 5,
+            request_timeout: Duration::from_secs(30),
+            delivery_timeout: Duration::from_secs(120),
+            retries_max: u32::try_from(i32::MAX).expect("positive"),
+            defect: None,
+        }
+    }
+}
+
+impl Setting {
+    /// The wall clock at a world's start, milliseconds since 1970.
+    pub const WALL_CLOCK_ORIGIN_MS: i64 = 1_700_000_000_000;
+
+    /// Whether producers are idempotent.
+    #[must_use]
+    pub fn is_idempotent(&self) -> bool {
+        self.idempotence == Idempotence::Enabled
+    }
+
+    /// The cluster's part.
+    #[must_use]
+    pub fn cluster_config(&self) -> ClusterConfig {
+        let endpoint = |id| {
+            let Address { host, port } = address(id);
+            BrokerEndpoint {
+                id: BrokerId(id),
+                host,
+                port,
+            }
+        };
+        let topic = |&(name, partitions, replication_factor)| TopicSpec {
+            name: Arc::from(name),
+            partitions,
+            replication_factor,
+            overrides: Vec::new(),
+        };
+        ClusterConfig {
+            brokers: (1..=self.brokers).map(endpoint).collect(),
+            topics: self.topics.iter().map(topic).collect(),
+            broker: BrokerConfig::default(),
+            cluster_id: None,
+            wall_clock_origin_ms: Self::WALL_CLOCK_ORIGIN_MS,
+            seed: self.seed,
+        }
+    }
+
+    /// A producer's part.
+    #[must_use]
+    pub fn engine_config(&self, producer: usize) -> EngineConfig {
+        EngineConfig {
+            client_id: Arc::from(format!("producer-{producer}")),
+            bootstrap: (1..=self.brokers).map(address).collect(),
+            acks: self.acks,
+            idempotence: self.idempotence,
+            in_flight_max: self.in_flight_max,
+            request_timeout: self.request_timeout,
+            delivery_timeout: self.delivery_timeout,
+            linger: self.linger,
+            retries_max: self.retries_max,
+            retry_backoff: Duration::from_millis(100),
+            retry_backoff_max: Duration::from_secs(1),
+            reconnect_backoff: Duration::from_millis(50),
+            reconnect_backoff_max: Duration::from_secs(1),
+            connection_setup_timeout: Duration::from_secs(10),
+            request_bytes_max: 1_048_576,
+            metadata_age_max: Duration::from_secs(300),
+            seed: self.seed.wrapping_mul(31).wrapping_add(producer as u64),
+        }
+    }
+
+    /// The broker that listens at an address.
+    ///
+    /// # Panics
+    ///
+    /// When none does: nobody told the producer such an address.
+    #[must_use]
+    pub fn broker_at(address: &Address) -> i32 {
+        let id = address
+            .host
+            .strip_prefix("broker-")
+            .and_then(|id| id.parse().ok());
+        id.unwrap_or_else(|| panic!("nobody told the address {address:?}"))
+    }
+}
+
+fn address(broker: i32) -> Address {
+    Address {
+        host: Arc::from(format!("broker-{broker}")),
+        port: 9092,
+    }
+}

@@ -1,0 +1,572 @@
+//! Level 1: producers and a cluster as pure engines, joined by simulated links, under virtual time.
+//!
+//! *Invariants*
+//! 1. One call of [`World::step`] handles one event and lets everything that follows at once
+//!    happen; then time jumps to the next event.
+//! 2. Both engines' invariants are checked after every step.
+//! 3. The seed decides everything: equal seeds and equal calls give equal traces.
+//!
+//! *Not here*: what must hold in the end (`oracle.rs`), which faults come when (`faults.rs`).
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use kafka_mockbroker::engine::effect as broker;
+use kafka_mockbroker::engine::journal::Event;
+use kafka_mockbroker::engine::time::Instant as BrokerInstant;
+use kafka_mockbroker::handlers::ClusterEngine;
+use kafka_mockbroker::{Api, RuleId};
+use kafka_producer::engine::effect::{
+    Action, Address, BatchOutcome, ConnectionId, CorrelationId, Frame, Input,
+};
+use kafka_producer::engine::time::Instant;
+use kafka_producer::{Acks, Failure, FailureKind};
+
+use crate::capture;
+use crate::client::{BatchNumber, Client, Connection, Outgoing, Outlet, SendNumber, without_size};
+use crate::history::{
+    Content, Durability, Ending, History, LogEntry, Partition, Promises, Resolution, SendOp,
+};
+use crate::link::{Arrival, Arriving, End, LinkId, Links};
+use crate::setting::Setting;
+use crate::tap::Tap;
+use crate::trace::Trace;
+
+/// A producer's number in its world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ClientNumber(pub usize);
+
+/// Producers, links and a cluster at one instant.
+#[derive(Debug)]
+pub struct World {
+    setting: Setting,
+    pub(crate) now: Duration,
+    pub(crate) cluster: ClusterEngine,
+    pub(crate) links: Links,
+    pub(crate) clients: Vec<Client>,
+    owners: BTreeMap<LinkId, ClientNumber>,
+    /// Brokers that refuse connections, and until when.
+    pub(crate) refusing: BTreeMap<i32, Duration>,
+    /// Brokers to which no byte leaves, and until when.
+    pub(crate) clogged: BTreeMap<i32, Duration>,
+    sends: Vec<SendOp>,
+    tap: Tap,
+    resolved_count: usize,
+    steps_at_now: usize,
+    pub(crate) rules: Vec<RuleId>,
+    trace: Trace,
+}
+
+impl World {
+    /// A world at its start: nothing is connected, nothing sent.
+    ///
+    /// # Panics
+    ///
+    /// When the cluster refuses its configuration.
+    #[must_use]
+    pub fn new(setting: Setting) -> Self {
+        let cluster = ClusterEngine::new(setting.cluster_config(), BrokerInstant::ZERO)
+            .expect("the cluster's configuration is allowed");
+        let client = |number| {
+            Client::new(
+                setting.engine_config(number),
+                setting.batch_bytes,
+                Instant::ZERO,
+            )
+        };
+        Self {
+            clients: (0..setting.producers).map(client).collect(),
+            links: Links::new(setting.latency, setting.seed),
+            now: Duration::ZERO,
+            owners: BTreeMap::new(),
+            refusing: BTreeMap::new(),
+            clogged: BTreeMap::new(),
+            sends: Vec::new(),
+            tap: Tap::new(capture::topics(&cluster)),
+            resolved_count: 0,
+            steps_at_now: 0,
+            rules: Vec::new(),
+            trace: Trace::default(),
+            cluster,
+            setting,
+        }
+    }
+
+    /// The time since the start.
+    #[must_use]
+    pub fn now(&self) -> Duration {
+        self.now
+    }
+
+    /// What happened, line by line.
+    #[must_use]
+    pub fn trace(&self) -> &Trace {
+        &self.trace
+    }
+
+    /// Adds a line to the trace.
+    pub fn note(&mut self, says: impl fmt::Display) {
+        self.trace.note(says, self.now);
+    }
+
+    /// Hands a record to a producer.
+    pub fn send_from(&mut self, client: ClientNumber, record: Outgoing) {
+        let now = self.producer_now();
+        self.clients[client.0].offer(record, now);
+        self.drive_client(client);
+    }
+
+    /// Milliseconds since 1970, as this world's clocks tell.
+    #[must_use]
+    pub fn wall_clock_ms(&self) -> i64 {
+        let elapsed = i64::try_from(self.now.as_millis()).expect("a run is short");
+        Setting::WALL_CLOCK_ORIGIN_MS + elapsed
+    }
+
+    /// The cluster.
+    #[must_use]
+    pub fn cluster(&self) -> &ClusterEngine {
+        &self.cluster
+    }
+
+    /// How many requests of an API brokers have taken up.
+    #[must_use]
+    pub fn requests(&self, api: Api) -> usize {
+        let entries = self.cluster.journal().entries();
+        let of_api = |event: &Event| matches!(event, Event::Request { id, .. } if id.api == api);
+        entries.filter(|entry| of_api(&entry.event)).count()
+    }
+
+    /// Asks a producer to send all it holds now.
+    pub fn flush(&mut self, client: ClientNumber) {
+        self.input(client, Input::DrainRequested);
+    }
+
+    /// Sends that were accepted and are not resolved, and those that wait to be accepted.
+    #[must_use]
+    pub fn open_count(&self) -> usize {
+        let waiting: usize = self.clients.iter().map(Client::waiting_count).sum();
+        let open = self.sends.iter().filter(|send| send.resolutions.is_empty());
+        waiting + open.count()
+    }
+
+    /// Every accepted send so far.
+    #[must_use]
+    pub fn sends(&self) -> &[SendOp] {
+        &self.sends
+    }
+
+    /// When the next event is due.
+    #[must_use]
+    pub fn next_at(&self) -> Option<Duration> {
+        let clients = self
+            .clients
+            .iter()
+            .filter_map(|client| client.engine.next_deadline());
+        let clients = clients.map(|at| Duration::from_nanos(at.as_nanos()));
+        let cluster = self.cluster.next_deadline();
+        let cluster = cluster.map(|at| Duration::from_nanos(at.as_nanos()));
+        let unclog = self.clogged.values().min().copied();
+        clients
+            .chain(cluster)
+            .chain(self.links.next_at())
+            .chain(unclog)
+            .min()
+    }
+
+    /// Handles the next event; `false` when there is none.
+    ///
+    /// # Panics
+    ///
+    /// When an engine's invariant breaks, or one keeps asking for the same instant.
+    pub fn step(&mut self) -> bool {
+        let Some(at) = self.next_at() else {
+            return false;
+        };
+        self.advance(at);
+        if let Some(arrival) = self.links.poll(self.now) {
+            self.arrive(arrival);
+        } else {
+            self.unclog();
+            self.cluster.handle_timeout(self.broker_now());
+            self.drive_cluster();
+            for client in 0..self.clients.len() {
+                self.time_out(ClientNumber(client));
+            }
+        }
+        self.check_invariants();
+        true
+    }
+
+    /// Handles every event up to `until`, and moves the clock there.
+    pub fn run_until(&mut self, until: Duration) {
+        while self.next_at().is_some_and(|at| at <= until) {
+            self.step();
+        }
+        self.now = self.now.max(until);
+    }
+
+    /// The whole run, for the judge.
+    #[must_use]
+    pub fn history(&self) -> History {
+        let durability = match self.setting.acks {
+            Acks::All => Durability::Kept,
+            Acks::None | Acks::Leader => Durability::MayBeLost,
+        };
+        let config = self.setting.engine_config(0);
+        History {
+            promises: Promises {
+                durability,
+                idempotent: self.setting.is_idempotent(),
+                ordered: self.setting.is_idempotent() || config.in_flight_max == 1,
+                in_flight_max: config.in_flight_max,
+                resolved_within: config.delivery_timeout + SCHEDULER_TICK,
+            },
+            sends: self.sends.clone(),
+            logs: self.logs(),
+            wire: self.tap.batches().to_vec(),
+            in_flight_most: self.tap.in_flight_most(),
+        }
+    }
+
+    fn logs(&self) -> BTreeMap<Partition, Vec<LogEntry>> {
+        let mut logs = capture::logs(&self.cluster);
+        if let Some(defect) = self.setting.defect {
+            logs.values_mut().for_each(|log| defect.on_log(log));
+        }
+        logs
+    }
+
+    fn time_out(&mut self, client: ClientNumber) {
+        let now = self.producer_now();
+        let engine = &mut self.clients[client.0].engine;
+        if engine.next_deadline().is_some_and(|due| due <= now) {
+            engine.handle_timeout(now);
+        }
+        self.drive_client(client);
+    }
+
+    fn advance(&mut self, at: Duration) {
+        self.steps_at_now = if at > self.now {
+            0
+        } else {
+            self.steps_at_now + 1
+        };
+        self.now = self.now.max(at);
+        let stuck = self.steps_at_now > STEPS_AT_ONE_INSTANT_MAX;
+        assert!(
+            !stuck,
+            "time stands still at {:?}\n{}",
+            self.now, self.trace
+        );
+    }
+
+    fn check_invariants(&self) {
+        self.cluster.check_invariants();
+        self.clients
+            .iter()
+            .for_each(|client| client.engine.check_invariants());
+    }
+
+    fn producer_now(&self) -> Instant {
+        Instant::from_nanos(nanos(self.now))
+    }
+
+    fn broker_now(&self) -> BrokerInstant {
+        BrokerInstant::from_nanos(nanos(self.now))
+    }
+
+    fn arrive(&mut self, Arrival { link, end, what }: Arrival) {
+        match end {
+            End::Broker => self.arrive_at_broker(link, what),
+            End::Client => self.arrive_at_client(link, what),
+        }
+    }
+
+    fn arrive_at_broker(&mut self, link: LinkId, what: Arriving) {
+        let connection = broker::ConnectionId(link.0);
+        let now = self.broker_now();
+        match what {
+            Arriving::Opened => {
+                let broker = broker::BrokerId(self.links.broker(link));
+                self.cluster.handle_connect(broker, connection, now);
+            }
+            Arriving::Frame(frame) => {
+                self.note(format_args!(
+                    "{} <- {}",
+                    self.named(link),
+                    capture::request(&frame)
+                ));
+                self.cluster.handle_request(connection, frame, now);
+            }
+            Arriving::Closed | Arriving::Refused => {
+                self.cluster.handle_disconnect(connection, now);
+            }
+        }
+        self.drive_cluster();
+    }
+
+    fn drive_cluster(&mut self) {
+        while let Some(effect) = self.cluster.poll_effect() {
+            match effect {
+                broker::Effect::Reply { connection, frame } => {
+                    self.links
+                        .send(LinkId(connection.0), End::Client, frame, self.now);
+                }
+                broker::Effect::Close { connection } => {
+                    let link = LinkId(connection.0);
+                    self.note(format_args!("{} closes", self.named(link)));
+                    self.links.close(link, End::Broker, self.now);
+                }
+            }
+        }
+    }
+
+    fn arrive_at_client(&mut self, link: LinkId, what: Arriving) {
+        let Some(owner) = self.owners.get(&link).copied() else {
+            return;
+        };
+        let client = &mut self.clients[owner.0];
+        let Some(connection) = client.connection_on(link) else {
+            return;
+        };
+        let input = match what {
+            Arriving::Opened => Some(Input::Connected { connection }),
+            Arriving::Frame(frame) => {
+                self.tap.answered(link);
+                Some(Input::Received { connection, frame })
+            }
+            Arriving::Refused => {
+                client.connections.remove(&connection);
+                Some(Input::ConnectFailed {
+                    connection,
+                    reason: "connection refused".into(),
+                })
+            }
+            Arriving::Closed => client.lose(connection, "connection reset".into()),
+        };
+        if let Some(input) = input {
+            self.input(owner, input);
+        }
+    }
+
+    fn input(&mut self, client: ClientNumber, input: Input) {
+        self.note(format_args!(
+            "producer {} <- {}",
+            client.0,
+            capture::input(&input)
+        ));
+        let now = self.producer_now();
+        self.clients[client.0].engine.handle_input(input, now);
+        self.drive_client(client);
+    }
+
+    /// Lets a producer do all it wants, and accept all it can.
+    fn drive_client(&mut self, client: ClientNumber) {
+        loop {
+            let now = self.producer_now();
+            if let Some(action) = self.clients[client.0].poll_action(now) {
+                self.act(client, action);
+                continue;
+            }
+            let number = SendNumber(self.sends.len());
+            let Some(record) = self.clients[client.0].accept_next(number, now) else {
+                return;
+            };
+            self.accepted(client, record);
+        }
+    }
+
+    fn accepted(&mut self, client: ClientNumber, record: Outgoing) {
+        let Outgoing {
+            topic,
+            partition,
+            content,
+        } = record;
+        let producer = u32::try_from(client.0).expect("a handful of producers");
+        let partition = Partition {
+            topic: topic.to_string(),
+            number: partition,
+        };
+        self.note(format_args!(
+            "producer {producer} accepts {:?} for {partition}",
+            content.value
+        ));
+        self.sends.push(SendOp {
+            producer,
+            partition,
+            content,
+            at: self.now,
+            resolutions: Vec::new(),
+        });
+    }
+
+    fn act(&mut self, client: ClientNumber, action: Action<BatchNumber>) {
+        match action {
+            Action::Connect {
+                connection,
+                address,
+            } => self.connect(client, connection, &address),
+            Action::Send {
+                connection,
+                correlation_id,
+                frame,
+            } => {
+                self.write(client, (connection, correlation_id), &frame);
+            }
+            Action::Disconnect { connection } => {
+                let end = self.clients[client.0].connections.remove(&connection);
+                let link = end.expect("a connection is ended once").link;
+                self.note(format_args!("{} is given up", self.named(link)));
+                self.links.close(link, End::Client, self.now);
+            }
+            Action::Complete {
+                completion,
+                outcome,
+                ..
+            } => {
+                self.complete(client, completion, outcome);
+            }
+            Action::TopicChanged { .. } => {}
+        }
+    }
+
+    fn connect(&mut self, client: ClientNumber, connection: ConnectionId, address: &Address) {
+        let broker = Setting::broker_at(address);
+        let refused = self
+            .refusing
+            .get(&broker)
+            .is_some_and(|until| *until > self.now);
+        let link = if refused {
+            self.links.open_refused(broker, self.now)
+        } else {
+            self.links.open(broker, self.now)
+        };
+        let clogged = self.clogged.contains_key(&broker);
+        let outlet = if clogged {
+            Outlet::Clogged(Default::default())
+        } else {
+            Outlet::Open
+        };
+        self.owners.insert(link, client);
+        self.clients[client.0]
+            .connections
+            .insert(connection, Connection { link, outlet });
+        self.note(format_args!("{} opens", self.named(link)));
+    }
+
+    fn write(
+        &mut self,
+        client: ClientNumber,
+        (connection, correlation_id): (ConnectionId, CorrelationId),
+        frame: &Frame,
+    ) {
+        let Some(link) = self.clients[client.0].link_of(connection) else {
+            return;
+        };
+        let request = self.tap.sent(link, without_size(frame), &self.setting);
+        let written = self.clients[client.0].write(connection, correlation_id, request);
+        if let Some(bytes) = written {
+            self.leave(client, (connection, correlation_id), (link, bytes));
+        }
+    }
+
+    pub(crate) fn leave(
+        &mut self,
+        client: ClientNumber,
+        (connection, correlation_id): (ConnectionId, CorrelationId),
+        (link, bytes): (LinkId, Bytes),
+    ) {
+        self.links.send(link, End::Broker, bytes, self.now);
+        let now = self.producer_now();
+        let written = Input::Written {
+            connection,
+            correlation_id,
+        };
+        self.clients[client.0].engine.handle_input(written, now);
+    }
+
+    fn complete(&mut self, client: ClientNumber, batch: BatchNumber, outcome: BatchOutcome) {
+        let outcomes = match self.setting.defect {
+            Some(defect) => defect.on_outcome(outcome),
+            None => vec![outcome],
+        };
+        let mut sends = self.clients[client.0].sends_of(batch).to_vec();
+        if let Some(defect) = self.setting.defect {
+            sends.truncate(defect.on_resolved_count(sends.len()));
+        }
+        for outcome in outcomes {
+            let count = sends.len();
+            self.note(format_args!(
+                "producer {} completes {count} sends: {outcome:?}",
+                client.0
+            ));
+            for (index, number) in (0..).zip(&sends) {
+                self.resolve(*number, ending(&outcome, index));
+            }
+        }
+    }
+
+    fn resolve(&mut self, send: SendNumber, ending: Ending) {
+        let resolution = Resolution {
+            ending,
+            at: self.now,
+            order: self.resolved_count,
+        };
+        self.resolved_count += 1;
+        self.sends[send.0].resolutions.push(resolution);
+    }
+
+    /// A link as the trace names it.
+    fn named(&self, link: LinkId) -> String {
+        let owner = self.owners.get(&link).map_or(0, |owner| owner.0);
+        format!(
+            "link {} (producer {owner}, broker {})",
+            link.0,
+            self.links.broker(link)
+        )
+    }
+}
+
+fn ending(outcome: &BatchOutcome, index: i64) -> Ending {
+    let words = |failure: &Failure| match failure.kind {
+        FailureKind::Refused(code) => format!("refused with {}", code.0),
+        kind => format!("{kind:?}"),
+    };
+    match outcome {
+        BatchOutcome::Written { base_offset, .. } => {
+            Ending::Written(base_offset.map(|base| base + index))
+        }
+        BatchOutcome::NotWritten(failure) => Ending::NotWritten(words(failure)),
+        BatchOutcome::Unknown(failure) => Ending::Unknown(words(failure)),
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).expect("a run is shorter than centuries")
+}
+
+/// A record of a test: its value says who it is.
+#[must_use]
+pub fn record(topic: &str, partition: i32, value: &str, timestamp_ms: i64) -> Outgoing {
+    let content = Content {
+        timestamp_ms,
+        key: None,
+        value: Bytes::from(value.to_owned()),
+        headers: Vec::new(),
+    };
+    Outgoing {
+        topic: Arc::from(topic),
+        partition,
+        content,
+    }
+}
+
+/// How late a deadline may be kept: events of one instant are handled one after the other.
+const SCHEDULER_TICK: Duration = Duration::from_millis(1);
+
+/// More events at one instant mean that an engine asks for time that has come, for ever.
+const STEPS_AT_ONE_INSTANT_MAX: usize = 10_000;
