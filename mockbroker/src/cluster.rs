@@ -284,3 +284,26 @@ impl Drop for FaultGuard {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::StartErrorKind;
+
+    #[test]
+    fn host_with_colons_stands_in_brackets() {
+        let endpoint = |host: &str| BrokerEndpoint {
+            id: BrokerId(1),
+            host: host.into(),
+            port: 9092,
+        };
+        assert_eq!(address(&endpoint("::1")), "[::1]:9092");
+        assert_eq!(address(&endpoint("broker.test")), "broker.test:9092");
+    }
+
+    #[test]
+    fn cluster_in_memory_needs_a_runtime() {
+        let error = MockCluster::builder().start_in_memory().unwrap_err();
+        assert_eq!(error.kind(), StartErrorKind::Runtime);
+    }
+}

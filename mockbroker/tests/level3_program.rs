@@ -3,7 +3,7 @@
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "a failing helper fails its test")]
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Output, Stdio};
 
@@ -34,10 +34,23 @@ fn signal(child: &Child, signal: &str) {
     assert!(status.success());
 }
 
+/// Asks the broker for its versions and waits for the answer to begin.
+fn ask(address: &str) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    // Size, API key 18, version 0, correlation id 7, no client id.
+    let request = [0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 7, 255, 255];
+    stream.write_all(&request).unwrap();
+    stream.read_exact(&mut [0; 8]).unwrap();
+}
+
 #[rstest]
-#[case("-TERM")]
-#[case("-INT")]
-fn ready_line_names_every_broker_and_a_signal_ends_it_with_0(#[case] name: &str) {
+#[case("-TERM", "info")]
+#[case("-INT", "info")]
+#[case("-TERM", "off")]
+fn ready_line_names_every_broker_and_a_signal_ends_it_with_0(
+    #[case] name: &str,
+    #[case] log: &str,
+) {
     let arguments = [
         "--brokers",
         "3",
@@ -45,6 +58,8 @@ fn ready_line_names_every_broker_and_a_signal_ends_it_with_0(#[case] name: &str)
         "127.0.0.1:0",
         "--topic",
         "orders:6:3",
+        "--log",
+        log,
     ];
     let mut child = mockbroker(&arguments).spawn().unwrap();
     let mut stdout = BufReader::new(child.stdout.take().unwrap());
@@ -54,8 +69,9 @@ fn ready_line_names_every_broker_and_a_signal_ends_it_with_0(#[case] name: &str)
     let addresses: Vec<&str> = addresses.split(',').collect();
     assert_eq!(addresses.len(), 3);
     for address in addresses {
-        TcpStream::connect(address).unwrap();
+        ask(address);
     }
+    assert_eq!(child.try_wait().unwrap(), None, "it runs until the signal");
     signal(&child, name);
     let mut rest = String::new();
     stdout.read_to_string(&mut rest).unwrap();

@@ -48,8 +48,8 @@ struct Arguments {
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
     settings: Vec<(String, String)>,
 
-    /// What is logged on stderr: error, warn, info, debug, trace, or a filter such as
-    /// kafka_mockbroker=debug [default: $MOCKBROKER_LOG, else info]
+    /// What is logged on stderr: off, error, warn, info, debug (every request and reply), trace, or
+    /// a filter such as kafka_mockbroker=debug [default: $MOCKBROKER_LOG, else info]
     #[arg(long, value_name = "FILTER")]
     log: Option<String>,
 }
@@ -170,7 +170,9 @@ fn run(cluster: &MockCluster) -> std::io::Result<()> {
             brokers = cluster.bootstrap_servers(),
             "the cluster is ready"
         );
-        tracing::info!(signal = signal.await, "the cluster ends");
+        // Not inside the macro, which does not evaluate what is not logged.
+        let signal = signal.await;
+        tracing::info!(signal, "the cluster ends");
         Ok(())
     })
 }

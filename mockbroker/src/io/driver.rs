@@ -114,6 +114,8 @@ struct Core {
     connections_opened: u64,
     /// Until when the timer sleeps; `None` while it waits for a deadline to come up.
     armed: Option<Instant>,
+    /// Entries of the journal that were logged or passed over.
+    entries_logged: u64,
 }
 
 #[derive(Debug)]
@@ -129,6 +131,26 @@ enum Phase {
     Ending,
 }
 
+impl Core {
+    /// Logs what the journal has new, for those who watch the program rather than read the journal.
+    fn log_journal(&mut self) {
+        if !tracing::enabled!(tracing::Level::DEBUG) {
+            return;
+        }
+        let journal = self.engine.journal();
+        let kept = journal.entries().len();
+        let written = journal.entries_dropped() + u64::try_from(kept).unwrap_or(u64::MAX);
+        let news = usize::try_from(written - self.entries_logged)
+            .unwrap_or(kept)
+            .min(kept);
+        for entry in journal.entries().skip(kept - news) {
+            let (BrokerId(broker), ConnectionId(connection)) = (entry.broker, entry.connection);
+            tracing::debug!(broker, connection, event = ?entry.event);
+        }
+        self.entries_logged = written;
+    }
+}
+
 impl Driver {
     /// Drives `engine` by `clock`, whose origin is the engine's [`Instant::ZERO`].
     ///
@@ -140,6 +162,7 @@ impl Driver {
             outboxes: BTreeMap::new(),
             connections_opened: 0,
             armed: None,
+            entries_logged: 0,
         };
         let (hits, _) = watch::channel(0);
         Self {
@@ -293,6 +316,7 @@ impl Driver {
             core.armed = Some(deadline);
             self.rearm.notify_one();
         }
+        core.log_journal();
         let hits = core.engine.rules().hits_total();
         self.hits
             .send_if_modified(|seen| core::mem::replace(seen, hits) != hits);
