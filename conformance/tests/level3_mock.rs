@@ -1,5 +1,5 @@
-//! The whole suite on the mock, and on a mock that does wrong: the judge passes the one and convicts
-//! the other. Loopback TCP and the real clock.
+//! The whole suite on the mock, and on a mock that does wrong: the judge passes the one and
+//! convicts the other. Loopback TCP and the real clock.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
