@@ -1,4 +1,5 @@
-//! Level 2: what a test reads of a cluster that was written to, and how faults and moves bear on it.
+//! Level 2: what a test reads of a cluster that was written to, and how faults and moves bear on
+//! it.
 
 #![expect(clippy::unwrap_used, reason = "a failing helper fails its test")]
 

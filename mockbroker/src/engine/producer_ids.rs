@@ -1,5 +1,14 @@
 //! Producer ids: every one is given out once.
 //!
+//! *State* of a broker:
+//!
+//! ```text
+//!           next_id, a new block         next_id
+//! No block ──────────────────────▶ Block ───────▶ Block, one id less
+//!    ▲                               │
+//!    └── on_restart, or no id left ──┘
+//! ```
+//!
 //! *Invariants*
 //! 1. Ids of one broker are consecutive inside a block; blocks never overlap.
 //! 2. A broker that restarts begins a new block.
@@ -9,6 +18,8 @@
 //!
 //! *Deviations* Kafka answers 14 to the first calls after a start, until its block is there; here
 //! the block is there at once.
+//!
+//! *Not here* epochs, and what producers wrote (`producer_state.rs`).
 
 use std::collections::BTreeMap;
 use std::ops::Range;

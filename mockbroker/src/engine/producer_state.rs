@@ -387,7 +387,9 @@ mod tests {
         }
 
         #[test]
-        fn a_duplicate_answers_with_the_original_offset(counts in proptest::collection::vec(1..5i32, 1..20)) {
+        fn a_duplicate_answers_with_the_original_offset(
+            counts in proptest::collection::vec(1..5i32, 1..20),
+        ) {
             let (mut states, mut offset) = (ProducerStates::default(), 0);
             let mut sent = Vec::new();
             let mut sequence = i32::MAX - 10;

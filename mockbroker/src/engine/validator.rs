@@ -15,8 +15,8 @@
 //! 2. No memory is taken per record of a good uncompressed batch, and its checksum is read once.
 //! 3. A candidate's payload is a slice of what was received, unless the topic's codec differs.
 //!
-//! *Source* apache/kafka `storage/…/internals/log/{UnifiedLog,LogValidator}.java`; verdicts observed
-//! on 4.3.1.
+//! *Source* apache/kafka `storage/…/internals/log/{UnifiedLog,LogValidator}.java`; verdicts
+//! observed on 4.3.1.
 //!
 //! *Not here* sequences (`producer_state.rs`); how a refusal reads in a reply
 //! (`handlers/produce_row.rs`).

@@ -26,7 +26,8 @@
 //!    entries fails shows (observed).
 //!
 //! *Source* apache/kafka `core/…/server/{KafkaApis,ReplicaManager}.scala`, `server/…/purgatory/
-//! DelayedProduce.java`, `clients/…/requests/{ProduceRequest,RequestUtils}.java`; observed on 4.3.1.
+//! DelayedProduce.java`, `clients/…/requests/{ProduceRequest,RequestUtils}.java`; observed on
+//! 4.3.1.
 //!
 //! *Deviations* no transactions yet: every transactional id is unknown, so a transactional batch is
 //! answered with 49. No quotas, so nothing is throttled.

@@ -304,7 +304,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_compressed_comes_back(plain in proptest::collection::vec(any::<u8>(), 0..70_000)) {
+        fn what_is_compressed_comes_back(
+            plain in proptest::collection::vec(any::<u8>(), 0..70_000),
+        ) {
             for codec in CODECS {
                 let payload = compress(codec, &plain).unwrap();
                 prop_assert_eq!(&decompress(codec, &payload).unwrap()[..], &plain[..]);
