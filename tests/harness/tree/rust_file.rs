@@ -82,11 +82,12 @@ impl RustFile {
         let mut items = Items::default();
         items.visit_file(&syntax);
         let mut scan = Scan {
+            source: text.lines().collect(),
             lines: BTreeSet::new(),
             paths: Vec::new(),
             attributes: Vec::new(),
         };
-        scan.stream(text, tokens, &[]);
+        scan.stream(tokens, &[]);
         let in_tests = |line: &usize| items.test_modules.iter().any(|range| range.contains(line));
         Self {
             path: path.to_owned(),
@@ -222,30 +223,31 @@ impl<'a> Visit<'a> for Items {
 }
 
 /// What the tokens tell.
-struct Scan {
+struct Scan<'a> {
+    source: Vec<&'a str>,
     lines: BTreeSet<usize>,
     paths: Vec<UsedPath>,
     attributes: Vec<(String, usize)>,
 }
 
-impl Scan {
+impl Scan<'_> {
     /// Reads tokens; a path that begins in a `use` list continues `prefix`.
-    fn stream(&mut self, text: &str, stream: TokenStream, prefix: &[String]) {
+    fn stream(&mut self, stream: TokenStream, prefix: &[String]) {
         let tokens: Vec<TokenTree> = stream.into_iter().collect();
         let mut at = 0;
         while at < tokens.len() {
             if let Some(length) = attribute_length(&tokens[at..]) {
-                self.attribute(text, &tokens[at..at + length]);
+                self.attribute(&tokens[at..at + length]);
                 at += length;
                 continue;
             }
             at += match &tokens[at] {
                 TokenTree::Ident(word) if !prefix.is_empty() && word == "as" => 2,
-                TokenTree::Ident(_) => self.path(text, &tokens[at..], prefix),
+                TokenTree::Ident(_) => self.path(&tokens[at..], prefix),
                 TokenTree::Group(group) => {
                     self.covered(&tokens[at]);
                     // A list that continues a path is read where the path is.
-                    self.stream(text, group.stream(), &[]);
+                    self.stream(group.stream(), &[]);
                     1
                 }
                 _ => {
@@ -257,7 +259,7 @@ impl Scan {
     }
 
     /// Reads the path that starts at the first token; returns how many tokens it took.
-    fn path(&mut self, text: &str, tokens: &[TokenTree], prefix: &[String]) -> usize {
+    fn path(&mut self, tokens: &[TokenTree], prefix: &[String]) -> usize {
         let mut segments = prefix.to_vec();
         let mut at = 0;
         loop {
@@ -266,7 +268,7 @@ impl Scan {
                 Some(TokenTree::Punct(star)) if star.as_char() == '*' => segments.push("*".into()),
                 Some(TokenTree::Group(list)) if list.delimiter() == Delimiter::Brace => {
                     self.covered(&tokens[at]);
-                    self.stream(text, list.stream(), &segments);
+                    self.stream(list.stream(), &segments);
                     return at + 1;
                 }
                 _ => break,
@@ -284,9 +286,9 @@ impl Scan {
     }
 
     /// Reads an attribute; a doc comment is one too, and no code.
-    fn attribute(&mut self, text: &str, tokens: &[TokenTree]) {
+    fn attribute(&mut self, tokens: &[TokenTree]) {
         let start = tokens[0].span().start();
-        let line = text.lines().nth(start.line - 1).unwrap_or_default();
+        let line = self.source[start.line - 1];
         if line.chars().nth(start.column) == Some('/') {
             return;
         }
@@ -316,7 +318,7 @@ impl Scan {
                 .take(opened)
                 .map(|word| (word, start.line)),
         );
-        self.stream(text, group.stream(), &[]);
+        self.stream(group.stream(), &[]);
     }
 
     /// Notes the lines of a token as code: of a group only its delimiters.
