@@ -12,10 +12,10 @@ use std::time::Duration;
 use crate::error::{ErrorCode, Failure, FailureKind, Fault};
 
 /// Why sending a record failed.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ProduceError(Box<Inner>);
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 struct Inner {
     kind: ProduceErrorKind,
     certainty: Certainty,
@@ -328,6 +328,13 @@ impl fmt::Display for ProduceErrorKind {
             Self::UnsupportedVersion => f.write_str("no common version of an API"),
             Self::BadAnswer => f.write_str("unreadable answer from the broker"),
         }
+    }
+}
+
+/// The same words as [`fmt::Display`]: what a `main` that returns the error prints.
+impl fmt::Debug for ProduceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ProduceError({self})")
     }
 }
 
