@@ -460,3 +460,188 @@ impl Node {
         Negotiation::AskAgain(lower)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::message::ApiRange;
+    use rstest::rstest;
+
+    const BOOTSTRAP: NodeKey = NodeKey::Bootstrap(0);
+    const BROKER: NodeKey = NodeKey::Broker(BrokerId(1));
+    const LATER: Instant = Instant::from_nanos(1000);
+
+    fn address(port: u16) -> Address {
+        Address {
+            host: "host".into(),
+            port,
+        }
+    }
+
+    fn endpoint(id: i32, port: u16) -> BrokerEndpoint {
+        BrokerEndpoint {
+            id: BrokerId(id),
+            host: "host".into(),
+            port,
+        }
+    }
+
+    fn versions(error: ErrorCode, ranges: &[(i16, i16)]) -> ApiVersionsAnswer {
+        let ranges = ranges.iter().map(|(api_key, max_version)| ApiRange {
+            api_key: *api_key,
+            min_version: 0,
+            max_version: *max_version,
+        });
+        ApiVersionsAnswer {
+            error,
+            ranges: ranges.collect(),
+        }
+    }
+
+    fn good() -> ApiVersionsAnswer {
+        versions(ErrorCode::NONE, &[(0, 12), (3, 12), (18, 4)])
+    }
+
+    fn connected() -> (Brokers, ConnectionId) {
+        let mut brokers = Brokers::new(&[address(1)]);
+        let (connection, _) = brokers.connect(BOOTSTRAP, LATER).expect("idle");
+        brokers.on_connected(connection);
+        (brokers, connection)
+    }
+
+    fn ready() -> (Brokers, ConnectionId) {
+        let (mut brokers, connection) = connected();
+        assert_eq!(brokers.on_versions(connection, &good()), Negotiation::Ready);
+        (brokers, connection)
+    }
+
+    #[test]
+    fn a_node_has_one_connection() {
+        let mut brokers = Brokers::new(&[address(1)]);
+        assert!(brokers.connect(BOOTSTRAP, LATER).is_some());
+        assert!(brokers.connect(BOOTSTRAP, LATER).is_none());
+        brokers.check_invariants();
+    }
+
+    #[test]
+    fn a_connection_is_told_once_that_it_stands() {
+        let (mut brokers, connection) = connected();
+        assert_eq!(brokers.on_connected(connection), None);
+        assert_eq!(brokers.on_connected(ConnectionId(9)), None);
+    }
+
+    #[test]
+    fn versions_out_of_turn_change_nothing() {
+        let (mut brokers, connection) = ready();
+        assert_eq!(
+            brokers.on_versions(connection, &good()),
+            Negotiation::NotExpected
+        );
+        assert_eq!(
+            brokers.on_versions(ConnectionId(9), &good()),
+            Negotiation::NotExpected
+        );
+    }
+
+    #[rstest]
+    #[case::lower(versions(ErrorCode(35), &[(18, 2)]), Negotiation::AskAgain(2))]
+    #[case::unnamed(versions(ErrorCode(35), &[]), Negotiation::AskAgain(0))]
+    #[case::not_lower(
+        versions(ErrorCode(35), &[(18, 4)]),
+        Negotiation::Unusable("no common version of the ApiVersions api".into()),
+    )]
+    #[case::without_metadata(
+        versions(ErrorCode::NONE, &[(0, 12)]),
+        Negotiation::Unusable("no common version of the Metadata api".into()),
+    )]
+    #[case::refused(
+        versions(ErrorCode(42), &[]),
+        Negotiation::Unusable("api versions refused with 42 INVALID_REQUEST".into()),
+    )]
+    fn negotiation_ends(#[case] answer: ApiVersionsAnswer, #[case] expected: Negotiation) {
+        let (mut brokers, connection) = connected();
+        assert_eq!(brokers.on_versions(connection, &answer), expected);
+    }
+
+    #[test]
+    fn a_lost_node_is_idle_when_its_back_off_is_over() {
+        let (mut brokers, connection) = ready();
+        assert_eq!(
+            brokers.on_lost(connection, LATER, "lost".into()),
+            Some(BOOTSTRAP)
+        );
+        assert_eq!(brokers.on_lost(connection, LATER, "lost".into()), None);
+        brokers.on_deadline(BOOTSTRAP, Instant::ZERO);
+        assert_eq!(
+            brokers.phase(BOOTSTRAP),
+            Some(Phase::BackingOff { until: LATER })
+        );
+        brokers.on_deadline(BOOTSTRAP, LATER);
+        assert_eq!(brokers.phase(BOOTSTRAP), Some(Phase::Idle));
+        brokers.check_invariants();
+    }
+
+    #[test]
+    fn a_late_connection_is_named() {
+        let mut brokers = Brokers::new(&[address(1)]);
+        let (connection, _) = brokers.connect(BOOTSTRAP, LATER).expect("idle");
+        assert_eq!(brokers.on_deadline(BOOTSTRAP, Instant::ZERO), None);
+        assert_eq!(brokers.on_deadline(BOOTSTRAP, LATER), Some(connection));
+    }
+
+    #[test]
+    fn a_bootstrap_connection_to_a_brokers_address_becomes_the_brokers() {
+        let (mut brokers, connection) = ready();
+        assert_eq!(brokers.learn(&[endpoint(1, 1), endpoint(2, 2)]), []);
+        assert_eq!(
+            brokers.ready(BROKER).map(|one| one.connection),
+            Some(connection)
+        );
+        assert_eq!(brokers.phase(BOOTSTRAP), Some(Phase::Idle));
+        brokers.check_invariants();
+    }
+
+    #[test]
+    fn a_broker_that_moved_gives_up_its_old_connection() {
+        let (mut brokers, connection) = ready();
+        brokers.learn(&[endpoint(1, 1)]);
+        assert_eq!(brokers.learn(&[endpoint(1, 5)]), [connection]);
+    }
+
+    #[test]
+    fn a_throttle_never_shortens() {
+        let (mut brokers, connection) = ready();
+        brokers.on_throttled(connection, LATER);
+        brokers.on_throttled(connection, Instant::ZERO);
+        assert_eq!(
+            brokers.ready(BOOTSTRAP).map(|one| one.throttled_until),
+            Some(LATER)
+        );
+    }
+
+    #[test]
+    fn brokers_are_tried_before_bootstrap_addresses() {
+        let mut rng = fastrand::Rng::with_seed(1);
+        let mut brokers = Brokers::new(&[address(1)]);
+        assert_eq!(brokers.connect_candidate(&mut rng), Some(BOOTSTRAP));
+        brokers.learn(&[endpoint(1, 5)]);
+        assert_eq!(brokers.connect_candidate(&mut rng), Some(BROKER));
+        let (connection, _) = brokers.connect(BROKER, LATER).expect("idle");
+        assert_eq!(
+            brokers.connect_candidate(&mut rng),
+            None,
+            "one attempt at a time"
+        );
+        brokers.on_lost(connection, LATER, "refused".into());
+        assert_eq!(brokers.connect_candidate(&mut rng), Some(BOOTSTRAP));
+    }
+
+    #[test]
+    fn idle_brokers_that_are_gone_are_forgotten() {
+        let (mut brokers, _) = ready();
+        brokers.learn(&[endpoint(1, 1), endpoint(2, 2)]);
+        brokers.retain(&[]);
+        let keys: Vec<_> = brokers.keys().collect();
+        assert_eq!(keys, [BROKER, BOOTSTRAP], "1 has a connection, 2 has not");
+    }
+}

@@ -231,3 +231,97 @@ impl<C> InFlight<C> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    const ONE: ConnectionId = ConnectionId(1);
+
+    /// A question, a batch that nobody answers, a question.
+    fn pipeline() -> InFlight<()> {
+        let mut in_flight = InFlight::new();
+        for content in [
+            Content::ApiVersions,
+            Content::ProduceUnanswered(Vec::new()),
+            Content::Metadata,
+        ] {
+            in_flight.push(ONE, content, 0, Instant::from_nanos(5));
+        }
+        in_flight
+    }
+
+    #[test]
+    fn correlation_ids_count_up_per_connection() {
+        let mut in_flight = pipeline();
+        assert_eq!(in_flight.next_correlation(ONE), CorrelationId(3));
+        let other = in_flight.push(ConnectionId(2), Content::Metadata, 0, Instant::ZERO);
+        assert_eq!(other, CorrelationId(0));
+    }
+
+    #[test]
+    fn answers_come_in_order_past_what_expects_none() {
+        let mut in_flight = pipeline();
+        assert!(in_flight.on_answer(ONE, CorrelationId(0)).is_ok());
+        let third = in_flight
+            .on_answer(ONE, CorrelationId(2))
+            .expect("the next that expects");
+        assert!(matches!(third.content, Content::Metadata));
+        assert_eq!(in_flight.count(ONE), 1);
+    }
+
+    #[rstest]
+    #[case::too_early(2, Some(CorrelationId(0)))]
+    #[case::never_sent(9, Some(CorrelationId(0)))]
+    #[case::expects_none(1, Some(CorrelationId(0)))]
+    fn an_answer_out_of_turn_is_refused(
+        #[case] number: i32,
+        #[case] expected: Option<CorrelationId>,
+    ) {
+        let mut in_flight = pipeline();
+        let refused = in_flight.on_answer(ONE, CorrelationId(number)).map(|_| ());
+        assert_eq!(refused, Err(Unexpected { expected }));
+        assert_eq!(in_flight.count(ONE), 3, "nothing is taken");
+    }
+
+    #[test]
+    fn an_answer_on_a_connection_without_requests_is_refused() {
+        let refused = pipeline()
+            .on_answer(ConnectionId(2), CorrelationId(0))
+            .map(|_| ());
+        assert_eq!(refused, Err(Unexpected { expected: None }));
+    }
+
+    #[rstest]
+    #[case::expects_an_answer(0, 3)]
+    #[case::expects_none(1, 2)]
+    #[case::never_sent(7, 3)]
+    fn only_what_expects_no_answer_ends_when_written(#[case] number: i32, #[case] left: usize) {
+        let mut in_flight = pipeline();
+        in_flight.on_written(ONE, CorrelationId(number));
+        assert_eq!(in_flight.count(ONE), left);
+    }
+
+    #[test]
+    fn a_closed_connection_gives_back_all_in_order() {
+        let mut in_flight = pipeline();
+        let numbers: Vec<_> = in_flight
+            .close(ONE)
+            .iter()
+            .map(|one| one.correlation_id.0)
+            .collect();
+        assert_eq!(numbers, [0, 1, 2]);
+        assert_eq!(in_flight.count(ONE), 0);
+    }
+
+    #[test]
+    fn the_oldest_request_sets_the_deadline() {
+        let timeout = Duration::from_nanos(100);
+        assert_eq!(
+            pipeline().deadline(ONE, timeout),
+            Some(Instant::from_nanos(105))
+        );
+        assert_eq!(InFlight::<()>::new().deadline(ONE, timeout), None);
+    }
+}

@@ -428,3 +428,211 @@ impl Question {
 
 /// Produce names topics by id from this version on.
 pub(crate) const FIRST_PRODUCE_WITH_IDS: i16 = 13;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    const TOPIC: TopicIndex = TopicIndex(0);
+    const NOW: Instant = Instant::from_nanos(10);
+    const RETRY: Instant = Instant::from_nanos(100);
+    const AGED: Instant = Instant::from_nanos(9000);
+
+    fn row(error: i16, id: u8, partitions: &[(i32, i32)]) -> TopicAnswer {
+        let partitions = (0..)
+            .zip(partitions)
+            .map(|(index, (leader, epoch))| PartitionAnswer {
+                index,
+                leader: (*leader >= 0).then_some(BrokerId(*leader)),
+                epoch: (*epoch >= 0).then_some(LeaderEpoch(*epoch)),
+            });
+        TopicAnswer {
+            error: ErrorCode(error),
+            name: Some("orders".into()),
+            id: TopicId([id; 16]),
+            partitions: partitions.collect(),
+        }
+    }
+
+    fn answer(topics: Vec<TopicAnswer>) -> MetadataAnswer {
+        MetadataAnswer {
+            throttle_ms: 0,
+            error: ErrorCode::NONE,
+            brokers: Vec::new(),
+            topics,
+        }
+    }
+
+    fn wanting() -> Metadata {
+        let mut metadata = Metadata::new();
+        metadata.want(TOPIC, "orders".into(), NOW);
+        metadata
+    }
+
+    fn learn(metadata: &mut Metadata, row: TopicAnswer) -> Vec<TopicIndex> {
+        metadata.on_asked();
+        metadata
+            .on_answer(&answer(vec![row]), None, RETRY, AGED)
+            .topics
+    }
+
+    fn leader(metadata: &Metadata) -> (Option<i32>, Option<i32>) {
+        let known = metadata.leadership(TopicPartition {
+            topic: TOPIC,
+            partition: 0,
+        });
+        (known.leader.map(|one| one.0), known.epoch.map(|one| one.0))
+    }
+
+    #[test]
+    fn nothing_is_asked_before_a_topic_is_wanted() {
+        let mut metadata = Metadata::new();
+        metadata.request_refresh();
+        assert_eq!(metadata.deadline(), None);
+        metadata.want(TOPIC, "orders".into(), NOW);
+        assert!(metadata.is_due(NOW));
+    }
+
+    #[test]
+    fn one_question_is_on_its_way() {
+        let mut metadata = wanting();
+        metadata.on_asked();
+        metadata.request_refresh();
+        assert_eq!(metadata.deadline(), None);
+    }
+
+    #[test]
+    fn a_refresh_wished_while_asking_leads_to_another_question() {
+        let mut metadata = wanting();
+        metadata.on_asked();
+        metadata.request_refresh();
+        metadata.on_answer(&answer(vec![row(0, 1, &[(1, 0)])]), None, RETRY, AGED);
+        assert_eq!(metadata.deadline(), Some(RETRY));
+    }
+
+    #[test]
+    fn a_topic_wanted_while_asking_is_asked_for_at_once() {
+        let mut metadata = wanting();
+        metadata.on_asked();
+        metadata.want(TopicIndex(1), "other".into(), NOW);
+        metadata.on_answer(&answer(vec![row(0, 1, &[(1, 0)])]), None, RETRY, AGED);
+        assert!(metadata.is_due(NOW));
+    }
+
+    #[rstest]
+    #[case::known(row(0, 1, &[(1, 0)]), AGED, 0)]
+    #[case::leaderless(row(0, 1, &[(-1, 0)]), RETRY, 1)]
+    #[case::being_created(row(3, 0, &[]), RETRY, 1)]
+    #[case::refused(row(29, 0, &[]), AGED, 0)]
+    fn what_is_missing_is_asked_again_soon(
+        #[case] row: TopicAnswer,
+        #[case] next: Instant,
+        #[case] failures: u32,
+    ) {
+        let mut metadata = wanting();
+        learn(&mut metadata, row);
+        assert_eq!(
+            (metadata.deadline(), metadata.failures()),
+            (Some(next), failures)
+        );
+    }
+
+    #[test]
+    fn a_refresh_waits_for_the_back_off_since_the_last_answer() {
+        let mut metadata = wanting();
+        learn(&mut metadata, row(0, 1, &[(1, 0)]));
+        metadata.request_refresh();
+        assert_eq!(metadata.deadline(), Some(RETRY));
+    }
+
+    #[rstest]
+    #[case::newer(1, (2, 6), (Some(2), Some(6)))]
+    #[case::same(1, (2, 5), (Some(2), Some(5)))]
+    #[case::older(1, (2, 4), (Some(1), Some(5)))]
+    #[case::older_of_a_recreated_topic(2, (2, 0), (Some(2), Some(0)))]
+    #[case::without_epoch(1, (2, -1), (Some(2), None))]
+    fn a_leader_epoch_never_goes_back(
+        #[case] id: u8,
+        #[case] told: (i32, i32),
+        #[case] known: (Option<i32>, Option<i32>),
+    ) {
+        let mut metadata = wanting();
+        learn(&mut metadata, row(0, 1, &[(1, 5)]));
+        learn(&mut metadata, row(0, id, &[told]));
+        assert_eq!(leader(&metadata), known);
+    }
+
+    #[rstest]
+    #[case::newer(6, true)]
+    #[case::same(5, false)]
+    #[case::older(4, false)]
+    fn a_hint_counts_with_a_newer_epoch_alone(#[case] epoch: i32, #[case] news: bool) {
+        let mut metadata = wanting();
+        learn(&mut metadata, row(0, 1, &[(1, 5)]));
+        let hint = Leadership {
+            leader: Some(BrokerId(2)),
+            epoch: Some(LeaderEpoch(epoch)),
+        };
+        let partition = TopicPartition {
+            topic: TOPIC,
+            partition: 0,
+        };
+        assert_eq!(metadata.on_hint(partition, hint), news);
+        assert_eq!(leader(&metadata).0, Some(if news { 2 } else { 1 }));
+    }
+
+    #[test]
+    fn a_view_that_stays_the_same_is_no_change() {
+        let mut metadata = wanting();
+        assert_eq!(learn(&mut metadata, row(0, 1, &[(1, 0)])), [TOPIC]);
+        assert_eq!(learn(&mut metadata, row(0, 1, &[(1, 0)])), []);
+        assert_eq!(learn(&mut metadata, row(0, 1, &[(2, 1)])), [TOPIC]);
+    }
+
+    #[test]
+    fn a_deleted_topic_keeps_its_partitions_without_leaders() {
+        let mut metadata = wanting();
+        learn(&mut metadata, row(0, 1, &[(1, 0), (1, 0)]));
+        assert_eq!(learn(&mut metadata, row(3, 0, &[])), [TOPIC]);
+        let expected = TopicView::Known {
+            partitions_led: vec![false, false],
+        };
+        assert_eq!(metadata.view(TOPIC), expected);
+    }
+
+    /// A hostile or garbled answer must not make the table as large as its largest index.
+    #[test]
+    fn a_partition_beyond_the_count_is_not_kept() {
+        let mut metadata = wanting();
+        let mut bad = row(0, 1, &[(1, 0)]);
+        bad.partitions[0].index = i32::MAX;
+        learn(&mut metadata, bad);
+        assert_eq!(
+            metadata.view(TOPIC),
+            TopicView::Known {
+                partitions_led: vec![false]
+            }
+        );
+    }
+
+    #[test]
+    fn an_answer_about_another_topic_changes_nothing() {
+        let mut metadata = wanting();
+        let mut other = row(0, 1, &[(1, 0)]);
+        other.name = Some("other".into());
+        assert_eq!(learn(&mut metadata, other), []);
+        assert_eq!(
+            metadata.view(TOPIC),
+            TopicView::Pending { last_failure: None }
+        );
+    }
+
+    #[test]
+    fn a_lost_question_is_asked_again() {
+        let mut metadata = wanting();
+        metadata.on_asked();
+        metadata.on_lost(RETRY);
+        assert_eq!((metadata.deadline(), metadata.failures()), (Some(RETRY), 1));
+    }
+}

@@ -300,7 +300,7 @@ impl<C> Partition<C> {
     pub(crate) fn candidate(&self, identity: &Identity) -> Candidate {
         let index = match self.run {
             // Batches that the restart will renumber wait for it; the others must be settled first.
-            Run::Broken(_) => {
+            Run::Broken(..) => {
                 let unsettled = |one: &Tracked<C>| one.history == History::PossiblyWritten;
                 match self.waiting.iter().position(unsettled) {
                     Some(index) => index,
@@ -327,11 +327,11 @@ impl<C> Partition<C> {
                 .waiting
                 .iter()
                 .all(|one| one.history != History::PossiblyWritten);
-        if !settled || !self.run.is_broken() {
+        if !settled || self.run.gap().is_none() {
             return;
         }
         self.run.restart(identity);
-        if self.run.is_broken() {
+        if self.run.gap().is_some() {
             return;
         }
         for mut tracked in core::mem::take(&mut self.waiting) {

@@ -155,7 +155,16 @@ pub(crate) enum Run {
     /// The broker knows this run.
     Flowing(Position),
     /// A sequence of this run is missing in the log, or may be.
-    Broken(Position),
+    Broken(Position, Gap),
+}
+
+/// What is known of the sequences that broke a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Gap {
+    /// They are in no log and on no way to one.
+    Certain,
+    /// They may be in the log, or may still arrive there.
+    Possible,
 }
 
 /// Where a run stands.
@@ -180,7 +189,7 @@ impl Run {
             Self::Off | Self::Flowing(_) => true,
             Self::Unassigned => matches!(identity, Identity::Held(..)),
             Self::Probing(_) => on_wire == 0,
-            Self::Broken(_) => false,
+            Self::Broken(..) => false,
         }
     }
 
@@ -196,7 +205,7 @@ impl Run {
         }
         match self {
             Self::Probing(position) | Self::Flowing(position) => Some(position.advance(count)),
-            Self::Off | Self::Unassigned | Self::Broken(_) => None,
+            Self::Off | Self::Unassigned | Self::Broken(..) => None,
         }
     }
 
@@ -210,20 +219,24 @@ impl Run {
     }
 
     /// The sequences of this stamp are not in the log, or may not be.
-    pub(crate) fn on_gap(&mut self, stamp: Option<ProducerStamp>) {
-        match *self {
+    pub(crate) fn on_gap(&mut self, stamp: Option<ProducerStamp>, gap: Gap) {
+        match self {
             Self::Probing(position) | Self::Flowing(position) if position.owns(stamp) => {
-                *self = Self::Broken(position);
+                *self = Self::Broken(*position, gap);
             }
+            Self::Broken(position, known) if position.owns(stamp) => *known = gap.max(*known),
             // A stamp of an older run has been settled by the restart after it.
-            Self::Off | Self::Unassigned | Self::Probing(_) | Self::Flowing(_) => {}
-            Self::Broken(_) => {}
+            Self::Off
+            | Self::Unassigned
+            | Self::Probing(_)
+            | Self::Flowing(_)
+            | Self::Broken(..) => {}
         }
     }
 
     /// Starts a broken run anew; `identity` is told when its epochs are used up.
     pub(crate) fn restart(&mut self, identity: &mut Identity) {
-        let Self::Broken(old) = *self else { return };
+        let Self::Broken(old, _) = *self else { return };
         let next = Sequence::ZERO;
         *self = match *identity {
             Identity::Held(id, epoch) if id != old.id => {
@@ -243,8 +256,12 @@ impl Run {
         };
     }
 
-    pub(crate) fn is_broken(&self) -> bool {
-        matches!(self, Self::Broken(_))
+    /// What broke the run, if it is broken.
+    pub(crate) fn gap(&self) -> Option<Gap> {
+        match self {
+            Self::Broken(_, gap) => Some(*gap),
+            Self::Off | Self::Unassigned | Self::Probing(_) | Self::Flowing(_) => None,
+        }
     }
 }
 
@@ -261,5 +278,175 @@ impl Position {
 
     fn owns(&self, stamp: Option<ProducerStamp>) -> bool {
         stamp.is_some_and(|stamp| stamp.id == self.id && stamp.epoch == self.epoch)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::{ErrorCode, FailureKind};
+    use rstest::rstest;
+
+    const ID: ProducerId = ProducerId(7);
+
+    fn held(id: i64) -> Identity {
+        Identity::Held(ProducerId(id), ProducerEpoch(0))
+    }
+
+    fn stamp(epoch: i16, sequence: u32) -> ProducerStamp {
+        let base_sequence = Sequence::ZERO.plus(sequence);
+        ProducerStamp {
+            id: ID,
+            epoch: ProducerEpoch(epoch),
+            base_sequence,
+        }
+    }
+
+    /// A run that gave out its first two sequences, and had them acknowledged.
+    fn flowing() -> Run {
+        let mut run = Run::new(Idempotence::Enabled);
+        run.assign(2, &held(7));
+        run.on_acked(Some(stamp(0, 0)));
+        run
+    }
+
+    #[test]
+    fn sequences_follow_each_other() {
+        let mut run = flowing();
+        assert_eq!(run.assign(3, &held(7)), Some(stamp(0, 2)));
+        assert_eq!(run.assign(1, &held(7)), Some(stamp(0, 5)));
+    }
+
+    #[test]
+    fn nothing_is_given_out_before_there_is_an_id() {
+        let mut run = Run::new(Idempotence::Enabled);
+        assert!(!run.admits(0, &Identity::Absent));
+        assert_eq!(run.assign(1, &Identity::Absent), None);
+        assert_eq!(run, Run::Unassigned);
+    }
+
+    #[test]
+    fn a_run_probes_with_one_batch_until_it_is_acknowledged() {
+        let mut run = Run::new(Idempotence::Enabled);
+        run.assign(1, &held(7));
+        assert!(run.admits(0, &held(7)) && !run.admits(1, &held(7)));
+        run.on_acked(Some(stamp(0, 0)));
+        assert!(run.admits(4, &held(7)));
+    }
+
+    #[test]
+    fn a_broken_run_gives_out_nothing_until_it_restarts_with_the_next_epoch() {
+        let mut run = flowing();
+        run.on_gap(Some(stamp(0, 0)), Gap::Certain);
+        assert!(!run.admits(0, &held(7)));
+        assert_eq!(run.assign(1, &held(7)), None);
+        run.restart(&mut held(7));
+        assert_eq!(run.assign(1, &held(7)), Some(stamp(1, 0)));
+    }
+
+    #[rstest]
+    #[case::certain_then_possible(Gap::Certain, Gap::Possible)]
+    #[case::possible_then_certain(Gap::Possible, Gap::Certain)]
+    fn the_worst_gap_counts(#[case] first: Gap, #[case] second: Gap) {
+        let mut run = flowing();
+        run.on_gap(Some(stamp(0, 0)), first);
+        run.on_gap(Some(stamp(0, 1)), second);
+        assert_eq!(run.gap(), Some(Gap::Possible));
+    }
+
+    #[test]
+    fn what_belongs_to_an_older_run_changes_nothing() {
+        let mut run = flowing();
+        run.on_gap(Some(stamp(0, 0)), Gap::Certain);
+        run.restart(&mut held(7));
+        let restarted = run;
+        run.on_gap(Some(stamp(0, 1)), Gap::Possible);
+        run.on_acked(Some(stamp(0, 1)));
+        assert_eq!(run, restarted);
+    }
+
+    #[test]
+    fn a_run_that_is_not_broken_does_not_restart() {
+        let mut run = flowing();
+        run.restart(&mut held(7));
+        assert_eq!(run, flowing());
+    }
+
+    #[test]
+    fn after_the_last_epoch_a_new_id_is_wanted_and_used() {
+        let mut identity = held(7);
+        let last = Position {
+            id: ID,
+            epoch: ProducerEpoch(i16::MAX),
+            next: Sequence::ZERO,
+        };
+        let mut run = Run::Broken(last, Gap::Certain);
+        run.restart(&mut identity);
+        assert_eq!(
+            (run.gap(), &identity),
+            (Some(Gap::Certain), &Identity::Absent)
+        );
+        let mut identity = held(8);
+        run.restart(&mut identity);
+        let given = run.assign(1, &identity).expect("a stamp");
+        assert_eq!((given.id, given.epoch), (ProducerId(8), ProducerEpoch(0)));
+    }
+
+    #[test]
+    fn without_idempotence_everything_goes_unnumbered() {
+        let mut run = Run::new(Idempotence::Disabled);
+        assert!(run.admits(100, &Identity::NotNeeded));
+        assert_eq!(run.assign(1, &Identity::NotNeeded), None);
+        run.on_gap(None, Gap::Possible);
+        assert_eq!(run, Run::Off);
+    }
+
+    fn refusal() -> Failure {
+        let kind = FailureKind::Refused(ErrorCode(31));
+        Failure {
+            kind,
+            broker: None,
+            attempts: 0,
+            message: None,
+        }
+    }
+
+    /// Each event in each state: only what is drawn happens.
+    #[rstest]
+    #[case::not_needed(Identity::NotNeeded, ["NotNeeded"; 4])]
+    #[case::absent(Identity::Absent, ["Asked", "Absent", "Absent", "Absent"])]
+    #[case::asked(Identity::Asked { failures: 2 }, ["Asked", "Held", "Waiting", "Refused"])]
+    #[case::waiting(
+        Identity::Waiting { until: Instant::ZERO, failures: 1 },
+        ["Asked", "Waiting", "Waiting", "Waiting"],
+    )]
+    #[case::held(held(7), ["Held"; 4])]
+    #[case::refused(Identity::Refused(refusal()), ["Refused"; 4])]
+    fn an_identity_moves_as_drawn(#[case] start: Identity, #[case] ends: [&str; 4]) {
+        let events: [fn(&mut Identity); 4] = [
+            Identity::on_asked,
+            |one| one.on_answer(ID, ProducerEpoch(0)),
+            |one| one.on_failed(Instant::ZERO),
+            |one| one.on_refused(refusal()),
+        ];
+        for (event, end) in events.into_iter().zip(ends) {
+            let mut identity = start.clone();
+            event(&mut identity);
+            let name = format!("{identity:?}");
+            assert!(name.starts_with(end), "{start:?} became {name}, not {end}");
+        }
+    }
+
+    #[test]
+    fn failures_of_a_question_add_up_until_it_is_answered() {
+        let mut identity = Identity::Absent;
+        for failures in 1..=3 {
+            identity.on_asked();
+            identity.on_failed(Instant::ZERO);
+            assert_eq!(identity.failures(), failures);
+        }
+        identity.on_asked();
+        identity.on_answer(ID, ProducerEpoch(0));
+        assert_eq!(identity.failures(), 0);
     }
 }

@@ -13,8 +13,9 @@ use crate::engine::in_flight::Entry;
 use crate::engine::links::Loss;
 use crate::engine::metadata::Leadership;
 use crate::engine::partition::{History, RetryWait, Tracked};
+use crate::engine::sequence::Gap;
 use crate::engine::time::Instant;
-use crate::engine::verdict::{Behind, Circumstances, Leaders, Line, Offset, Then, judge};
+use crate::engine::verdict::{Ahead, Behind, Circumstances, Leaders, Line, Offset, Then, judge};
 use crate::error::{ErrorCode, Failure, FailureKind};
 use crate::types::TopicPartition;
 use crate::wire::message::BrokerEndpoint;
@@ -100,7 +101,11 @@ impl<C> Engine<C> {
     /// Ends a batch without success. Its sequences are spent: the run restarts behind it.
     pub(super) fn fail(&mut self, batch: Tracked<C>, failure: Failure) {
         if let Some(partition) = self.partitions.get_mut(&batch.partition) {
-            partition.run.on_gap(batch.batch.stamp());
+            let gap = match batch.history {
+                History::NeverLeft | History::Refused => Gap::Certain,
+                History::PossiblyWritten => Gap::Possible,
+            };
+            partition.run.on_gap(batch.batch.stamp(), gap);
         }
         let outcome = match batch.history {
             History::NeverLeft | History::Refused => BatchOutcome::NotWritten(failure),
@@ -133,6 +138,10 @@ impl<C> Engine<C> {
         let known = Circumstances {
             history: batch.history,
             line: if first { Line::First } else { Line::Later },
+            ahead: match partition.run.gap() {
+                Some(Gap::Possible) => Ahead::PossiblyMore,
+                Some(Gap::Certain) | None => Ahead::Settled,
+            },
             behind: if more {
                 Behind::PossiblyMore
             } else {
@@ -158,7 +167,7 @@ impl<C> Engine<C> {
             }
             Then::Restart => {
                 if let Some(partition) = self.partitions.get_mut(&at) {
-                    partition.run.on_gap(batch.batch.stamp());
+                    partition.run.on_gap(batch.batch.stamp(), Gap::Certain);
                 }
                 self.retry_refused(batch, row, tried, now);
             }

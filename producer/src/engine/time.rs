@@ -120,3 +120,44 @@ impl Deadlines {
         Some(deadline)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(nanos: u64) -> Instant {
+        Instant::from_nanos(nanos)
+    }
+
+    #[test]
+    fn deadlines_come_in_the_order_of_their_times() {
+        let mut deadlines = Deadlines::default();
+        deadlines.set(Deadline::Metadata, Some(at(20)));
+        deadlines.set(Deadline::ProducerId, Some(at(10)));
+        assert_eq!(deadlines.next(), Some(at(10)));
+        assert_eq!(deadlines.pop_due(at(9)), None);
+        assert_eq!(deadlines.pop_due(at(30)), Some(Deadline::ProducerId));
+        assert_eq!(deadlines.pop_due(at(30)), Some(Deadline::Metadata));
+        assert_eq!(deadlines.next(), None);
+    }
+
+    #[test]
+    fn a_deadline_has_one_time() {
+        let mut deadlines = Deadlines::default();
+        deadlines.set(Deadline::Metadata, Some(at(20)));
+        deadlines.set(Deadline::Metadata, Some(at(40)));
+        assert_eq!(deadlines.next(), Some(at(40)));
+        deadlines.set_by(Deadline::Metadata, at(50));
+        assert_eq!(deadlines.next(), Some(at(40)), "an earlier one stands");
+        deadlines.set_by(Deadline::Metadata, at(30));
+        assert_eq!(deadlines.next(), Some(at(30)));
+        deadlines.set(Deadline::Metadata, None);
+        assert_eq!(deadlines.next(), None);
+    }
+
+    #[test]
+    fn the_end_of_time_is_never_passed() {
+        assert_eq!(at(u64::MAX - 1) + Duration::MAX, at(u64::MAX));
+        assert_eq!(at(3).since(at(5)), Duration::ZERO);
+    }
+}

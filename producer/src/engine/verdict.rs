@@ -28,6 +28,8 @@ pub(crate) struct Circumstances {
     pub(crate) history: History,
     /// Whether an earlier batch of the partition is still open.
     pub(crate) line: Line,
+    /// What may still arrive ahead of this batch.
+    pub(crate) ahead: Ahead,
     /// What the log may hold behind this batch.
     pub(crate) behind: Behind,
     /// Whether the refusal told an offset: then it came after the append.
@@ -41,6 +43,15 @@ pub(crate) enum Line {
     First,
     /// Something before it is open.
     Later,
+}
+
+/// What may still arrive ahead of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ahead {
+    /// Nothing: all before it is answered.
+    Settled,
+    /// A batch that ended as unknown, whose request may still be on its way.
+    PossiblyMore,
 }
 
 /// What the log may hold behind a batch.
@@ -202,18 +213,22 @@ fn classify(code: ErrorCode) -> Class {
 ///
 /// Behind an open batch that is no surprise: the batch waits for its turn. First in line, the
 /// broker's state differs from ours: the run restarts (KIP-360). An earlier attempt that got no
-/// answer was not appended either, for a broker recognises at least the last batch it appended;
-/// unless a later batch may have taken that place.
+/// answer was not appended either, for a broker recognises at least the last batch it appended.
+///
+/// With two exceptions: a later batch may have taken that place; or an unknown batch before it may
+/// still arrive, and let the earlier attempt in that arrives behind it.
 ///
 /// *Source*: `ProducerAppendInfo.checkSequence`; the duplicate window is one batch after a restart.
 fn out_of_order(known: Circumstances) -> Verdict {
-    match (known.history, known.behind, known.line) {
-        (History::PossiblyWritten, Behind::PossiblyMore, _) => {
-            verdict(Then::Fail, History::PossiblyWritten, Leaders::Unquestioned)
+    let settled = known.behind == Behind::Nothing && known.ahead == Ahead::Settled;
+    let then = match (known.history, known.line) {
+        (History::PossiblyWritten, _) if !settled => {
+            return verdict(Then::Fail, History::PossiblyWritten, Leaders::Unquestioned);
         }
-        (_, _, Line::First) => verdict(Then::Restart, History::Refused, Leaders::Unquestioned),
-        (_, _, Line::Later) => verdict(Then::Retry, History::Refused, Leaders::Unquestioned),
-    }
+        (_, Line::First) => Then::Restart,
+        (_, Line::Later) => Then::Retry,
+    };
+    verdict(then, History::Refused, Leaders::Unquestioned)
 }
 
 fn verdict(then: Then, history: History, leaders: Leaders) -> Verdict {
@@ -236,6 +251,7 @@ mod tests {
         Circumstances {
             history,
             line: Line::First,
+            ahead: Ahead::Settled,
             behind: Behind::Nothing,
             offset: Offset::Untold,
         }
@@ -296,6 +312,17 @@ mod tests {
     fn out_of_order_settles_nothing_when_a_later_batch_may_be_written() {
         let known = Circumstances {
             behind: Behind::PossiblyMore,
+            ..first_in_line(PossiblyWritten)
+        };
+        let verdict = judge(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER, known);
+        assert_eq!((verdict.then, verdict.history), (Fail, PossiblyWritten));
+    }
+
+    /// The batch before may still arrive, and this one's first attempt behind it.
+    #[test]
+    fn out_of_order_settles_nothing_behind_an_unknown_batch() {
+        let known = Circumstances {
+            ahead: Ahead::PossiblyMore,
             ..first_in_line(PossiblyWritten)
         };
         let verdict = judge(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER, known);

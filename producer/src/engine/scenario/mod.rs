@@ -3,6 +3,7 @@
 //! The peer answers the control plane by itself, from [`Script`]; Produce requests are kept for the
 //! scenario to answer, lose or ignore. After every step the engine's invariants are checked.
 
+mod chaos;
 mod connections;
 mod peer;
 mod retries;
