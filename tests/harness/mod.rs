@@ -6,6 +6,7 @@
 //! | [`setting`] | what a world consists of |
 //! | [`world`], [`client`], [`link`] | level 1: both engines, no runtime, virtual time |
 //! | [`scenario`], [`faults`] | a world told step by step, or drawn from a seed |
+//! | [`shell`] | level 2: the whole producer on a paused clock |
 //! | [`defect`] | mistakes between the engines, to try the oracle |
 //! | [`capture`], [`tap`], [`trace`] | what passed on the wire, what stands in the logs, what happened |
 //! | [`history`], [`oracle`] | a run as a value, and what must hold in it |
@@ -27,6 +28,7 @@ mod misfortune;
 pub mod oracle;
 pub mod scenario;
 pub mod setting;
+pub mod shell;
 pub mod tap;
 pub mod trace;
 pub mod tree;
