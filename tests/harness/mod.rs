@@ -33,3 +33,8 @@ pub mod tap;
 pub mod trace;
 pub mod tree;
 pub mod world;
+
+/// The README's examples, compiled; the one that needs no broker is run.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
