@@ -62,7 +62,7 @@ pub use cluster::{FaultGuard, MockCluster};
 pub use config::{
     BrokerConfig, CleanupPolicy, CompressionType, ConfigError, TimestampType, TopicConfig,
 };
-pub use engine::cluster::MoveError;
+pub use engine::MoveError;
 pub use engine::effect::{BrokerId, ConnectionId};
 pub use error_code::ErrorCode;
 pub use fault::{Judgement, RequestFacts, Rule, RuleId, Rules, Scope, Target, Verdict};

@@ -8,10 +8,9 @@ use std::sync::Arc;
 
 use crate::cluster::MockCluster;
 use crate::config::ConfigError;
-use crate::engine::TopicSpec;
-use crate::engine::cluster::MoveError;
+
 use crate::engine::effect::BrokerId;
-use crate::handlers::Move;
+use crate::engine::{Move, MoveError, TopicSpec};
 
 impl MockCluster {
     /// Makes a topic, as CreateTopics would; it is there at once.
@@ -138,6 +137,6 @@ impl MockCluster {
 
     fn make_move(&self, to_make: Move) -> Result<(), MoveError> {
         self.driver()
-            .with(|engine, now| engine.make_move(to_make, now))
+            .with(|engine, now| engine.make_move(&to_make, now))
     }
 }

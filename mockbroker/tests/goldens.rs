@@ -7,6 +7,8 @@
 //! *Not here* answers that list what the mock does not serve (ApiVersions in full), and rows of
 //! several topics, which Kafka sends in a hash order.
 
+#![expect(clippy::expect_used, reason = "a failing helper fails its test")]
+
 use std::fmt::Write as _;
 
 use bytes::Bytes;

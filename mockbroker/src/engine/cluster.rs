@@ -1,11 +1,10 @@
-//! The composition of the machines: what handlers read and change, and the moves of a cluster.
+//! The composition of the machines: what handlers read and change.
 //!
-//! *State* lies in the machines; what this file adds is the broker's life:
+//! *State* lies in the machines; of a partition this file knows what is still to be told:
 //!
 //! ```text
-//! Alive ─ crash: its connections end, what it led is led by the next in sync ─▶ Crashed
-//!   ▲                                                                             │
-//!   └── restart: its replicas catch up; what nobody led, it may lead ─────────────┘
+//!        append, move, deletion            taken
+//! quiet ────────────────────────▶ touched ───────▶ quiet
 //! ```
 //!
 //! *Invariants*
@@ -16,27 +15,24 @@
 //!
 //! *Source* apache/kafka `metadata/…/controller/ReplicationControlManager.java`.
 //!
-//! *Not here* connections and requests (`handlers/cluster_engine.rs`).
-//!
-//! *Deviations* controller decisions reach every broker at once.
+//! *Not here* moves (`moves.rs`); connections and requests (`handlers/cluster_engine.rs`).
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use thiserror::Error;
 use uuid::Uuid;
 
 use super::effect::BrokerId;
+use super::moves::MoveError;
 use super::partition::{Acks, Append, AppendError, Appended, Partition};
 use super::producer_ids::ProducerIds;
 use super::producer_state::Expiry;
-use super::replication::{Membership, ReplicaSet};
+use super::replication::ReplicaSet;
 use super::time::Instant;
 use super::topology::{
-    BrokerEndpoint, BrokerState, PARTITIONS_MAX, PartitionKey, Topic, TopicKey, Topology,
-    is_valid_name,
+    BrokerEndpoint, PARTITIONS_MAX, PartitionKey, Topic, TopicKey, Topology, is_valid_name,
 };
 use crate::config::{BrokerConfig, ConfigError, TopicConfig};
 
@@ -70,33 +66,12 @@ pub struct ClusterConfig {
     pub seed: u64,
 }
 
-/// A move that the cluster cannot make.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[non_exhaustive]
-pub enum MoveError {
-    /// No topic of this name.
-    #[error("no such topic")]
-    UnknownTopic,
-    /// The topic has no such partition.
-    #[error("the topic has no such partition")]
-    UnknownPartition,
-    /// No broker of this id.
-    #[error("no such broker")]
-    UnknownBroker,
-    /// The broker has no replica of the partition, or leads it.
-    #[error("the broker is no follower of the partition")]
-    NotAFollower,
-    /// The broker's replica is not in sync, or the broker does not run.
-    #[error("the broker cannot lead the partition: its replica is not in sync, or it does not run")]
-    CannotLead,
-}
-
 /// The state of a cluster.
 #[derive(Debug)]
 pub struct Cluster {
-    topology: Topology,
-    partitions: BTreeMap<PartitionKey, Partition>,
-    producer_ids: ProducerIds,
+    pub(super) topology: Topology,
+    pub(super) partitions: BTreeMap<PartitionKey, Partition>,
+    pub(super) producer_ids: ProducerIds,
     config: BrokerConfig,
     cluster_id: Arc<str>,
     wall_clock_origin_ms: i64,
@@ -291,149 +266,8 @@ impl Cluster {
             .min()
     }
 
-    /// Makes a follower stand still; it leaves the ISR once it has lagged for too long.
-    ///
-    /// # Errors
-    ///
-    /// No such partition, or the broker does not follow it.
-    pub fn hold_follower(&mut self, key: PartitionKey, broker: BrokerId) -> Result<(), MoveError> {
-        self.follower(key, broker)?.hold(broker);
-        self.on_replicas_changed(key);
-        Ok(())
-    }
-
-    /// Lets a held follower go on: it catches up and joins the ISR.
-    ///
-    /// # Errors
-    ///
-    /// No such partition, or the broker does not follow it.
-    pub fn release_follower(
-        &mut self,
-        key: PartitionKey,
-        broker: BrokerId,
-    ) -> Result<(), MoveError> {
-        self.follower(key, broker)?.release(broker);
-        self.on_replicas_changed(key);
-        Ok(())
-    }
-
-    /// Takes a follower out of the ISR at once, and makes it stand still.
-    ///
-    /// # Errors
-    ///
-    /// No such partition, or the broker does not follow it.
-    pub fn shrink_isr(&mut self, key: PartitionKey, broker: BrokerId) -> Result<(), MoveError> {
-        self.follower(key, broker)?.shrink(broker);
-        self.on_replicas_changed(key);
-        Ok(())
-    }
-
-    /// Makes an in-sync replica the leader, with a new leader epoch.
-    ///
-    /// # Errors
-    ///
-    /// No such partition; the broker's replica is not in sync, or it does not run.
-    pub fn move_leader(
-        &mut self,
-        key: PartitionKey,
-        broker: BrokerId,
-        now: Instant,
-    ) -> Result<(), MoveError> {
-        let partition = self
-            .partitions
-            .get(&key)
-            .ok_or(MoveError::UnknownPartition)?;
-        let replica = partition.replicas().replica(broker);
-        let in_sync = replica.is_some_and(|replica| replica.membership == Membership::InSync);
-        if !in_sync || !self.topology.is_alive(broker) {
-            return Err(MoveError::CannotLead);
-        }
-        self.elect(key, Some(broker), now);
-        Ok(())
-    }
-
-    /// Stops a broker: what it led is led by the next in sync, with a new leader epoch.
-    ///
-    /// # Errors
-    ///
-    /// No such broker.
-    pub fn crash_broker(&mut self, broker: BrokerId, now: Instant) -> Result<(), MoveError> {
-        if !self.topology.has_broker(broker) {
-            return Err(MoveError::UnknownBroker);
-        }
-        self.topology.set_broker_state(broker, BrokerState::Crashed);
-        for key in self.hosted_by(broker) {
-            if let Some(partition) = self.partitions.get_mut(&key) {
-                partition.replicas_mut().on_broker_down(broker);
-                let electable = partition.replicas().electable();
-                if self.leader(key) == Some(broker) {
-                    self.elect(key, electable, now);
-                }
-                self.on_replicas_changed(key);
-            }
-        }
-        Ok(())
-    }
-
-    /// Starts a stopped broker: its replicas catch up; what nobody led, it may lead.
-    ///
-    /// # Errors
-    ///
-    /// No such broker.
-    pub fn restart_broker(&mut self, broker: BrokerId, now: Instant) -> Result<(), MoveError> {
-        if !self.topology.has_broker(broker) {
-            return Err(MoveError::UnknownBroker);
-        }
-        self.topology.set_broker_state(broker, BrokerState::Alive);
-        self.producer_ids.on_restart(broker);
-        for key in self.hosted_by(broker) {
-            if let Some(partition) = self.partitions.get_mut(&key) {
-                partition.replicas_mut().on_broker_up(broker);
-                let electable = partition.replicas().electable();
-                if self.leader(key).is_none() {
-                    self.elect(key, electable, now);
-                }
-                self.on_replicas_changed(key);
-            }
-        }
-        Ok(())
-    }
-
-    fn hosted_by(&self, broker: BrokerId) -> Vec<PartitionKey> {
-        let hosted = self.partitions.iter();
-        let hosted = hosted.filter(|(_, partition)| partition.replicas().replica(broker).is_some());
-        hosted.map(|(key, _)| *key).collect()
-    }
-
-    fn elect(&mut self, key: PartitionKey, leader: Option<BrokerId>, now: Instant) {
-        self.topology.elect(key, leader);
-        let now_ms = wall_clock_ms(self.wall_clock_origin_ms, now);
-        if let (Some(topic), Some(partition)) = (
-            self.topology.topic(key.topic),
-            self.partitions.get_mut(&key),
-        ) {
-            partition.change_leader(leader, &topic.config, now_ms);
-            self.touched.push(key);
-        }
-    }
-
-    fn follower(
-        &mut self,
-        key: PartitionKey,
-        broker: BrokerId,
-    ) -> Result<&mut ReplicaSet, MoveError> {
-        let leads = self.leader(key) == Some(broker);
-        let partition = self
-            .partitions
-            .get_mut(&key)
-            .ok_or(MoveError::UnknownPartition)?;
-        if leads || partition.replicas().replica(broker).is_none() {
-            return Err(MoveError::NotAFollower);
-        }
-        Ok(partition.replicas_mut())
-    }
-
-    fn on_replicas_changed(&mut self, key: PartitionKey) {
+    /// Replicas or leader of a partition changed.
+    pub(super) fn on_replicas_changed(&mut self, key: PartitionKey) {
         if let (Some(topic), Some(partition)) = (
             self.topology.topic(key.topic),
             self.partitions.get_mut(&key),

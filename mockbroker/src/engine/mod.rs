@@ -2,7 +2,8 @@
 //!
 //! | File | Owns |
 //! |---|---|
-//! | [`cluster`] | the composition that the handlers act on, and the moves of a cluster |
+//! | [`cluster`] | the composition that the handlers act on |
+//! | [`moves`] | followers that stand still, leaders that change, brokers that stop |
 //! | [`topology`] | brokers alive, topics, replica placement, leader and epoch |
 //! | [`partition`] | one replica set: validate, make a candidate, commit |
 //! | [`validator`] | what a topic demands of a batch, and what a broker changes in it |
@@ -23,6 +24,7 @@ pub mod connections;
 pub mod effect;
 pub mod journal;
 pub mod log;
+pub mod moves;
 pub mod partition;
 pub mod producer_ids;
 pub mod producer_state;
@@ -32,4 +34,5 @@ pub mod time;
 pub mod topology;
 pub mod validator;
 
-pub use cluster::{Cluster, ClusterConfig, MoveError, TopicSpec};
+pub use cluster::{Cluster, ClusterConfig, TopicSpec};
+pub use moves::{Move, MoveError};

@@ -24,16 +24,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Answer, Context, Injection, Pending, Wait, handle, label};
+use super::{Answer, Context, Injection, Pending, Wait, handle, targets};
 use crate::config::ConfigError;
 use crate::engine::connections::{Connections, Offer};
 use crate::engine::effect::{BrokerId, ConnectionId, Effect};
 use crate::engine::journal::{Entry, Event, Journal, RequestId, Silence};
 use crate::engine::purgatory::Purgatory;
 use crate::engine::time::Instant;
-use crate::engine::{Cluster, ClusterConfig, MoveError, TopicSpec};
+use crate::engine::{Cluster, ClusterConfig, Move, MoveError, TopicSpec};
 use crate::fault::{Judgement, RequestFacts, Rules, Target, Verdict};
-use crate::wire::request::{self, Request, RequestBody, TopicRef};
+use crate::wire::request::{self, Request, RequestBody};
 
 /// A whole cluster as one value: requests in, effects out, time as an argument.
 ///
@@ -50,58 +50,6 @@ pub struct ClusterEngine {
     purgatory: Purgatory<Waiting>,
     ready: VecDeque<(ConnectionId, Bytes)>,
     effects: VecDeque<Effect>,
-}
-
-/// A move of the cluster.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Move {
-    /// A follower stands still; it leaves the ISR after `replica.lag.time.max.ms` of lag.
-    HoldFollower {
-        /// The topic.
-        topic: Arc<str>,
-        /// The partition.
-        partition: i32,
-        /// The follower's broker.
-        broker: BrokerId,
-    },
-    /// A held follower goes on: it catches up, and joins the ISR if it had left it.
-    ReleaseFollower {
-        /// The topic.
-        topic: Arc<str>,
-        /// The partition.
-        partition: i32,
-        /// The follower's broker.
-        broker: BrokerId,
-    },
-    /// A follower leaves the ISR at once and stands still; releasing it brings it back.
-    ShrinkIsr {
-        /// The topic.
-        topic: Arc<str>,
-        /// The partition.
-        partition: i32,
-        /// The follower's broker.
-        broker: BrokerId,
-    },
-    /// An in-sync replica becomes the leader, with a new leader epoch.
-    MoveLeader {
-        /// The topic.
-        topic: Arc<str>,
-        /// The partition.
-        partition: i32,
-        /// The new leader.
-        broker: BrokerId,
-    },
-    /// A broker stops: its connections close, what it led is led by the next in sync.
-    CrashBroker {
-        /// The broker.
-        broker: BrokerId,
-    },
-    /// A stopped broker starts: its replicas catch up; what nobody led, it may lead.
-    RestartBroker {
-        /// The broker.
-        broker: BrokerId,
-    },
 }
 
 #[derive(Debug)]
@@ -233,48 +181,12 @@ impl ClusterEngine {
     /// # Errors
     ///
     /// What the cluster does not have or cannot do; nothing has changed then.
-    pub fn make_move(&mut self, to_make: Move, now: Instant) -> Result<(), MoveError> {
-        let key = |topic: &str, partition| self.cluster.key(topic, partition);
-        match &to_make {
-            Move::HoldFollower {
-                topic,
-                partition,
-                broker,
-            } => {
-                let key = key(topic, *partition)?;
-                self.cluster.hold_follower(key, *broker)?;
+    pub fn make_move(&mut self, to_make: &Move, now: Instant) -> Result<(), MoveError> {
+        self.cluster.make_move(to_make, now)?;
+        if let Move::CrashBroker { broker } = to_make {
+            for connection in self.connections.of_broker(*broker) {
+                self.close(connection, "the broker crashed".into(), now);
             }
-            Move::ReleaseFollower {
-                topic,
-                partition,
-                broker,
-            } => {
-                let key = key(topic, *partition)?;
-                self.cluster.release_follower(key, *broker)?;
-            }
-            Move::ShrinkIsr {
-                topic,
-                partition,
-                broker,
-            } => {
-                let key = key(topic, *partition)?;
-                self.cluster.shrink_isr(key, *broker)?;
-            }
-            Move::MoveLeader {
-                topic,
-                partition,
-                broker,
-            } => {
-                let key = key(topic, *partition)?;
-                self.cluster.move_leader(key, *broker, now)?;
-            }
-            Move::CrashBroker { broker } => {
-                self.cluster.crash_broker(*broker, now)?;
-                for connection in self.connections.of_broker(*broker) {
-                    self.close(connection, "the broker crashed".into(), now);
-                }
-            }
-            Move::RestartBroker { broker } => self.cluster.restart_broker(*broker, now)?,
         }
         self.settle(now);
         Ok(())
@@ -382,7 +294,7 @@ impl ClusterEngine {
         let topics = if self.rules.is_empty() {
             Vec::new()
         } else {
-            self.targets(request)
+            targets::of(&self.cluster, request)
         };
         let targets: Vec<Target<'_>> = topics
             .iter()
@@ -398,64 +310,6 @@ impl ClusterEngine {
             connection,
             targets: &targets,
         })
-    }
-
-    /// The topics and partitions that a request names.
-    fn targets(&self, request: &Request) -> Vec<(Arc<str>, Option<i32>)> {
-        let resolved = |topic: &TopicRef| label(&self.cluster, topic).name;
-        let rows = |topic: &TopicRef, indexes: &mut dyn Iterator<Item = i32>| {
-            let name = resolved(topic);
-            indexes
-                .map(|index| (Arc::clone(&name), Some(index)))
-                .collect::<Vec<_>>()
-        };
-        match &request.body {
-            RequestBody::Produce(body) => body
-                .topics
-                .iter()
-                .flat_map(|topic| rows(&topic.topic, &mut topic.partitions.iter().map(|p| p.index)))
-                .collect(),
-            RequestBody::Fetch(body) => body
-                .topics
-                .iter()
-                .flat_map(|topic| rows(&topic.topic, &mut topic.partitions.iter().map(|p| p.index)))
-                .collect(),
-            RequestBody::ListOffsets(body) => {
-                let rows = body.topics.iter().flat_map(|topic| {
-                    let name: Arc<str> = topic.name.as_str().into();
-                    let indexes = topic.partitions.iter().map(|partition| partition.index);
-                    indexes.map(move |index| (Arc::clone(&name), Some(index)))
-                });
-                rows.collect()
-            }
-            RequestBody::Metadata(body) => match &body.topics {
-                None => self
-                    .cluster
-                    .topics()
-                    .map(|topic| (Arc::clone(&topic.name), None))
-                    .collect(),
-                Some(topics) => {
-                    let named = topics.iter().map(|topic| match &topic.name {
-                        Some(name) if topic.id.is_nil() => name.as_str().into(),
-                        _ => resolved(&TopicRef::Id(topic.id)),
-                    });
-                    named.map(|name| (name, None)).collect()
-                }
-            },
-            RequestBody::CreateTopics(body) => body
-                .topics
-                .iter()
-                .map(|topic| (topic.name.as_str().into(), None))
-                .collect(),
-            RequestBody::DeleteTopics(body) => body
-                .topics
-                .iter()
-                .map(|topic| (resolved(topic), None))
-                .collect(),
-            RequestBody::FindCoordinator(_)
-            | RequestBody::ApiVersions(_)
-            | RequestBody::InitProducerId(_) => Vec::new(),
-        }
     }
 
     fn start(
@@ -498,23 +352,24 @@ impl ClusterEngine {
         }
     }
 
+    /// A wait whose time has come already ends at once.
+    fn park(&mut self, connection: ConnectionId, wait: Wait, now: Instant) {
+        if wait.deadline <= now {
+            self.end_wait(connection, wait.pending, now);
+        } else {
+            let waiting = Waiting::Pending(wait.pending);
+            self.purgatory
+                .park(connection, waiting, wait.watched, wait.deadline);
+        }
+    }
+
     /// An answer is there; the rule's verdict decides what becomes of it.
     fn deliver(&mut self, connection: ConnectionId, answer: Answer, now: Instant) {
         let Some(in_progress) = self.in_progress.get(&connection) else {
             return;
         };
         match (answer, in_progress.verdict) {
-            (
-                Answer::Wait(Wait {
-                    pending,
-                    watched,
-                    deadline,
-                }),
-                _,
-            ) => {
-                self.purgatory
-                    .park(connection, Waiting::Pending(pending), watched, deadline);
-            }
+            (Answer::Wait(wait), _) => self.park(connection, wait, now),
             (_, Verdict::ApplyThenLose) => self.silence(connection, Silence::Lost, now),
             (_, Verdict::CloseAfter) => self.close(connection, "a fault rule".into(), now),
             (answer, Verdict::Delay(delay)) if in_progress.arrived + delay > now => {
@@ -560,8 +415,7 @@ impl ClusterEngine {
             }
             Answer::Stuck => self.silence(connection, Silence::Stuck, now),
             Answer::Close(reason) => self.close(connection, reason, now),
-            // A handler that waits again after its wait: deliver parks it.
-            Answer::Wait(wait) => self.deliver(connection, Answer::Wait(wait), now),
+            Answer::Wait(wait) => self.park(connection, wait, now),
         }
     }
 

@@ -25,8 +25,9 @@ pub mod list_offsets;
 pub mod metadata;
 pub mod produce;
 pub mod produce_row;
+mod targets;
 
-pub use cluster_engine::{ClusterEngine, Move};
+pub use cluster_engine::ClusterEngine;
 
 use std::sync::Arc;
 

@@ -1,0 +1,75 @@
+//! Which topics and partitions a request names, for the fault rules to see.
+//!
+//! *Invariants*
+//! 1. A topic that is named by an id is resolved to its name; an unknown id has the empty name.
+//!
+//! *Source* none in Kafka; see `fault.rs`.
+
+use std::sync::Arc;
+
+use super::label;
+use crate::engine::Cluster;
+use crate::wire::request::{Request, RequestBody, TopicRef};
+
+/// A topic's name, and a partition in requests about partitions.
+pub(super) type Named = (Arc<str>, Option<i32>);
+
+/// What `request` names, in its order.
+pub(super) fn of(cluster: &Cluster, request: &Request) -> Vec<Named> {
+    match &request.body {
+        RequestBody::Produce(body) => {
+            let topics = body.topics.iter();
+            let named = topics.flat_map(|topic| {
+                let indexes = topic.partitions.iter().map(|partition| partition.index);
+                partitions(label(cluster, &topic.topic).name, indexes)
+            });
+            named.collect()
+        }
+        RequestBody::Fetch(body) => {
+            let topics = body.topics.iter();
+            let named = topics.flat_map(|topic| {
+                let indexes = topic.partitions.iter().map(|partition| partition.index);
+                partitions(label(cluster, &topic.topic).name, indexes)
+            });
+            named.collect()
+        }
+        RequestBody::ListOffsets(body) => {
+            let topics = body.topics.iter();
+            let named = topics.flat_map(|topic| {
+                let indexes = topic.partitions.iter().map(|partition| partition.index);
+                partitions(topic.name.as_str().into(), indexes)
+            });
+            named.collect()
+        }
+        RequestBody::Metadata(body) => match &body.topics {
+            None => cluster
+                .topics()
+                .map(|topic| (Arc::clone(&topic.name), None))
+                .collect(),
+            Some(topics) => {
+                let named = topics.iter().map(|topic| match &topic.name {
+                    Some(name) if topic.id.is_nil() => name.as_str().into(),
+                    _ => label(cluster, &TopicRef::Id(topic.id)).name,
+                });
+                named.map(|name| (name, None)).collect()
+            }
+        },
+        RequestBody::CreateTopics(body) => body
+            .topics
+            .iter()
+            .map(|topic| (topic.name.as_str().into(), None))
+            .collect(),
+        RequestBody::DeleteTopics(body) => body
+            .topics
+            .iter()
+            .map(|topic| (label(cluster, topic).name, None))
+            .collect(),
+        RequestBody::FindCoordinator(_)
+        | RequestBody::ApiVersions(_)
+        | RequestBody::InitProducerId(_) => Vec::new(),
+    }
+}
+
+fn partitions(topic: Arc<str>, indexes: impl Iterator<Item = i32>) -> impl Iterator<Item = Named> {
+    indexes.map(move |index| (Arc::clone(&topic), Some(index)))
+}

@@ -1,0 +1,215 @@
+//! Requests as bytes, written by hand in versions without tagged fields, and answers read likewise.
+//!
+//! Kept apart from every codec, so that a misunderstanding there cannot hide here.
+
+#![allow(dead_code, reason = "each file of tests uses a part of it")]
+#![allow(clippy::expect_used, reason = "a failing helper fails its test")]
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+/// What a record batch of plain records is made of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Batch {
+    /// Its records: no key, a value of one byte that counts up.
+    pub(crate) count: i32,
+    /// The producer's id; -1 for none.
+    pub(crate) producer_id: i64,
+    /// The producer's epoch.
+    pub(crate) epoch: i16,
+    /// The first record's sequence.
+    pub(crate) sequence: i32,
+    /// The timestamp of every record.
+    pub(crate) timestamp_ms: i64,
+}
+
+impl Batch {
+    /// A batch of no idempotent producer.
+    pub(crate) const fn plain(count: i32) -> Self {
+        Self {
+            count,
+            producer_id: -1,
+            epoch: -1,
+            sequence: -1,
+            timestamp_ms: 1_000,
+        }
+    }
+
+    /// A batch of an idempotent producer at epoch 0.
+    pub(crate) const fn idempotent(producer_id: i64, sequence: i32, count: i32) -> Self {
+        Self {
+            count,
+            producer_id,
+            epoch: 0,
+            sequence,
+            timestamp_ms: 1_000,
+        }
+    }
+
+    /// Its bytes, with a right checksum.
+    pub(crate) fn encode(&self) -> Bytes {
+        let mut checked = BytesMut::new();
+        checked.put_i16(0);
+        checked.put_i32(self.count - 1);
+        checked.put_i64(self.timestamp_ms);
+        checked.put_i64(self.timestamp_ms);
+        checked.put_i64(self.producer_id);
+        checked.put_i16(self.epoch);
+        checked.put_i32(self.sequence);
+        checked.put_i32(self.count);
+        for index in 0..self.count {
+            let index = u8::try_from(index).expect("tests send few records");
+            assert!(index < 64, "a zigzag varint of one byte");
+            // Length, attributes, timestamp delta, offset delta, no key, one byte, no headers.
+            checked.put_slice(&[14, 0, 0, index * 2, 1, 2, index, 0]);
+        }
+        let mut batch = BytesMut::new();
+        batch.put_i64(0);
+        batch.put_i32(i32::try_from(9 + checked.len()).expect("a small batch"));
+        batch.put_i32(-1);
+        batch.put_u8(2);
+        batch.put_u32(crc32c::crc32c(&checked));
+        batch.put_slice(&checked);
+        batch.freeze()
+    }
+}
+
+/// A request header of version 1: key, API version, correlation id, client id.
+pub(crate) fn header(key: i16, version: i16, correlation_id: i32) -> BytesMut {
+    let mut frame = BytesMut::new();
+    frame.put_i16(key);
+    frame.put_i16(version);
+    frame.put_i32(correlation_id);
+    put_text(&mut frame, "test");
+    frame
+}
+
+fn put_text(frame: &mut BytesMut, text: &str) {
+    frame.put_i16(i16::try_from(text.len()).expect("a short text"));
+    frame.put_slice(text.as_bytes());
+}
+
+/// Produce, version 7, of one topic; `None` is null records.
+pub(crate) fn produce(
+    acks: i16,
+    timeout_ms: i32,
+    topic: &str,
+    entries: &[(i32, Option<Bytes>)],
+) -> Bytes {
+    let mut frame = header(0, 7, 1);
+    frame.put_i16(-1);
+    frame.put_i16(acks);
+    frame.put_i32(timeout_ms);
+    frame.put_i32(1);
+    put_text(&mut frame, topic);
+    frame.put_i32(i32::try_from(entries.len()).expect("few entries"));
+    for (partition, records) in entries {
+        frame.put_i32(*partition);
+        match records {
+            None => frame.put_i32(-1),
+            Some(records) => {
+                frame.put_i32(i32::try_from(records.len()).expect("a small batch"));
+                frame.put_slice(records);
+            }
+        }
+    }
+    frame.freeze()
+}
+
+/// A row of a Produce answer, version 7.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Row {
+    /// Which partition.
+    pub(crate) partition: i32,
+    /// The error code.
+    pub(crate) code: i16,
+    /// The first record's offset.
+    pub(crate) base_offset: i64,
+    /// The time of the append.
+    pub(crate) log_append_time_ms: i64,
+    /// The log's first offset.
+    pub(crate) log_start_offset: i64,
+}
+
+/// The rows of a Produce answer, version 7, of one topic.
+pub(crate) fn produce_rows(mut answer: Bytes) -> Vec<Row> {
+    answer.advance(4);
+    assert_eq!(answer.get_i32(), 1, "one topic was sent");
+    skip_text(&mut answer);
+    let count = answer.get_i32();
+    (0..count)
+        .map(|_| Row {
+            partition: answer.get_i32(),
+            code: answer.get_i16(),
+            base_offset: answer.get_i64(),
+            log_append_time_ms: answer.get_i64(),
+            log_start_offset: answer.get_i64(),
+        })
+        .collect()
+}
+
+fn skip_text(answer: &mut Bytes) {
+    let bytes = usize::try_from(answer.get_i16()).expect("a text");
+    answer.advance(bytes);
+}
+
+/// Fetch, version 4, of one partition.
+pub(crate) fn fetch(
+    topic: &str,
+    partition: i32,
+    offset: i64,
+    (wait_ms, bytes_min): (i32, i32),
+) -> Bytes {
+    let mut frame = header(1, 4, 2);
+    frame.put_i32(-1);
+    frame.put_i32(wait_ms);
+    frame.put_i32(bytes_min);
+    frame.put_i32(1 << 20);
+    frame.put_u8(0);
+    frame.put_i32(1);
+    put_text(&mut frame, topic);
+    frame.put_i32(1);
+    frame.put_i32(partition);
+    frame.put_i64(offset);
+    frame.put_i32(1 << 20);
+    frame.freeze()
+}
+
+/// Code, high watermark and record bytes of a Fetch answer, version 4, of one partition.
+pub(crate) fn fetched(mut answer: Bytes) -> (i16, i64, Bytes) {
+    answer.advance(4 + 4 + 4);
+    skip_text(&mut answer);
+    answer.advance(4 + 4);
+    let (code, high_watermark) = (answer.get_i16(), answer.get_i64());
+    answer.advance(8);
+    assert_eq!(answer.get_i32(), -1, "no aborted transactions");
+    let bytes = usize::try_from(answer.get_i32()).expect("records are not null");
+    (code, high_watermark, answer.split_to(bytes))
+}
+
+/// ListOffsets, version 1, of one partition.
+pub(crate) fn list_offsets(topic: &str, partition: i32, timestamp: i64) -> Bytes {
+    let mut frame = header(2, 1, 3);
+    frame.put_i32(-1);
+    frame.put_i32(1);
+    put_text(&mut frame, topic);
+    frame.put_i32(1);
+    frame.put_i32(partition);
+    frame.put_i64(timestamp);
+    frame.freeze()
+}
+
+/// Code, timestamp and offset of a ListOffsets answer, version 1, of one partition.
+pub(crate) fn listed(mut answer: Bytes) -> (i16, i64, i64) {
+    answer.advance(4 + 4);
+    skip_text(&mut answer);
+    answer.advance(4 + 4);
+    (answer.get_i16(), answer.get_i64(), answer.get_i64())
+}
+
+/// Metadata, version 1, of one topic.
+pub(crate) fn metadata(topic: &str) -> Bytes {
+    let mut frame = header(3, 1, 4);
+    frame.put_i32(1);
+    put_text(&mut frame, topic);
+    frame.freeze()
+}
