@@ -1,12 +1,12 @@
 //! Producer ids: every one is given out once.
 //!
-//! *State* of a broker:
+//! *State* of a broker's block:
 //!
 //! ```text
-//!           next_id, a new block         next_id
-//! No block ──────────────────────▶ Block ───────▶ Block, one id less
-//!    ▲                               │
-//!    └── on_restart, or no id left ──┘
+//!       next_id              used up: the next block of the cluster
+//! none ────────▶ [next, end) ──────────────────────────────────────▶ [next, end)
+//!   ▲                │
+//!   └────────────────┘ restart: the rest is never used
 //! ```
 //!
 //! *Invariants*

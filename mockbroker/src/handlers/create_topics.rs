@@ -13,8 +13,8 @@
 //! *Source* apache/kafka `metadata/…/controller/ReplicationControlManager.java` createTopics;
 //! texts observed on 4.3.1.
 //!
-//! *Deviations* the answer lists no configuration (null, which the protocol allows). Topics are
-//! made by whichever broker is asked.
+//! *Deviations* the answer lists no configuration, where Kafka lists all of it. Topics are made by
+//! whichever broker is asked.
 
 use std::sync::Arc;
 

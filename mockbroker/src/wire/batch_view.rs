@@ -15,8 +15,8 @@
 //! 1. A batch that is found lies whole inside the bytes; nothing here reads beyond them.
 //! 2. Nothing is copied or reserved.
 //!
-//! *Source* apache/kafka
-//! `clients/…/common/record/{ByteBufferLogInputStream,DefaultRecordBatch}.java`.
+//! *Source* apache/kafka `clients/…/common/record/{ByteBufferLogInputStream,
+//! DefaultRecordBatch}.java`.
 //!
 //! *Not here* the records of a batch (`records.rs`).
 
@@ -331,7 +331,10 @@ mod tests {
     #[case::zeros(&[0; 61], Err(Malformed::Length(0)))]
     #[case::length_too_small(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 13], Err(Malformed::Length(13)))]
     #[case::no_magic_yet(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 14, 0, 0], Ok(false))]
-    #[case::magic(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 14, 0, 0, 0, 0, 9], Err(Malformed::Magic(9)))]
+    #[case::magic_9(
+        &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 14, 0, 0, 0, 0, 9],
+        Err(Malformed::Magic(9))
+    )]
     #[case::magic_below_0(
         &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 14, 0, 0, 0, 0, 0xff],
         Err(Malformed::Magic(-1))

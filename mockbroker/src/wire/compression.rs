@@ -305,7 +305,9 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(48))]
 
         #[test]
-        fn what_is_compressed_comes_back(plain in proptest::collection::vec(any::<u8>(), 0..40_000)) {
+        fn what_is_compressed_comes_back(
+            plain in proptest::collection::vec(any::<u8>(), 0..40_000),
+        ) {
             for codec in CODECS {
                 let payload = compress(codec, &plain).unwrap();
                 prop_assert_eq!(&decompress(codec, &payload).unwrap()[..], &plain[..]);

@@ -312,7 +312,7 @@ mod tests {
     #[rstest]
     #[case::whole(K_V, 1, Ok(1))]
     #[case::fewer_than_count(K_V, 2, Err(Fault::Invalid))]
-    #[case::a_byte_behind_last(&[0x10, 0, 0, 0, 2, b'k', 2, b'v', 0, 0], 1, Err(Fault::Invalid))]
+    #[case::a_byte_behind(&[0x10, 0, 0, 0, 2, b'k', 2, b'v', 0, 0], 1, Err(Fault::Invalid))]
     #[case::length_no_varint(&[0xff; 10], 1, Err(Fault::Failed))]
     #[case::length_below_0(&[1, 0, 0, 0, 1, 1, 0], 1, Err(Fault::Invalid))]
     #[case::length_0(&[0, 0, 0, 0, 1, 1, 0], 1, Err(Fault::Invalid))]
