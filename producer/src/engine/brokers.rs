@@ -279,6 +279,16 @@ impl Brokers {
             .map_or(0, |node| node.failures)
     }
 
+    /// Where a connection leads to.
+    pub(crate) fn address(&self, connection: ConnectionId) -> Option<&Address> {
+        Some(
+            &self
+                .nodes
+                .get(self.by_connection.get(&connection)?)?
+                .address,
+        )
+    }
+
     pub(crate) fn node_of(&self, connection: ConnectionId) -> Option<NodeKey> {
         self.by_connection.get(&connection).copied()
     }

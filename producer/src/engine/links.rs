@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use crate::engine::Engine;
 use crate::engine::brokers::{Negotiation, NodeKey, Phase};
-use crate::engine::effect::{Action, ConnectionId, CorrelationId, Frame};
+use crate::engine::effect::{Action, Address, ConnectionId, CorrelationId, Frame};
 use crate::engine::in_flight::{Content, Request};
 use crate::engine::time::{Deadline, Instant};
 use crate::error::{Failure, FailureKind};
@@ -75,7 +75,13 @@ impl<C> Engine<C> {
         reason: &Arc<str>,
         now: Instant,
     ) {
-        self.lose(connection, &Loss::disconnected(reason), now);
+        let reason = Arc::clone(reason);
+        let loss = Loss {
+            kind: FailureKind::Disconnected,
+            reason,
+            untouched_from: None,
+        };
+        self.lose(connection, &loss, now);
     }
 
     pub(super) fn on_disconnected(
@@ -97,8 +103,8 @@ impl<C> Engine<C> {
     pub(super) fn on_node_deadline(&mut self, node: NodeKey, now: Instant) {
         if let Some(connection) = self.brokers.on_deadline(node, now) {
             let waited = self.config.connection_setup_timeout;
-            let reason = format!("no connection within {waited:?}").into();
-            self.give_up(connection, &Loss::disconnected(&reason), now);
+            let reason = format!("no connection within {waited:?}");
+            self.give_up(connection, FailureKind::Disconnected, &reason, now);
         }
     }
 
@@ -110,8 +116,8 @@ impl<C> Engine<C> {
         match deadline {
             Some(at) if at <= now => {
                 let waited = self.config.request_timeout;
-                let reason = format!("no answer within {waited:?}").into();
-                self.give_up(connection, &Loss::disconnected(&reason), now);
+                let reason = format!("no answer within {waited:?}");
+                self.give_up(connection, FailureKind::Disconnected, &reason, now);
             }
             later => self.deadlines.set(Deadline::Request(connection), later),
         }
@@ -143,7 +149,7 @@ impl<C> Engine<C> {
                     "bad answer: to request {}, expected to {expected:?}",
                     correlation_id.0
                 );
-                self.give_up(connection, &Loss::bad_answer(reason), now);
+                self.give_up(connection, FailureKind::BadAnswer, &reason, now);
             }
         }
     }
@@ -184,9 +190,10 @@ impl<C> Engine<C> {
                     self.on_produced(entries, version, &answer, now);
                 }
                 Err(error) => {
-                    let loss = Loss::bad_answer(format!("bad answer: {error}"));
+                    let reason = format!("bad answer: {error}");
+                    let loss = self.loss(connection, FailureKind::BadAnswer, &reason);
                     self.on_batches_lost(entries, &loss, now);
-                    self.give_up(connection, &loss, now);
+                    self.give_up(connection, FailureKind::BadAnswer, &reason, now);
                 }
             },
             // Never handed out as answered.
@@ -199,26 +206,14 @@ impl<C> Engine<C> {
             Negotiation::Ready | Negotiation::NotExpected => {}
             Negotiation::AskAgain(version) => self.ask_versions(connection, version, now),
             Negotiation::Unusable(reason) => {
-                let kind = FailureKind::UnsupportedVersion;
-                self.give_up(
-                    connection,
-                    &Loss {
-                        kind,
-                        reason,
-                        untouched_from: None,
-                    },
-                    now,
-                );
+                self.give_up(connection, FailureKind::UnsupportedVersion, &reason, now);
             }
         }
     }
 
     fn on_bad_answer(&mut self, connection: ConnectionId, error: &DecodeError, now: Instant) {
-        self.give_up(
-            connection,
-            &Loss::bad_answer(format!("bad answer: {error}")),
-            now,
-        );
+        let reason = format!("bad answer: {error}");
+        self.give_up(connection, FailureKind::BadAnswer, &reason, now);
     }
 
     fn ask_versions(&mut self, connection: ConnectionId, version: i16, now: Instant) {
@@ -238,17 +233,8 @@ impl<C> Engine<C> {
         match question {
             Ok(request) => self.send(connection, request, now),
             Err(error) => {
-                let reason = error.to_string().into();
                 let kind = FailureKind::UnsupportedVersion;
-                self.give_up(
-                    connection,
-                    &Loss {
-                        kind,
-                        reason,
-                        untouched_from: None,
-                    },
-                    now,
-                );
+                self.give_up(connection, kind, &error.to_string(), now);
             }
         }
     }
@@ -289,10 +275,30 @@ impl<C> Engine<C> {
     }
 
     /// Ends a connection from our side.
-    pub(super) fn give_up(&mut self, connection: ConnectionId, loss: &Loss, now: Instant) {
+    pub(super) fn give_up(
+        &mut self,
+        connection: ConnectionId,
+        kind: FailureKind,
+        reason: &str,
+        now: Instant,
+    ) {
         if self.brokers.node_of(connection).is_some() {
+            let loss = self.loss(connection, kind, reason);
             self.actions.push_back(Action::Disconnect { connection });
-            self.lose(connection, loss, now);
+            self.lose(connection, &loss, now);
+        }
+    }
+
+    /// A loss of our own choice, worded like those of the edge: the address first.
+    pub(super) fn loss(&self, connection: ConnectionId, kind: FailureKind, reason: &str) -> Loss {
+        let reason = match self.brokers.address(connection) {
+            Some(Address { host, port }) => format!("{host}:{port}: {reason}").into(),
+            None => Arc::from(reason),
+        };
+        Loss {
+            kind,
+            reason,
+            untouched_from: None,
         }
     }
 
@@ -378,24 +384,5 @@ impl<C> Engine<C> {
     /// Whether a node can be connected to.
     pub(super) fn is_idle(&self, node: NodeKey) -> bool {
         self.brokers.phase(node) == Some(Phase::Idle)
-    }
-}
-
-impl Loss {
-    pub(super) fn disconnected(reason: &Arc<str>) -> Self {
-        let reason = Arc::clone(reason);
-        Self {
-            kind: FailureKind::Disconnected,
-            reason,
-            untouched_from: None,
-        }
-    }
-
-    pub(super) fn bad_answer(reason: String) -> Self {
-        Self {
-            kind: FailureKind::BadAnswer,
-            reason: reason.into(),
-            untouched_from: None,
-        }
     }
 }

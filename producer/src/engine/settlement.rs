@@ -42,8 +42,12 @@ impl<C> Engine<C> {
             match row {
                 Some(row) => self.settle(batch, row, now),
                 None => {
-                    let reason = "bad answer: nothing said of this partition".to_owned();
-                    self.lose_batch(batch, &Loss::bad_answer(reason), now);
+                    let loss = Loss {
+                        kind: FailureKind::BadAnswer,
+                        reason: "bad answer: nothing said of this partition".into(),
+                        untouched_from: None,
+                    };
+                    self.lose_batch(batch, &loss, now);
                 }
             }
             self.complete(entry.partition);
@@ -93,8 +97,8 @@ impl<C> Engine<C> {
     pub(super) fn learn_endpoints(&mut self, endpoints: &[BrokerEndpoint], now: Instant) {
         let moved: Vec<ConnectionId> = self.brokers.learn(endpoints);
         for connection in moved {
-            let reason = "the broker listens elsewhere now".into();
-            self.give_up(connection, &Loss::disconnected(&reason), now);
+            let reason = "the broker listens elsewhere now";
+            self.give_up(connection, FailureKind::Disconnected, reason, now);
         }
     }
 
