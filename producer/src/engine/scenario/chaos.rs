@@ -1,8 +1,8 @@
-//! The engine against brokers that keep logs and fail at random: what it says of each batch is true,
-//! and with idempotence the logs hold each batch once, in order.
+//! The engine against brokers that keep logs and fail at random: what it says of each batch is
+//! true, and with idempotence the logs hold each batch once, in order.
 //!
-//! The brokers share one log per partition, judge epochs and sequences as `ProducerAppendInfo` does,
-//! remember five batches (one after a restart), lose connections before and after the append, and
+//! The brokers share one log per partition, judge epochs and sequences as `ProducerAppendInfo`
+//! does, remember five batches (one after a restart), lose connections before and after the append, and
 //! may still append a request whose connection is gone.
 
 use super::*;
