@@ -2,8 +2,8 @@
 //! true, and with idempotence the logs hold each batch once, in order.
 //!
 //! The brokers share one log per partition, judge epochs and sequences as `ProducerAppendInfo`
-//! does, remember five batches (one after a restart), lose connections before and after the append, and
-//! may still append a request whose connection is gone.
+//! does, remember five batches (one after a restart), lose connections before and after the append,
+//! and may still append a request whose connection is gone.
 
 use super::*;
 use rstest::rstest;
