@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use kafka_mockbroker::{Api, ErrorCode, Rule, Verdict};
+use kafka_mockbroker::handlers::Move;
+use kafka_mockbroker::{Api, BrokerId, ErrorCode, Rule, Verdict};
 use kafka_producer::Acks;
 use kafka_producer::engine::Idempotence;
 use promises::history::Ending;
@@ -190,4 +191,41 @@ fn acks_of_the_leader_tell_the_offset() {
     .send("orders", 0, "a")
     .settle()
     .expect_written("a", 0);
+}
+
+#[test]
+fn too_few_replicas_are_waited_for() {
+    let shrink = |broker| Move::ShrinkIsr {
+        topic: "orders".into(),
+        partition: 0,
+        broker,
+    };
+    let release = |broker| Move::ReleaseFollower {
+        topic: "orders".into(),
+        partition: 0,
+        broker,
+    };
+    Scenario::with(|setting| setting.isr_min = 2)
+        .make_move(shrink(BrokerId(2)))
+        .make_move(shrink(BrokerId(3)))
+        .send("orders", 0, "a")
+        .after(Duration::from_secs(10))
+        .expect_log("orders", 0, &[])
+        .make_move(release(BrokerId(2)))
+        .settle()
+        .expect_written("a", 0);
+}
+
+#[test]
+fn a_topic_without_a_leader_is_waited_for() {
+    let broker = BrokerId(1);
+    Scenario::with(|setting| setting.topics = vec![("alone", 1, 1)])
+        .send("alone", 0, "known")
+        .settle()
+        .make_move(Move::CrashBroker { broker })
+        .send("alone", 0, "a")
+        .after(Duration::from_secs(10))
+        .make_move(Move::RestartBroker { broker })
+        .settle()
+        .expect_log("alone", 0, &["known", "a"]);
 }

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use kafka_mockbroker::{Api, ErrorCode, Rule, Verdict};
+use kafka_mockbroker::handlers::Move;
+use kafka_mockbroker::{Api, BrokerId, ErrorCode, Rule, Verdict};
 use kafka_producer::engine::Idempotence;
 use promises::scenario::Scenario;
 use rstest::rstest;
@@ -124,4 +125,20 @@ fn after_an_unknown_end_later_records_are_still_single() {
     .settle()
     .expect_log("orders", 0, &["a", "b"])
     .expect_written("b", 1);
+}
+
+#[test]
+fn a_leader_that_crashes_before_it_answers_leaves_one_copy() {
+    // The new leader has the record from replication, and knows its sequence.
+    Scenario::new()
+        .rule(produce().then(Verdict::ApplyThenLose))
+        .send("orders", 0, "a")
+        .until_seen(Api::Produce, 1)
+        .make_move(Move::CrashBroker {
+            broker: BrokerId(1),
+        })
+        .settle()
+        .expect_requests(Api::Produce, 2)
+        .expect_log("orders", 0, &["a"])
+        .expect_written("a", 0);
 }

@@ -169,6 +169,13 @@ fn a_broken_law_is_found_alone(#[case] law: Law, #[case] corrupt: fn(&mut Histor
     log(h).pop();
 })]
 #[case::sent_again_byte_for_byte(|h: Run<'_>| h.wire.push(wire_batch(1, "b")))]
+#[case::given_up_and_late_without_idempotence(|h: Run<'_>| {
+    h.promises.idempotent = false;
+    end(h, 0, unknown());
+    end(h, 1, Ending::Written(None));
+    log(h)[0].content = content("b");
+    log(h)[1].content = content("a");
+})]
 #[case::wrapped_sequence(|h: Run<'_>| {
     h.wire = vec![wire_batch(0, "a"), wire_batch(0, "a")];
     h.wire[0].record_count = i32::MAX;
@@ -194,7 +201,7 @@ fn what_is_not_promised_is_said_and_not_judged() {
     log(&mut history).clear();
     let verdict = judge(&history);
     assert!(verdict.holds(), "{verdict}");
-    assert_eq!(verdict.not_judged.len(), 8, "{verdict}");
+    assert_eq!(verdict.not_judged.len(), 9, "{verdict}");
 }
 
 #[test]

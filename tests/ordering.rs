@@ -1,6 +1,7 @@
 //! Records of one producer and partition stand in the log in the order of their sends.
 
-use kafka_mockbroker::{Api, ErrorCode, Rule, Verdict};
+use kafka_mockbroker::handlers::Move;
+use kafka_mockbroker::{Api, BrokerId, ErrorCode, Rule, Verdict};
 use kafka_producer::engine::Idempotence;
 use promises::scenario::Scenario;
 use promises::setting::Setting;
@@ -70,4 +71,21 @@ fn partitions_do_not_wait_for_one_another() {
         .settle()
         .expect_log("orders", 1, &["free", "free as well"])
         .expect_written("held back", 0);
+}
+
+#[test]
+fn a_moved_leader_keeps_the_order_of_what_was_on_its_way() {
+    let to_broker_2 = Move::MoveLeader {
+        topic: "orders".into(),
+        partition: 0,
+        broker: BrokerId(2),
+    };
+    Scenario::new()
+        .send("orders", 0, "known")
+        .settle()
+        .send_apart("orders", 0, &SENT[..3])
+        .make_move(to_broker_2)
+        .send_apart("orders", 0, &SENT[3..])
+        .settle()
+        .expect_log("orders", 0, &[&["known"][..], &SENT].concat());
 }

@@ -3,9 +3,11 @@
 //! `SEED=17 cargo test -p promises --test simulation` runs one seed and prints its trace;
 //! `SEEDS=5000` runs as many, from `FIRST_SEED` (0 when it is not given).
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use promises::faults::{Plan, Run, run, shrink};
+use promises::history::{Ending, History, SendOp};
 
 /// Seeds that `make test` runs.
 const SEEDS: u64 = 300;
@@ -79,4 +81,66 @@ fn different_seeds_give_different_traces() {
         .map(|seed| run(&Plan::draw(seed)).world.trace().hash())
         .collect();
     assert_eq!(hashes.len(), 20);
+}
+
+/// What a run met, by name.
+fn met(run: &Run) -> Vec<&'static str> {
+    let History {
+        sends, wire, logs, ..
+    } = &run.history;
+    let retried = wire
+        .iter()
+        .enumerate()
+        .any(|(at, batch)| wire[..at].contains(batch));
+    let ended =
+        |wanted: fn(&Ending) -> bool| sends.iter().any(|send| send.ending().is_some_and(wanted));
+    let found = |words: &str| {
+        run.world
+            .trace()
+            .lines()
+            .iter()
+            .any(|line| line.contains(words))
+    };
+    let stands = |send: &SendOp| {
+        let log = logs.get(&send.partition).into_iter().flatten();
+        log.into_iter()
+            .any(|entry| entry.content.value == send.content.value)
+    };
+    let unknown = |send: &&SendOp| matches!(send.ending(), Some(Ending::Unknown(_)));
+    let unknown_and_written = sends.iter().filter(unknown).any(stands);
+    let unknown_and_absent = sends.iter().filter(unknown).any(|send| !stands(send));
+    [
+        ("a batch sent again", retried),
+        (
+            "a record written",
+            ended(|ending| matches!(ending, Ending::Written(Some(_)))),
+        ),
+        (
+            "a record not written",
+            ended(|ending| matches!(ending, Ending::NotWritten(_))),
+        ),
+        ("an unknown record that was written", unknown_and_written),
+        ("an unknown record that was not", unknown_and_absent),
+        ("a new epoch", wire.iter().any(|batch| batch.epoch > 0)),
+        ("a lost connection", found("Disconnected")),
+        ("a refused connection", found("ConnectFailed")),
+        ("a connection given up", found("is given up")),
+        ("a crash", found("CrashBroker")),
+        ("two requests in flight", run.history.in_flight_most > 1),
+    ]
+    .into_iter()
+    .filter_map(|(name, met)| met.then_some(name))
+    .collect()
+}
+
+#[test]
+fn a_hundred_seeds_meet_what_they_are_for() {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for seed in 0..100 {
+        for name in met(&run(&Plan::draw(seed))) {
+            *counts.entry(name).or_default() += 1;
+        }
+    }
+    println!("of a hundred seeds: {counts:#?}");
+    assert_eq!(counts.len(), 11, "something is never met: {counts:?}");
 }

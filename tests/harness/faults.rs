@@ -4,18 +4,22 @@
 //! 1. Faults come from a stream of their own, so that a change of the workload leaves them alone.
 //! 2. A plan can be run again without some of its faults: [`shrink`] finds those that matter.
 //! 3. Faults end: after [`Plan::FAULTS_END`] the network and the cluster are sound, and then
-//!    everything must end well within [`Plan::HEALED_WITHIN`].
+//!    every send ends in its time and every new one is written within [`Plan::HEALED_WITHIN`].
 //!
 //! *Not here*: what must hold (`oracle.rs`).
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use kafka_mockbroker::{Api, ErrorCode, Rule, Verdict};
+use kafka_mockbroker::handlers::Move;
+use kafka_mockbroker::{Api, BrokerId, ErrorCode, Rule, Verdict};
+use kafka_producer::Acks;
+use kafka_producer::engine::Idempotence;
 
 use crate::client::Outgoing;
-use crate::history::{Content, History};
+use crate::history::{Content, Ending, History, SendOp};
 use crate::link::Latency;
 use crate::oracle::{self, Law};
 use crate::setting::Setting;
@@ -26,6 +30,8 @@ use crate::world::{ClientNumber, World};
 pub enum Fault {
     /// A rule in the cluster.
     Rule(Rule),
+    /// The cluster moves: a crash, an election, a replica that lags.
+    Move(Move),
     /// Links to a broker are lost with what is on them.
     Cut(i32),
     /// What is on the way to or from a broker is late.
@@ -40,6 +46,7 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Rule(rule) => write!(f, "{rule}"),
+            Self::Move(to_make) => write!(f, "{to_make:?}"),
             Self::Cut(broker) => write!(f, "links to broker {broker} are cut"),
             Self::Stall(broker, duration) => write!(f, "broker {broker} stalls {duration:?}"),
             Self::Refuse(broker, duration) => write!(f, "broker {broker} refuses {duration:?}"),
@@ -79,8 +86,8 @@ pub struct Plan {
 impl Plan {
     /// No fault starts later, and none lasts longer than this after it.
     pub const FAULTS_END: Duration = Duration::from_secs(20);
-    /// After the faults everything that was sent ends, and everything new is written, in this time.
-    pub const HEALED_WITHIN: Duration = Duration::from_secs(60);
+    /// More than the longest back-off: how long a producer may take to find a sound cluster again.
+    pub const HEALED_WITHIN: Duration = Duration::from_secs(2);
 
     /// The plan of a seed.
     #[must_use]
@@ -178,14 +185,54 @@ pub fn run(plan: &Plan) -> Run {
     }
 }
 
-/// After the last fault: one more record to each partition, all of which must be written soon, and
-/// every send must end.
+/// After the last fault every send must end in its time; then, when connections on which nobody
+/// answers any more have been given up, one more record to each partition must be written soon.
 fn settle(world: &mut World, setting: &Setting) -> Option<String> {
-    let before = world.sends().len() + world.open_count();
+    let within = setting.delivery_timeout + Plan::HEALED_WITHIN;
+    let patience = world.now() + within;
+    step_while_open(world, patience);
+    if world.open_count() > 0 {
+        let open = world.open_count();
+        return Some(format!(
+            "{open} sends are open {within:?} after the last fault"
+        ));
+    }
+    let given_up = world.now() + setting.request_timeout * 2 + Plan::HEALED_WITHIN;
+    world.run_until(given_up);
+    probe(world, setting);
+    let patience = world.now() + Plan::HEALED_WITHIN;
+    step_while_open(world, patience);
+    let is_written = |send: &&SendOp| matches!(send.ending(), Some(Ending::Written(_)));
+    let is_probe = |send: &&SendOp| send.content.value.starts_with(PROBE);
+    let probes: i32 = setting
+        .topics
+        .iter()
+        .map(|(_, partitions, _)| partitions)
+        .sum();
+    let written = world
+        .sends()
+        .iter()
+        .filter(is_probe)
+        .filter(is_written)
+        .count();
+    let expected = usize::try_from(probes).unwrap_or_default();
+    (written < expected).then(|| {
+        let within = Plan::HEALED_WITHIN;
+        format!("{written} of {expected} sends are written {within:?} after all is sound again")
+    })
+}
+
+fn step_while_open(world: &mut World, patience: Duration) {
+    while world.open_count() > 0 && world.next_at().is_some_and(|at| at <= patience) {
+        world.step();
+    }
+}
+
+fn probe(world: &mut World, setting: &Setting) {
     for (topic, partitions, _) in &setting.topics {
         for partition in 0..*partitions {
-            let probe = format!("probe {topic}-{partition}");
-            let content = content(None, probe.into(), Vec::new(), world);
+            let value = [PROBE, format!(" {topic}-{partition}").as_bytes()].concat();
+            let content = content(None, value.into(), Vec::new(), world);
             let record = Outgoing {
                 topic: (*topic).into(),
                 partition,
@@ -194,28 +241,14 @@ fn settle(world: &mut World, setting: &Setting) -> Option<String> {
             world.send_from(ClientNumber(0), record);
         }
     }
-    let patience = world.now() + Plan::HEALED_WITHIN;
-    while world.open_count() > 0 && world.next_at().is_some_and(|at| at <= patience) {
-        world.step();
-    }
-    if world.open_count() > 0 {
-        let within = Plan::HEALED_WITHIN;
-        let open = world.open_count();
-        return Some(format!(
-            "{open} of {before} sends are open {within:?} after the last fault"
-        ));
-    }
-    let is_probe = |value: &Bytes| value.starts_with(b"probe ");
-    let lost = world.sends().iter().find(|send| {
-        let written = matches!(send.ending(), Some(crate::history::Ending::Written(_)));
-        is_probe(&send.content.value) && !written
-    });
-    lost.map(|send| format!("after the last fault a send failed: {send:?}"))
 }
+
+const PROBE: &[u8] = b"probe";
 
 fn strike(world: &mut World, fault: &Fault) {
     match fault {
         Fault::Rule(rule) => world.install(rule.clone()),
+        Fault::Move(to_make) => world.make_move(to_make.clone()),
         Fault::Cut(broker) => world.cut(*broker),
         Fault::Stall(broker, duration) => world.stall(*broker, *duration),
         Fault::Refuse(broker, duration) => world.refuse(*broker, *duration),
@@ -277,9 +310,13 @@ pub fn broken_laws(run: &Run) -> Vec<Law> {
 
 fn draw_setting(seed: u64, random: &mut fastrand::Rng) -> Setting {
     let millis = |random: &mut fastrand::Rng, range| Duration::from_millis(random.u64(range));
+    let (idempotence, acks) = draw_guarantee(random);
+    let linger = millis(random, 0..=20);
+    let request_timeout = millis(random, 300..=3_000);
     Setting {
         seed,
         brokers: 3,
+        isr_min: random.i16(1..=2),
         topics: vec![
             ("orders", random.i32(1..=4), 3),
             ("payments", 1, random.i16(1..=3)),
@@ -290,11 +327,24 @@ fn draw_setting(seed: u64, random: &mut fastrand::Rng) -> Setting {
             max: Duration::from_micros(random.u64(200..20_000)),
         },
         batch_bytes: random.choice([0, 200, 1_000, 16_384]).unwrap_or(16_384),
-        linger: millis(random, 0..=20),
+        acks,
+        idempotence,
+        linger,
         in_flight_max: random.usize(1..=5),
-        request_timeout: millis(random, 500..=5_000),
-        delivery_timeout: millis(random, 5_200..=50_000),
+        request_timeout,
+        // At least what Kafka's configuration demands, and often little more.
+        delivery_timeout: linger + Plan::HEALED_WITHIN.max(request_timeout * random.u32(1..=8)),
         ..Setting::default()
+    }
+}
+
+/// Mostly what a producer promises by default.
+fn draw_guarantee(random: &mut fastrand::Rng) -> (Idempotence, Acks) {
+    match random.u8(..12) {
+        0 => (Idempotence::Disabled, Acks::All),
+        1 => (Idempotence::Disabled, Acks::Leader),
+        2 => (Idempotence::Disabled, Acks::None),
+        _ => (Idempotence::Enabled, Acks::All),
     }
 }
 
@@ -337,12 +387,42 @@ fn draw_headers(random: &mut fastrand::Rng) -> Vec<(String, Option<Bytes>)> {
 fn draw_fault(setting: &Setting, random: &mut fastrand::Rng) -> Fault {
     let broker = random.i32(1..=setting.brokers);
     let lasts = draw_duration(random, Duration::from_millis(1), FAULT_LASTS_MAX);
-    match random.u8(..10) {
+    match random.u8(..12) {
         0 => Fault::Cut(broker),
         1 => Fault::Stall(broker, lasts),
         2 => Fault::Refuse(broker, lasts),
         3 => Fault::Clog(broker, lasts),
+        4..7 => Fault::Move(draw_move(setting, BrokerId(broker), random)),
         _ => Fault::Rule(draw_rule(random)),
+    }
+}
+
+fn draw_move(setting: &Setting, broker: BrokerId, random: &mut fastrand::Rng) -> Move {
+    let (topic, partitions, _) = setting.topics[random.usize(..setting.topics.len())];
+    let (topic, partition) = (Arc::from(topic), random.i32(0..partitions));
+    match random.u8(..8) {
+        0..2 => Move::CrashBroker { broker },
+        2..4 => Move::RestartBroker { broker },
+        4 => Move::HoldFollower {
+            topic,
+            partition,
+            broker,
+        },
+        5 => Move::ReleaseFollower {
+            topic,
+            partition,
+            broker,
+        },
+        6 => Move::ShrinkIsr {
+            topic,
+            partition,
+            broker,
+        },
+        _ => Move::MoveLeader {
+            topic,
+            partition,
+            broker,
+        },
     }
 }
 
@@ -404,5 +484,5 @@ const REFUSED_AFTER_APPEND: [ErrorCode; 2] = [
 ];
 
 const SENDS_MAX: usize = 60;
-const FAULTS_MAX: usize = 12;
+const FAULTS_MAX: usize = 16;
 const FAULT_LASTS_MAX: Duration = Duration::from_secs(8);

@@ -115,12 +115,13 @@ pub struct WireBatch {
     pub bytes: Bytes,
 }
 
-/// Who must have a record before the producer is told.
+/// Whether what was acknowledged stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
-    /// `acks=all`: an answer means that the record stays.
+    /// `acks=all`, or `acks=1` while no leader was lost: an answer means that the record stays, at
+    /// its offset.
     Kept,
-    /// `acks=0` or `acks=1`: it may be lost after all.
+    /// `acks=0`, or `acks=1` with a leader lost: the record may be gone, and its offset another's.
     MayBeLost,
 }
 
@@ -131,7 +132,7 @@ pub struct Promises {
     pub durability: Durability,
     /// By `enable.idempotence`: one copy, and sequences on the wire.
     pub idempotent: bool,
-    /// Send order is kept: idempotence, or one request in flight.
+    /// Send order is kept: idempotence, or one request in flight that is waited for.
     pub ordered: bool,
     /// By `max.in.flight.requests.per.connection`.
     pub in_flight_max: usize,

@@ -6,12 +6,14 @@
 //!
 //! *Not here*: which come when (`faults.rs`), what a lost link loses (`link.rs`).
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use kafka_mockbroker::Rule;
+use kafka_mockbroker::handlers::Move;
+use kafka_mockbroker::{BrokerId, Rule};
 
 use crate::client::Outlet;
-use crate::world::{ClientNumber, World};
+use crate::world::{ClientNumber, Leaders, World};
 
 impl World {
     /// Installs a fault rule in the cluster.
@@ -21,9 +23,37 @@ impl World {
         self.rules.push(id);
     }
 
-    /// Ends what the cluster does wrong; rules that wait for their turn are taken out.
+    /// Moves the cluster; a move that the cluster's state does not allow changes nothing.
+    pub fn make_move(&mut self, to_make: Move) {
+        let says = format!("{to_make:?}");
+        if matches!(to_make, Move::CrashBroker { .. } | Move::MoveLeader { .. }) {
+            self.leaders = Leaders::Lost;
+        }
+        let made = self.cluster.make_move(to_make, self.broker_now());
+        match made {
+            Ok(()) => self.note(says),
+            Err(refused) => self.note(format_args!("{says}: {refused}")),
+        }
+        self.drive_cluster();
+    }
+
+    /// Ends what the cluster does wrong: rules that wait for their turn are taken out, every
+    /// broker runs, every follower follows.
     pub fn heal(&mut self) {
         self.note("the faults are over");
+        for broker in (1..=self.setting.brokers).map(BrokerId) {
+            self.make_move(Move::RestartBroker { broker });
+            for (topic, partitions, _) in self.setting.topics.clone() {
+                for partition in 0..partitions {
+                    let topic = Arc::from(topic);
+                    self.make_move(Move::ReleaseFollower {
+                        topic,
+                        partition,
+                        broker,
+                    });
+                }
+            }
+        }
         for rule in std::mem::take(&mut self.rules) {
             self.cluster.rules_mut().remove(rule);
         }

@@ -130,7 +130,11 @@ pub fn judge(history: &History) -> Verdict {
             promises.durability == Durability::Kept,
             acked_is_durable,
         ),
-        (Law::D2OffsetTruth, true, told_offset_is_true),
+        (
+            Law::D2OffsetTruth,
+            promises.durability == Durability::Kept,
+            told_offset_is_true,
+        ),
         (Law::D3SingleCopy, promises.idempotent, copy_is_single),
         (Law::D4NoPhantom, true, nothing_is_made_up),
         (Law::D5FailureAbsent, true, failure_is_absent),
@@ -279,9 +283,7 @@ fn told_offset_is_true(case: &Case<'_>, verdict: &mut Verdict) {
             .map_or(&[][..], Vec::as_slice);
         let found = log.iter().find(|entry| entry.offset == offset);
         let found = found.map(|entry| &entry.content.value);
-        // Without a promise of durability the place may be empty, but never another's.
-        let lost = found.is_none() && case.history.promises.durability == Durability::MayBeLost;
-        if found != Some(&send.content.value) && !lost {
+        if found != Some(&send.content.value) {
             verdict.witness(
                 Law::D2OffsetTruth,
                 format!("{}, there stands {found:?}", Named(send)),
@@ -356,7 +358,13 @@ fn offsets_follow_one_another(case: &Case<'_>, verdict: &mut Verdict) {
 }
 
 fn logs_keep_send_order(case: &Case<'_>, verdict: &mut Verdict) {
-    let stands = |send| case.places_of(send).first().map(|(_, offset)| *offset);
+    // Without idempotence a record that was given up may arrive behind later ones after all.
+    let idempotent = case.history.promises.idempotent;
+    let stands = |send| {
+        let judged = idempotent || !is_unknown(send);
+        let place = case.places_of(send).first().filter(|_| judged);
+        place.map(|(_, offset)| *offset)
+    };
     for [(first, first_at), (second, second_at)] in case.neighbours(stands) {
         if first_at >= second_at {
             verdict.witness(

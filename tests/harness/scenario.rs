@@ -18,6 +18,7 @@
 
 use std::time::Duration;
 
+use kafka_mockbroker::handlers::Move;
 use kafka_mockbroker::{Api, ErrorCode, Rule};
 
 use crate::client::Outgoing;
@@ -108,6 +109,13 @@ impl Scenario {
                 self.world.trace()
             );
         }
+        self
+    }
+
+    /// Moves the cluster: crashes, elections, replicas that lag.
+    #[must_use]
+    pub fn make_move(mut self, to_make: Move) -> Self {
+        self.world.make_move(to_make);
         self
     }
 

@@ -25,6 +25,8 @@ pub struct Setting {
     pub brokers: i32,
     /// Topics: name, partitions, replicas.
     pub topics: Vec<(&'static str, i32, i16)>,
+    /// `min.insync.replicas` of topics that have as many replicas.
+    pub isr_min: i16,
     /// How many producers.
     pub producers: usize,
     /// How long a frame is on its way.
@@ -55,6 +57,7 @@ impl Default for Setting {
             seed: 1,
             brokers: 3,
             topics: vec![("orders", 3, 3)],
+            isr_min: 1,
             producers: 1,
             latency: Latency {
                 min: Duration::from_micros(100),
@@ -83,6 +86,13 @@ impl Setting {
         self.idempotence == Idempotence::Enabled
     }
 
+    /// Whether producers keep the order of sends.
+    #[must_use]
+    pub fn is_ordered(&self) -> bool {
+        let one_at_a_time = self.in_flight_max == 1 && self.acks != Acks::None;
+        self.is_idempotent() || one_at_a_time
+    }
+
     /// The cluster's part.
     #[must_use]
     pub fn cluster_config(&self) -> ClusterConfig {
@@ -98,7 +108,10 @@ impl Setting {
             name: Arc::from(name),
             partitions,
             replication_factor,
-            overrides: Vec::new(),
+            overrides: vec![(
+                "min.insync.replicas".into(),
+                self.isr_min.min(replication_factor).to_string(),
+            )],
         };
         ClusterConfig {
             brokers: (1..=self.brokers).map(endpoint).collect(),

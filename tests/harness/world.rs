@@ -39,10 +39,19 @@ use crate::trace::Trace;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ClientNumber(pub usize);
 
+/// Whether any partition has lost its leader in the run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leaders {
+    /// No broker crashed and no leader was moved.
+    Kept,
+    /// One of that happened.
+    Lost,
+}
+
 /// Producers, links and a cluster at one instant.
 #[derive(Debug)]
 pub struct World {
-    setting: Setting,
+    pub(crate) setting: Setting,
     pub(crate) now: Duration,
     pub(crate) cluster: ClusterEngine,
     pub(crate) links: Links,
@@ -54,6 +63,7 @@ pub struct World {
     pub(crate) clogged: BTreeMap<i32, Duration>,
     sends: Vec<SendOp>,
     tap: Tap,
+    pub(crate) leaders: Leaders,
     resolved_count: usize,
     steps_at_now: usize,
     pub(crate) rules: Vec<RuleId>,
@@ -86,6 +96,7 @@ impl World {
             clogged: BTreeMap::new(),
             sends: Vec::new(),
             tap: Tap::new(capture::topics(&cluster)),
+            leaders: Leaders::Kept,
             resolved_count: 0,
             steps_at_now: 0,
             rules: Vec::new(),
@@ -212,16 +223,16 @@ impl World {
     /// The whole run, for the judge.
     #[must_use]
     pub fn history(&self) -> History {
-        let durability = match self.setting.acks {
-            Acks::All => Durability::Kept,
-            Acks::None | Acks::Leader => Durability::MayBeLost,
+        let durability = match (self.setting.acks, self.leaders) {
+            (Acks::All, _) | (Acks::Leader, Leaders::Kept) => Durability::Kept,
+            (Acks::Leader, Leaders::Lost) | (Acks::None, _) => Durability::MayBeLost,
         };
         let config = self.setting.engine_config(0);
         History {
             promises: Promises {
                 durability,
                 idempotent: self.setting.is_idempotent(),
-                ordered: self.setting.is_idempotent() || config.in_flight_max == 1,
+                ordered: self.setting.is_ordered(),
                 in_flight_max: config.in_flight_max,
                 resolved_within: config.delivery_timeout + SCHEDULER_TICK,
             },
@@ -275,7 +286,7 @@ impl World {
         Instant::from_nanos(nanos(self.now))
     }
 
-    fn broker_now(&self) -> BrokerInstant {
+    pub(crate) fn broker_now(&self) -> BrokerInstant {
         BrokerInstant::from_nanos(nanos(self.now))
     }
 
@@ -309,7 +320,7 @@ impl World {
         self.drive_cluster();
     }
 
-    fn drive_cluster(&mut self) {
+    pub(crate) fn drive_cluster(&mut self) {
         while let Some(effect) = self.cluster.poll_effect() {
             match effect {
                 broker::Effect::Reply { connection, frame } => {
