@@ -1,6 +1,6 @@
 //! Records of one producer and partition stand in the log in the order of their sends.
 
-use kafka_mockbroker::handlers::Move;
+use kafka_mockbroker::engine::moves::Move;
 use kafka_mockbroker::{Api, BrokerId, ErrorCode, Rule, Verdict};
 use kafka_producer::engine::Idempotence;
 use promises::scenario::Scenario;

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use kafka_mockbroker::handlers::Move;
+use kafka_mockbroker::engine::moves::Move;
 use kafka_mockbroker::{Api, BrokerId, ErrorCode, Rule, Verdict};
 use kafka_producer::Acks;
 use kafka_producer::engine::Idempotence;

@@ -9,7 +9,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kafka_mockbroker::handlers::Move;
+use kafka_mockbroker::engine::moves::Move;
 use kafka_mockbroker::{BrokerId, Rule};
 
 use crate::client::Outlet;
@@ -29,7 +29,7 @@ impl World {
         if matches!(to_make, Move::CrashBroker { .. } | Move::MoveLeader { .. }) {
             self.leaders = Leaders::Lost;
         }
-        let made = self.cluster.make_move(to_make, self.broker_now());
+        let made = self.cluster.make_move(&to_make, self.broker_now());
         match made {
             Ok(()) => self.note(says),
             Err(refused) => self.note(format_args!("{says}: {refused}")),

@@ -18,7 +18,7 @@
 
 use std::time::Duration;
 
-use kafka_mockbroker::handlers::Move;
+use kafka_mockbroker::engine::moves::Move;
 use kafka_mockbroker::{Api, ErrorCode, Rule};
 
 use crate::client::Outgoing;

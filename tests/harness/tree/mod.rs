@@ -83,11 +83,11 @@ impl Tree {
             }
         }
         texts.sort_by(|a, b| a.path.cmp(&b.path));
-        let rust = texts
-            .iter()
-            .filter(|file| file.path.ends_with(".rs"))
+        let rust = texts.iter().filter(|file| file.path.ends_with(".rs"));
+        let mut rust: Vec<RustFile> = rust
             .map(|file| RustFile::parse(&file.path, &file.text))
             .collect();
+        mark_test_files(&mut rust);
         Self { texts, rust }
     }
 
@@ -99,6 +99,26 @@ impl Tree {
     /// What a rule over text files finds.
     pub fn check_texts(&self, rule: impl Fn(&TextFile) -> Vec<Violation>) -> Vec<Violation> {
         self.texts.iter().flat_map(rule).collect()
+    }
+}
+
+/// Marks the files of modules that are declared for tests only, and all below them.
+fn mark_test_files(files: &mut [RustFile]) {
+    let modules: Vec<String> = files
+        .iter()
+        .flat_map(|file| {
+            let folder = file.submodule_folder();
+            file.test_files
+                .iter()
+                .map(move |name| format!("{folder}/{name}"))
+        })
+        .collect();
+    for file in files {
+        let belongs = |module: &String| {
+            let rest = file.path.strip_prefix(module.as_str());
+            rest.is_some_and(|rest| rest == ".rs" || rest.starts_with('/'))
+        };
+        file.declared_test = modules.iter().any(belongs);
     }
 }
 
@@ -130,4 +150,25 @@ fn root() -> PathBuf {
         .parent()
         .expect("the member stands in the workspace")
         .to_path_buf()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_module_declared_for_tests_makes_its_files_tests() {
+        let declares = "#[cfg(test)]\nmod scenario;\nmod queue;";
+        let mut files = [
+            RustFile::parse("a/src/engine/mod.rs", declares),
+            RustFile::parse("a/src/engine/scenario.rs", ""),
+            RustFile::parse("a/src/engine/scenario/chaos.rs", ""),
+            RustFile::parse("a/src/engine/queue.rs", declares),
+            RustFile::parse("a/src/engine/queue/scenario.rs", ""),
+            RustFile::parse("a/src/engine/scenarios.rs", ""),
+        ];
+        mark_test_files(&mut files);
+        let marked = files.map(|file| file.declared_test);
+        assert_eq!(marked, [false, true, true, false, true, false]);
+    }
 }

@@ -58,6 +58,10 @@ pub struct RustFile {
     pub functions: Vec<Function>,
     /// Names of the enums declared outside tests.
     pub enums: Vec<String>,
+    /// Names of the test modules that stand in files of their own.
+    pub test_files: Vec<String>,
+    /// The file belongs to a test module that another file declares.
+    pub declared_test: bool,
     /// Lines that hold code, without comments, blanks and test modules.
     pub code_lines: usize,
     test_modules: Vec<RangeInclusive<usize>>,
@@ -98,14 +102,27 @@ impl RustFile {
             attributes: scan.attributes,
             functions: items.functions,
             enums: items.enums,
+            test_files: items.test_files,
+            declared_test: false,
             test_modules: items.test_modules,
         }
+    }
+
+    /// The folder in which the files of this module's submodules stand.
+    #[must_use]
+    pub fn submodule_folder(&self) -> &str {
+        let whole = self.path.trim_end_matches(".rs");
+        ["/mod", "/lib", "/main"]
+            .iter()
+            .find_map(|root| whole.strip_suffix(root))
+            .unwrap_or(whole)
     }
 
     /// Whether a line belongs to a test: a test module, or a file of a `tests` folder.
     #[must_use]
     pub fn is_test(&self, line: usize) -> bool {
-        self.path.split('/').any(|folder| folder == "tests")
+        self.declared_test
+            || self.path.split('/').any(|folder| folder == "tests")
             || self.test_modules.iter().any(|range| range.contains(&line))
     }
 }
@@ -115,6 +132,7 @@ impl RustFile {
 struct Items {
     functions: Vec<Function>,
     enums: Vec<String>,
+    test_files: Vec<String>,
     test_modules: Vec<RangeInclusive<usize>>,
     /// How many hidden modules, test modules or trait implementations stand around.
     private_depth: usize,
@@ -147,6 +165,9 @@ struct FunctionParts<'a> {
 impl<'a> Visit<'a> for Items {
     fn visit_item_mod(&mut self, item: &'a syn::ItemMod) {
         let is_test = item.attrs.iter().any(is_cfg_test);
+        if is_test && item.content.is_none() {
+            self.test_files.push(item.ident.to_string());
+        }
         if is_test {
             let last = item.span().end().line;
             let first = item
