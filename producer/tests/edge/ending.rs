@@ -1,7 +1,11 @@
 //! Flushing, closing, dropping, and runtimes that end.
 
 use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use kafka_producer::engine::effect::Address;
+use kafka_producer::io::transport::{Connecting, Connector};
 use kafka_producer::{ErrorCode, Fault, Outcome, ProduceErrorKind, Record};
 use tokio::time::{Instant, timeout};
 
@@ -173,6 +177,46 @@ fn a_runtime_that_ends_leaves_no_delivery_unsettled() {
     assert!(!error.possibly_written(), "{error}");
     let error = producer.try_send(to_first("v")).expect_err("ended");
     assert_eq!(error.kind(), ProduceErrorKind::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_in_the_producers_task_leaves_nobody_waiting() {
+    let peer = orders();
+    let connected = AtomicBool::new(false);
+    let connector = {
+        let peer = peer.clone();
+        move |address: Address| -> Connecting {
+            assert!(!connected.swap(true, Ordering::Relaxed), "a bug, staged");
+            peer.connect(address)
+        }
+    };
+    let producer = joined(&peer).connector(connector).build().expect("allowed");
+    let topic = producer.topic("orders").await.expect("known");
+    peer.hold(PRODUCE);
+    let record = || Record::new().partition(0).value("v");
+    let called = Arc::new(AtomicBool::new(false));
+    let on_settled = {
+        let called = Arc::clone(&called);
+        move |_| {
+            called.store(true, Ordering::Relaxed);
+            panic!("a panic while the task unwinds");
+        }
+    };
+    topic
+        .send_with(record(), on_settled)
+        .await
+        .expect("accepted");
+    let delivery = topic.send(record()).await.expect("accepted");
+    let mut for_topic = pin!(producer.send(Record::to("others")));
+    peer.hold(METADATA);
+    assert!(timeout(5 * MS, for_topic.as_mut()).await.is_err());
+    // The next attempt to connect panics.
+    peer.hang_up();
+    assert!(delivery.await.expect_err("lost").possibly_written());
+    assert!(called.load(Ordering::Relaxed));
+    let error = for_topic.await.expect_err("closed");
+    assert_eq!(error.kind(), ProduceErrorKind::Closed);
+    producer.close().await.expect("nothing is left to wait for");
 }
 
 #[test]

@@ -25,6 +25,7 @@ const INIT_PRODUCER_ID: i16 = 22;
 pub(crate) struct Peer {
     script: Arc<Mutex<Script>>,
     changed: Arc<Notify>,
+    hang_up: Arc<Notify>,
     started: Instant,
 }
 
@@ -63,6 +64,7 @@ impl Peer {
                 connections: 0,
             })),
             changed: Arc::new(Notify::new()),
+            hang_up: Arc::new(Notify::new()),
             started: Instant::now(),
         }
     }
@@ -82,6 +84,11 @@ impl Peer {
     pub(crate) fn release(&self, api_key: i16) {
         self.script().held.remove(&api_key);
         self.changed.notify_waiters();
+    }
+
+    /// Ends all connections.
+    pub(crate) fn hang_up(&self) {
+        self.hang_up.notify_waiters();
     }
 
     /// The next Produce is refused with this code.
@@ -179,7 +186,11 @@ impl Connector for Peer {
             peer.script().connections += 1;
             tokio::spawn(async move {
                 let script = Arc::clone(&peer.script);
-                let _hung_up = peer.serve(theirs).await;
+                let hang_up = peer.hang_up.notified();
+                tokio::select! {
+                    _hung_up = peer.clone().serve(theirs) => {}
+                    () = hang_up => {}
+                }
                 script.lock().expect("not poisoned").connections -= 1;
             });
             let transport: Box<dyn Transport> = Box::new(ours);
