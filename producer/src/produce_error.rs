@@ -226,7 +226,7 @@ fn kind_of(kind: FailureKind) -> ProduceErrorKind {
 
 fn fault_of(failure: &Failure) -> Fault {
     match failure.kind {
-        FailureKind::Refused(code) if CALLERS_CODES.contains(&code.0) => Fault::Caller,
+        FailureKind::Refused(code) if CALLERS_CODES.contains(&code) => Fault::Caller,
         FailureKind::Refused(_) | FailureKind::UnsupportedVersion | FailureKind::BadAnswer => {
             Fault::Broker
         }
@@ -237,20 +237,20 @@ fn fault_of(failure: &Failure) -> Fault {
 
 /// Refusals that come again for the same record from the same producer: its size, name, shape or
 /// permission. *Source*: the codes of Kafka's `Errors` that are not retriable.
-const CALLERS_CODES: [i16; 13] = [
-    10, // MESSAGE_TOO_LARGE
-    17, // INVALID_TOPIC_EXCEPTION
-    18, // RECORD_LIST_TOO_LARGE
-    21, // INVALID_REQUIRED_ACKS
-    29, // TOPIC_AUTHORIZATION_FAILED
-    31, // CLUSTER_AUTHORIZATION_FAILED
-    32, // INVALID_TIMESTAMP
-    42, // INVALID_REQUEST
-    43, // UNSUPPORTED_FOR_MESSAGE_FORMAT
-    44, // POLICY_VIOLATION
-    53, // TRANSACTIONAL_ID_AUTHORIZATION_FAILED
-    76, // UNSUPPORTED_COMPRESSION_TYPE
-    87, // INVALID_RECORD
+const CALLERS_CODES: [ErrorCode; 13] = [
+    ErrorCode::MESSAGE_TOO_LARGE,
+    ErrorCode::INVALID_TOPIC,
+    ErrorCode::RECORD_LIST_TOO_LARGE,
+    ErrorCode::INVALID_REQUIRED_ACKS,
+    ErrorCode::TOPIC_AUTHORIZATION_FAILED,
+    ErrorCode::CLUSTER_AUTHORIZATION_FAILED,
+    ErrorCode::INVALID_TIMESTAMP,
+    ErrorCode::INVALID_REQUEST,
+    ErrorCode::UNSUPPORTED_FOR_MESSAGE_FORMAT,
+    ErrorCode::POLICY_VIOLATION,
+    ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+    ErrorCode::UNSUPPORTED_COMPRESSION_TYPE,
+    ErrorCode::INVALID_RECORD,
 ];
 
 impl fmt::Display for ProduceError {
@@ -280,7 +280,7 @@ fn write_circumstances(
         write!(f, ": {}", kind_of(failure.kind))?;
     }
     if let FailureKind::Refused(code) = failure.kind {
-        write!(f, ", code {}", code.0)?;
+        write!(f, ", code {code}")?;
     }
     if let Some(broker) = failure.broker {
         write!(f, ", broker {broker}")?;
@@ -385,7 +385,10 @@ mod tests {
         let error = failed(FailureKind::Refused(ErrorCode(19)), Certainty::NotWritten);
         assert!(!error.possibly_written());
         assert_eq!(error.broker_code(), Some(ErrorCode(19)));
-        assert!(error.to_string().contains("code 19"), "{error}");
+        assert!(
+            error.to_string().contains("code 19 NOT_ENOUGH_REPLICAS"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -57,11 +57,58 @@ async fn connect_tcp(address: Address) -> io::Result<Box<dyn Transport>> {
                 stream.set_nodelay(true)?;
                 return Ok(Box::new(stream));
             }
-            Err(error) => failures.push(format!("{resolved}: {error}")),
+            Err(error) => failures.push((resolved.ip().to_string(), error.to_string())),
         }
     }
-    if failures.is_empty() {
-        failures.push("the name has no address".to_owned());
+    Err(io::Error::other(told(&address.host, &failures)))
+}
+
+/// Each address that was tried and how it failed; whoever reports it names host and port.
+fn told(host: &str, failures: &[(String, String)]) -> String {
+    match failures {
+        [] => "the name has no address".to_owned(),
+        [(address, error)] if address == host => error.clone(),
+        several => {
+            let each = several
+                .iter()
+                .map(|(address, error)| format!("{address}: {error}"));
+            each.collect::<Vec<_>>().join("; ")
+        }
     }
-    Err(io::Error::other(failures.join("; ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case("nowhere", &[], "the name has no address")]
+    #[case("10.0.0.1", &[("10.0.0.1", "refused")], "refused")]
+    #[case("kafka", &[("10.0.0.1", "refused")], "10.0.0.1: refused")]
+    #[case("kafka", &[("::1", "no route"), ("10.0.0.1", "refused")], "::1: no route; 10.0.0.1: refused")]
+    fn each_address_is_told_with_its_failure(
+        #[case] host: &str,
+        #[case] failures: &[(&str, &str)],
+        #[case] expected: &str,
+    ) {
+        let owned = failures.iter().map(|&(a, e)| (a.to_owned(), e.to_owned()));
+        assert_eq!(told(host, &owned.collect::<Vec<_>>()), expected);
+    }
+
+    #[tokio::test]
+    async fn a_refused_attempt_over_tcp_says_so() {
+        // Bound and dropped: nobody listens there.
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+        let free = listener
+            .and_then(|l| l.local_addr())
+            .expect("a local address");
+        let address = Address {
+            host: "127.0.0.1".into(),
+            port: free.port(),
+        };
+        let refused = TcpConnector.connect(address).await.map(drop);
+        let words = refused.expect_err("nobody listens").to_string();
+        assert!(words.contains("refused"), "{words}");
+    }
 }
