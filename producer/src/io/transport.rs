@@ -86,7 +86,7 @@ mod tests {
     #[case("nowhere", &[], "the name has no address")]
     #[case("10.0.0.1", &[("10.0.0.1", "refused")], "refused")]
     #[case("kafka", &[("10.0.0.1", "refused")], "10.0.0.1: refused")]
-    #[case("kafka", &[("::1", "no route"), ("10.0.0.1", "refused")], "::1: no route; 10.0.0.1: refused")]
+    #[case("kafka", &[("::1", "down"), ("10.0.0.1", "refused")], "::1: down; 10.0.0.1: refused")]
     fn each_address_is_told_with_its_failure(
         #[case] host: &str,
         #[case] failures: &[(&str, &str)],
