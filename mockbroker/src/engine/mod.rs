@@ -7,6 +7,7 @@
 //! | [`topology`] | brokers alive, topics, replica placement, leader and epoch |
 //! | [`partition`] | one replica set: validate, make a candidate, commit |
 //! | [`validator`] | what a topic demands of a batch, and what a broker changes in it |
+//! | [`record_rules`] | what a topic demands of single records |
 //! | [`producer_state`] | epochs and sequences, window of five |
 //! | [`log`] | batches as received, offsets, high watermark |
 //! | [`replication`] | who follows how far, ISR, the watermark rule |
@@ -29,6 +30,7 @@ pub mod partition;
 pub mod producer_ids;
 pub mod producer_state;
 pub mod purgatory;
+pub mod record_rules;
 pub mod replication;
 pub mod time;
 pub mod topology;

@@ -240,3 +240,132 @@ impl Cluster {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::BrokerConfig;
+    use crate::engine::topology::BrokerEndpoint;
+    use crate::engine::{ClusterConfig, TopicSpec};
+    use rstest::rstest;
+
+    const ONE: BrokerId = BrokerId(1);
+    const TWO: BrokerId = BrokerId(2);
+    const THREE: BrokerId = BrokerId(3);
+    const NOBODY: BrokerId = BrokerId(9);
+
+    /// Three brokers; `orders` is on the first two, led by the first.
+    fn cluster() -> Cluster {
+        let config = ClusterConfig {
+            brokers: [ONE, TWO, THREE]
+                .map(|id| BrokerEndpoint {
+                    id,
+                    host: "mock".into(),
+                    port: 9092,
+                })
+                .to_vec(),
+            topics: vec![TopicSpec {
+                name: "orders".into(),
+                partitions: 1,
+                replication_factor: 2,
+                overrides: Vec::new(),
+            }],
+            broker: BrokerConfig::default(),
+            cluster_id: None,
+            wall_clock_origin_ms: 0,
+            seed: 1,
+        };
+        Cluster::new(config, Instant::ZERO).unwrap()
+    }
+
+    fn make(cluster: &mut Cluster, to_make: &Move) -> Result<(), MoveError> {
+        let made = cluster.make_move(to_make, Instant::ZERO);
+        cluster.check_invariants();
+        made
+    }
+
+    fn leadership(cluster: &Cluster) -> (Option<BrokerId>, i32) {
+        let key = cluster.key("orders", 0).unwrap();
+        let leadership = cluster.topology().placement(key).unwrap().leadership;
+        (leadership.leader, leadership.epoch)
+    }
+
+    fn hold(topic: &str, partition: i32, broker: BrokerId) -> Move {
+        Move::HoldFollower {
+            topic: topic.into(),
+            partition,
+            broker,
+        }
+    }
+
+    fn lead(broker: BrokerId) -> Move {
+        Move::MoveLeader {
+            topic: "orders".into(),
+            partition: 0,
+            broker,
+        }
+    }
+
+    fn shrink(broker: BrokerId) -> Move {
+        Move::ShrinkIsr {
+            topic: "orders".into(),
+            partition: 0,
+            broker,
+        }
+    }
+
+    #[rstest]
+    #[case::topic(hold("nope", 0, TWO), MoveError::UnknownTopic)]
+    #[case::partition(hold("orders", 1, TWO), MoveError::UnknownPartition)]
+    #[case::partition_below_0(hold("orders", -1, TWO), MoveError::UnknownPartition)]
+    #[case::leader_does_not_follow(hold("orders", 0, ONE), MoveError::NotAFollower)]
+    #[case::no_replica(hold("orders", 0, THREE), MoveError::NotAFollower)]
+    #[case::leader_in_the_isr(shrink(ONE), MoveError::NotAFollower)]
+    #[case::leader_without_replica(lead(THREE), MoveError::CannotLead)]
+    #[case::crash(Move::CrashBroker { broker: NOBODY }, MoveError::UnknownBroker)]
+    #[case::restart(Move::RestartBroker { broker: NOBODY }, MoveError::UnknownBroker)]
+    fn illegal_moves_are_refused(#[case] to_make: Move, #[case] expected: MoveError) {
+        let mut cluster = cluster();
+        assert_eq!(make(&mut cluster, &to_make), Err(expected));
+        assert_eq!(leadership(&cluster), (Some(ONE), 0), "nothing changed");
+    }
+
+    #[test]
+    fn out_of_sync_replicas_do_not_lead() {
+        let mut cluster = cluster();
+        make(&mut cluster, &shrink(TWO)).unwrap();
+        assert_eq!(make(&mut cluster, &lead(TWO)), Err(MoveError::CannotLead));
+        make(&mut cluster, &Move::CrashBroker { broker: ONE }).unwrap();
+        assert_eq!(
+            leadership(&cluster),
+            (None, 1),
+            "rather nobody than unclean"
+        );
+        make(&mut cluster, &Move::RestartBroker { broker: ONE }).unwrap();
+        assert_eq!(leadership(&cluster), (Some(ONE), 2));
+    }
+
+    #[test]
+    fn leadership_moves_on_a_crash_and_stays_on_a_restart() {
+        let mut cluster = cluster();
+        make(&mut cluster, &Move::CrashBroker { broker: ONE }).unwrap();
+        assert_eq!(leadership(&cluster), (Some(TWO), 1));
+        make(&mut cluster, &Move::RestartBroker { broker: ONE }).unwrap();
+        assert_eq!(leadership(&cluster), (Some(TWO), 1));
+        let key = cluster.key("orders", 0).unwrap();
+        assert_eq!(cluster.partition(key).unwrap().replicas().isr(), [ONE, TWO]);
+        make(&mut cluster, &lead(ONE)).unwrap();
+        assert_eq!(leadership(&cluster), (Some(ONE), 2));
+    }
+
+    #[test]
+    fn crashing_twice_and_restarting_the_living_changes_nothing() {
+        let mut cluster = cluster();
+        make(&mut cluster, &Move::RestartBroker { broker: ONE }).unwrap();
+        assert_eq!(leadership(&cluster), (Some(ONE), 0));
+        for _ in 0..2 {
+            make(&mut cluster, &Move::CrashBroker { broker: ONE }).unwrap();
+            assert_eq!(leadership(&cluster), (Some(TWO), 1));
+        }
+    }
+}

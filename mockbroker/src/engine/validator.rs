@@ -18,17 +18,19 @@
 //! *Source* apache/kafka `storage/…/internals/log/{UnifiedLog,LogValidator}.java`; verdicts
 //! observed on 4.3.1.
 //!
-//! *Not here* sequences (`producer_state.rs`); how a refusal reads in a reply
-//! (`handlers/produce_row.rs`).
+//! *Not here* single records (`record_rules.rs`); sequences (`producer_state.rs`); how a refusal
+//! reads in a reply (`handlers/produce_row.rs`).
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 
+use super::record_rules::{NO_TIMESTAMP, RecordError, RecordRefusal, RecordRules};
 use crate::config::{CompressionType, TimestampType, TopicConfig};
 use crate::wire::batch_view::{
     BatchHeader, BatchView, CONTROL, HEADER_BYTES, LOG_APPEND_TIME, codec, codec_bits,
 };
 use crate::wire::compression::{self, Undecodable};
-use crate::wire::records::{self, Fault, Lengths, RecordView, Records};
+use crate::wire::record_writer::RecordWriter;
+use crate::wire::records::{self, Fault, Lengths, Records};
 
 /// Why a batch is not appended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,44 +49,6 @@ pub enum Refusal {
     Records(Vec<RecordError>),
     /// It is larger than `segment.bytes`.
     LargerThanSegment,
-}
-
-/// What is wrong with one record.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RecordError {
-    /// Its index in the batch.
-    pub index: i32,
-    /// What.
-    pub problem: Problem,
-}
-
-/// What may be wrong with a record.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Problem {
-    /// A compacted topic needs keys.
-    NoKey,
-    /// The timestamp is too far from the broker's time.
-    OutOfRange {
-        /// The timestamp.
-        timestamp: i64,
-        /// The record's offset in the batch.
-        offset: i64,
-        /// The earliest allowed.
-        earliest: i64,
-        /// The latest allowed.
-        latest: i64,
-    },
-    /// The batch claims the broker's time.
-    ClaimsLogAppendTime {
-        /// The record's offset in the batch.
-        offset: i64,
-        /// The timestamp.
-        timestamp: i64,
-        /// Bytes of the key; `None` is null.
-        key_bytes: Option<usize>,
-        /// Bytes of the value; `None` is null.
-        value_bytes: Option<usize>,
-    },
 }
 
 /// A batch that may be appended; its base offset and leader epoch are still open.
@@ -121,7 +85,7 @@ pub fn validate(
     };
     let received = records.slice(..batch.bytes().len());
     let payload = received.slice(HEADER_BYTES..);
-    let rules = Rules {
+    let rules = RecordRules {
         header: &header,
         config,
         now_ms: wall_clock_ms,
@@ -187,7 +151,7 @@ fn check_header(header: &BatchHeader) -> Result<(), Refusal> {
 fn stamp(
     header: BatchHeader,
     payload: &[u8],
-    rules: &Rules<'_>,
+    rules: &RecordRules<'_>,
     max_timestamp: i64,
 ) -> BatchHeader {
     let (attributes, max_timestamp) = match rules.config.message_timestamp_type {
@@ -205,89 +169,26 @@ fn stamp(
     stamped
 }
 
-struct Rules<'a> {
-    header: &'a BatchHeader,
-    config: &'a TopicConfig,
-    now_ms: i64,
-}
-
-impl Rules<'_> {
+impl RecordRules<'_> {
     /// Checks every record of a batch that keeps its codec; returns the largest timestamp.
     fn check_records(&self, source: CompressionType, payload: &Bytes) -> Result<i64, Refusal> {
         if !compression::is_compressed(source) {
             let walk = Records::new(payload, self.header.record_count, Lengths::Checked);
-            return self.walk(walk, |_, _| Ok(()));
+            return Ok(self.judge(walk, |_, _| {})?);
         }
         let plain = compression::decompress(source, payload).map_err(undecodable)?;
         let walk = Records::new(&plain, self.header.record_count, Lengths::Ignored);
+        let mut out_of_order = 0;
+        let max_timestamp = self.judge(walk, |index, record| {
+            out_of_order += i32::from(record.offset_delta != index);
+        })?;
         // Kafka would rebuild a batch whose offsets are not 0, 1, 2, … and fails at it, because it
         // skipped keys and values (observed: -1).
-        self.walk(walk, |index, record| match record.offset_delta == index {
-            true => Ok(()),
-            false => Err(Refusal::Failed),
-        })
-    }
-
-    fn walk(
-        &self,
-        mut walk: Records<'_>,
-        mut each: impl FnMut(i32, &RecordView<'_>) -> Result<(), Refusal>,
-    ) -> Result<i64, Refusal> {
-        let mut max_timestamp = NO_TIMESTAMP;
-        let mut errors = Vec::new();
-        let mut strayed = Ok(());
-        let mut index = 0;
-        while let Some(record) = walk.next_record().map_err(faulty)? {
-            match self.problem(&record) {
-                Some(problem) => errors.push(RecordError { index, problem }),
-                None => {
-                    let timestamp = records::timestamp_ms(self.header, &record);
-                    max_timestamp = max_timestamp.max(timestamp);
-                }
-            }
-            if strayed.is_ok() {
-                strayed = each(index, &record);
-            }
-            index += 1;
+        if out_of_order == 0 {
+            Ok(max_timestamp)
+        } else {
+            Err(Refusal::Failed)
         }
-        if !errors.is_empty() {
-            return Err(Refusal::Records(errors));
-        }
-        strayed.map(|()| max_timestamp)
-    }
-
-    /// `LogValidator.validateRecord`: the key comes before the timestamp.
-    fn problem(&self, record: &RecordView<'_>) -> Option<Problem> {
-        if record.key.is_none() && self.config.cleanup_policy.is_compacted() {
-            return Some(Problem::NoKey);
-        }
-        let timestamp = records::timestamp_ms(self.header, record);
-        let offset = self
-            .header
-            .base_offset
-            .wrapping_add(i64::from(record.offset_delta));
-        let by_client = self.config.message_timestamp_type == TimestampType::CreateTime;
-        if by_client && timestamp != NO_TIMESTAMP {
-            let age = self.now_ms.wrapping_sub(timestamp);
-            let (before, after) = (
-                self.config.message_timestamp_before_max_ms,
-                self.config.message_timestamp_after_max_ms,
-            );
-            return (age > before || age.wrapping_neg() > after).then(|| Problem::OutOfRange {
-                timestamp,
-                offset,
-                earliest: self.now_ms.wrapping_sub(before),
-                latest: self.now_ms.wrapping_add(after),
-            });
-        }
-        self.header
-            .has(LOG_APPEND_TIME)
-            .then(|| Problem::ClaimsLogAppendTime {
-                offset,
-                timestamp,
-                key_bytes: record.key.map(<[u8]>::len),
-                value_bytes: record.value.map(<[u8]>::len),
-            })
     }
 
     /// Checks every record and builds the batch anew in the topic's codec, offsets 0, 1, 2, …
@@ -301,20 +202,16 @@ impl Rules<'_> {
         let payload = received.slice(HEADER_BYTES..);
         let plain = compression::decompress(source, &payload).map_err(undecodable)?;
         let walk = Records::new(&plain, self.header.record_count, Lengths::Checked);
-        let mut rebuilt = Rebuilt {
-            base_timestamp: None,
-            records: BytesMut::new(),
-        };
-        let max_timestamp = self.walk(walk, |index, record| {
-            rebuilt.push(index, records::timestamp_ms(self.header, record), record);
-            Ok(())
+        let mut rebuilt = RecordWriter::default();
+        let max_timestamp = self.judge(walk, |_, record| {
+            rebuilt.push(records::timestamp_ms(self.header, record), record);
         })?;
-        let payload = compression::compress(target, &rebuilt.records).map_err(undecodable)?;
+        let payload = compression::compress(target, rebuilt.records()).map_err(undecodable)?;
         let length = i32::try_from(HEADER_BYTES - 12 + payload.len());
         let header = BatchHeader {
             batch_length: length.map_err(|_| Refusal::TooLarge)?,
             attributes: self.header.attributes & !7 | codec_bits(target),
-            base_timestamp: rebuilt.base_timestamp.unwrap_or(NO_TIMESTAMP),
+            base_timestamp: rebuilt.base_timestamp().unwrap_or(NO_TIMESTAMP),
             ..*self.header
         };
         let mut header = stamp(header, &payload, self, max_timestamp);
@@ -327,60 +224,13 @@ impl Rules<'_> {
     }
 }
 
-struct Rebuilt {
-    base_timestamp: Option<i64>,
-    records: BytesMut,
-}
-
-impl Rebuilt {
-    fn push(&mut self, index: i32, timestamp: i64, record: &RecordView<'_>) {
-        let base = *self.base_timestamp.get_or_insert(timestamp);
-        let mut body = BytesMut::new();
-        body.put_u8(0);
-        put_varlong(&mut body, timestamp.wrapping_sub(base));
-        put_varlong(&mut body, i64::from(index));
-        put_nullable(&mut body, record.key);
-        put_nullable(&mut body, record.value);
-        let headers = record.headers();
-        put_length(&mut body, headers.count());
-        for (name, value) in record.headers() {
-            put_nullable(&mut body, Some(name));
-            put_nullable(&mut body, value);
+impl From<RecordRefusal> for Refusal {
+    fn from(refusal: RecordRefusal) -> Self {
+        match refusal {
+            RecordRefusal::Fault(Fault::Invalid) => Self::Invalid,
+            RecordRefusal::Fault(Fault::Failed) => Self::Failed,
+            RecordRefusal::Records(errors) => Self::Records(errors),
         }
-        put_length(&mut self.records, body.len());
-        self.records.put_slice(&body);
-    }
-}
-
-fn put_nullable(out: &mut BytesMut, part: Option<&[u8]>) {
-    match part {
-        None => put_varlong(out, -1),
-        Some(part) => {
-            put_length(out, part.len());
-            out.put_slice(part);
-        }
-    }
-}
-
-fn put_length(out: &mut BytesMut, length: usize) {
-    put_varlong(out, i64::try_from(length).unwrap_or(i64::MAX));
-}
-
-/// A zigzag varint; of a value that fits 32 bits it has the same bytes as the shorter type's.
-fn put_varlong(out: &mut BytesMut, value: i64) {
-    let mut rest = ((value << 1) ^ (value >> 63)).cast_unsigned();
-    while rest >= 0x80 {
-        // The mask leaves seven bits.
-        out.put_u8(u8::try_from(rest & 0x7f).unwrap_or(0) | 0x80);
-        rest >>= 7;
-    }
-    out.put_u8(u8::try_from(rest).unwrap_or(0));
-}
-
-const fn faulty(fault: Fault) -> Refusal {
-    match fault {
-        Fault::Invalid => Refusal::Invalid,
-        Fault::Failed => Refusal::Failed,
     }
 }
 
@@ -393,5 +243,267 @@ const fn undecodable(reason: Undecodable) -> Refusal {
     }
 }
 
-/// `RecordBatch.NO_TIMESTAMP`.
-const NO_TIMESTAMP: i64 = -1;
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{CleanupPolicy, CompressionType};
+    use crate::wire::batch_view::encoded;
+    use proptest::prelude::*;
+    use rstest::rstest;
+
+    const NOW: i64 = 1_000_000;
+    const HOUR: i64 = 3_600_000;
+
+    fn header(count: i32) -> BatchHeader {
+        BatchHeader {
+            base_offset: 0,
+            batch_length: 0,
+            leader_epoch: -1,
+            crc: 0,
+            attributes: 0,
+            last_offset_delta: count - 1,
+            base_timestamp: NOW,
+            max_timestamp: NOW,
+            producer_id: -1,
+            producer_epoch: -1,
+            base_sequence: -1,
+            record_count: count,
+        }
+    }
+
+    /// Records with these offset deltas, timestamp delta 0, key `k` and no value.
+    fn records(deltas: &[u8]) -> Vec<u8> {
+        deltas
+            .iter()
+            .flat_map(|delta| [0x0e, 0, 0, delta * 2, 2, b'k', 1, 0])
+            .collect()
+    }
+
+    fn plain(count: u8) -> Bytes {
+        let deltas: Vec<u8> = (0..count).collect();
+        encoded(header(i32::from(count)), &records(&deltas))
+    }
+
+    /// Two good records under a header that a case changes.
+    fn changed(change: impl Fn(&mut BatchHeader)) -> Bytes {
+        let mut header = header(2);
+        change(&mut header);
+        encoded(header, &records(&[0, 1]))
+    }
+
+    fn judged(batch: &Bytes, config: &TopicConfig) -> Result<Candidate, Refusal> {
+        let judged = validate(batch, config, NOW);
+        if let Ok(candidate) = &judged {
+            let crc = candidate.header.checksum(&candidate.payload);
+            assert_eq!(
+                candidate.header.crc, crc,
+                "what is stored has a right checksum"
+            );
+            assert_eq!(candidate.received, batch.slice(..candidate.received.len()));
+        }
+        judged
+    }
+
+    fn on_plain_topic(batch: &Bytes) -> Result<Candidate, Refusal> {
+        judged(batch, &TopicConfig::default())
+    }
+
+    #[rstest]
+    #[case::base_offset(BatchHeader { base_offset: 7, ..header(2) }, Err(Refusal::BaseOffset))]
+    #[case::base_offset_below_0(BatchHeader { base_offset: -1, ..header(2) }, Err(Refusal::BaseOffset))]
+    #[case::codec_5(BatchHeader { attributes: 5, ..header(2) }, Err(Refusal::Failed))]
+    #[case::codec_7(BatchHeader { attributes: 7, ..header(2) }, Err(Refusal::Failed))]
+    #[case::last_offset_delta(BatchHeader { last_offset_delta: 5, ..header(2) }, Err(Refusal::Invalid))]
+    #[case::no_records(BatchHeader { record_count: 0, ..header(2) }, Err(Refusal::Invalid))]
+    #[case::fewer_than_none(BatchHeader { record_count: -1, ..header(2) }, Err(Refusal::Invalid))]
+    #[case::most_records(BatchHeader { record_count: i32::MAX, ..header(2) }, Err(Refusal::Invalid))]
+    #[case::more_than_there_are(
+        BatchHeader { record_count: 3, last_offset_delta: 2, ..header(2) },
+        Err(Refusal::Invalid)
+    )]
+    #[case::fewer_than_there_are(
+        BatchHeader { record_count: 1, last_offset_delta: 0, ..header(2) },
+        Err(Refusal::Invalid)
+    )]
+    #[case::control(BatchHeader { attributes: CONTROL, ..header(2) }, Err(Refusal::Invalid))]
+    #[case::producer_without_sequence(BatchHeader { producer_id: 4, ..header(2) }, Err(Refusal::Invalid))]
+    #[case::producer_below_none(BatchHeader { producer_id: -2, ..header(2) }, Ok(()))]
+    #[case::epoch_without_producer(BatchHeader { producer_epoch: 5, ..header(2) }, Ok(()))]
+    #[case::attributes_that_mean_nothing(BatchHeader { attributes: !0x3f, ..header(2) }, Ok(()))]
+    #[case::an_hour_ahead(BatchHeader { base_timestamp: NOW + HOUR, ..header(2) }, Ok(()))]
+    #[case::long_ago(BatchHeader { base_timestamp: 0, ..header(2) }, Ok(()))]
+    #[case::no_timestamp(BatchHeader { base_timestamp: -1, ..header(2) }, Ok(()))]
+    fn headers_are_judged_as_kafka_does(
+        #[case] header: BatchHeader,
+        #[case] expected: Result<(), Refusal>,
+    ) {
+        let batch = encoded(header, &records(&[0, 1]));
+        assert_eq!(on_plain_topic(&batch).map(drop), expected);
+    }
+
+    #[test]
+    fn size_comes_before_the_checksum_and_the_base_offset_before_both() {
+        let batch = plain(2);
+        let limit = i32::try_from(batch.len()).unwrap();
+        let config = |max| TopicConfig {
+            max_message_bytes: max,
+            ..TopicConfig::default()
+        };
+        assert!(
+            judged(&batch, &config(limit)).is_ok(),
+            "exactly the limit is taken"
+        );
+        let mut broken = batch.to_vec();
+        broken[20] ^= 1;
+        let broken = Bytes::from(broken);
+        assert_eq!(judged(&broken, &config(limit)), Err(Refusal::Corrupt));
+        assert_eq!(judged(&broken, &config(limit - 1)), Err(Refusal::TooLarge));
+        let mut shifted = broken.to_vec();
+        shifted[7] = 7;
+        assert_eq!(
+            judged(&shifted.into(), &config(limit - 1)),
+            Err(Refusal::BaseOffset)
+        );
+    }
+
+    #[test]
+    fn a_batch_shorter_than_a_header_is_corrupt() {
+        let short = Bytes::from([&[0; 8][..], &[0, 0, 0, 14], &[0; 4], &[2], &[0; 9]].concat());
+        assert_eq!(on_plain_topic(&short), Err(Refusal::Corrupt));
+    }
+
+    #[test]
+    fn bytes_behind_the_batch_are_dropped() {
+        let batch = plain(2);
+        let tail = Bytes::from([&batch[..], &[9; 10]].concat());
+        assert_eq!(on_plain_topic(&tail).unwrap().received, batch);
+    }
+
+    #[test]
+    fn the_largest_timestamp_is_corrected() {
+        let candidate = on_plain_topic(&changed(|h| h.max_timestamp = 5)).unwrap();
+        assert_eq!(candidate.header.max_timestamp, NOW);
+        let negative = on_plain_topic(&changed(|h| h.base_timestamp = -2)).unwrap();
+        assert_eq!(negative.header.max_timestamp, -1, "nothing is below none");
+    }
+
+    #[test]
+    fn a_topic_of_the_brokers_time_takes_any_timestamp_and_stores_its_own() {
+        let config = TopicConfig {
+            message_timestamp_type: TimestampType::LogAppendTime,
+            ..TopicConfig::default()
+        };
+        let far_ahead = changed(|h| h.base_timestamp = NOW + 2 * HOUR);
+        let header = judged(&far_ahead, &config).unwrap().header;
+        assert_eq!(
+            (header.attributes, header.max_timestamp),
+            (LOG_APPEND_TIME, NOW)
+        );
+        assert_eq!(
+            header.base_timestamp,
+            NOW + 2 * HOUR,
+            "readers use the largest"
+        );
+    }
+
+    #[rstest]
+    #[case::consecutive(&[0, 1, 2], true)]
+    #[case::swapped(&[0, 2, 1], false)]
+    #[case::all_the_same(&[0, 0, 0], false)]
+    fn odd_offsets_are_kept_plain_and_fail_compressed(#[case] deltas: &[u8], #[case] even: bool) {
+        let plain = records(deltas);
+        let kept = on_plain_topic(&encoded(header(3), &plain)).unwrap();
+        assert_eq!(kept.payload, plain, "kept as sent");
+        for codec in [
+            CompressionType::Gzip,
+            CompressionType::Lz4,
+            CompressionType::Zstd,
+        ] {
+            let compressed = BatchHeader {
+                attributes: codec_bits(codec),
+                ..header(3)
+            };
+            let payload = compression::compress(codec, &plain).unwrap();
+            let judged = on_plain_topic(&encoded(compressed, &payload));
+            assert_eq!(judged.is_ok(), even, "{codec:?}");
+            assert!(even || judged == Err(Refusal::Failed));
+        }
+    }
+
+    #[rstest]
+    #[case::from_plain(CompressionType::Uncompressed)]
+    #[case::from_lz4(CompressionType::Lz4)]
+    fn a_topic_with_a_codec_stores_in_it_with_offsets_in_order(#[case] source: CompressionType) {
+        let config = TopicConfig {
+            compression_type: CompressionType::Gzip,
+            ..TopicConfig::default()
+        };
+        let payload = compression::compress(source, &records(&[0, 2, 1])).unwrap();
+        let sent = BatchHeader {
+            attributes: codec_bits(source),
+            ..header(3)
+        };
+        let candidate = judged(&encoded(sent, &payload), &config).unwrap();
+        assert_eq!(
+            codec(candidate.header.attributes),
+            Some(CompressionType::Gzip)
+        );
+        let stored = records::decode(&candidate.header, &candidate.payload).unwrap();
+        let offsets: Vec<i64> = stored.iter().map(|record| record.offset).collect();
+        assert_eq!(offsets, [0, 1, 2]);
+        assert!(
+            stored
+                .iter()
+                .all(|r| r.key.as_deref() == Some(b"k") && r.timestamp_ms == NOW)
+        );
+    }
+
+    #[test]
+    fn a_batch_that_grows_beyond_the_limit_when_stored_is_too_large() {
+        let config = TopicConfig {
+            compression_type: CompressionType::Uncompressed,
+            ..TopicConfig::default()
+        };
+        // 2 MiB of zeros in one value.
+        let head = [0x92, 0x80, 0x80, 2, 0, 0, 0, 1, 0x80, 0x80, 0x80, 2];
+        let plain = [&head[..], &vec![0; 2 << 20], &[0]].concat();
+        let payload = compression::compress(CompressionType::Gzip, &plain).unwrap();
+        let sent = encoded(
+            BatchHeader {
+                attributes: 1,
+                ..header(1)
+            },
+            &payload,
+        );
+        assert_eq!(judged(&sent, &config), Err(Refusal::TooLarge));
+        assert!(
+            on_plain_topic(&sent).is_ok(),
+            "kept compressed, it is small"
+        );
+    }
+
+    #[test]
+    fn a_batch_larger_than_a_segment_is_refused() {
+        let config = TopicConfig {
+            segment_bytes: 70,
+            ..TopicConfig::default()
+        };
+        assert_eq!(judged(&plain(2), &config), Err(Refusal::LargerThanSegment));
+    }
+
+    proptest! {
+        /// Whatever a batch holds, it is refused or stored with a right checksum, never a panic.
+        #[test]
+        fn any_batch_is_judged(
+            attributes in 0..8i16,
+            count in -1..5i32,
+            payload in proptest::collection::vec(any::<u8>(), 0..80),
+            compacted in any::<bool>(),
+        ) {
+            let policy = if compacted { CleanupPolicy::Compact } else { CleanupPolicy::Delete };
+            let config = TopicConfig { cleanup_policy: policy, ..TopicConfig::default() };
+            let batch = encoded(BatchHeader { attributes, ..header(count) }, &payload);
+            let _ = judged(&batch, &config);
+        }
+    }
+}

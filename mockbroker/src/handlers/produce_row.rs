@@ -11,7 +11,8 @@
 //! *Not here* what an older version cannot say (`wire/reply.rs`).
 
 use crate::engine::partition::{AppendError, Appended};
-use crate::engine::validator::{Problem, RecordError, Refusal};
+use crate::engine::record_rules::{Problem, RecordError};
+use crate::engine::validator::Refusal;
 use crate::error_code::ErrorCode;
 use crate::wire::batch_view::Malformed;
 use crate::wire::reply::{LeaderHint, ProduceRow};
@@ -252,5 +253,145 @@ fn record_error_text(error: &RecordError, topic: &str, partition: i32) -> String
                 bytes(value_bytes)
             )
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    const HINT: LeaderHint = LeaderHint { id: 2, epoch: 5 };
+
+    fn stored(log_append_time_ms: Option<i64>) -> Appended {
+        Appended::Stored {
+            base_offset: 40,
+            last_offset: 42,
+            log_append_time_ms,
+        }
+    }
+
+    fn duplicate() -> Appended {
+        Appended::Duplicate {
+            base_offset: 40,
+            last_offset: 42,
+            timestamp_ms: 99,
+        }
+    }
+
+    fn batch(refusal: Refusal) -> Outcome {
+        Outcome::Refused(AppendError::Batch(refusal))
+    }
+
+    /// Code, base offset, append time, log start: section 3 of the observations.
+    #[rstest]
+    #[case::unreadable(Outcome::UnreadableHeader(Malformed::Length(5)), (2, -1, -1, -1))]
+    #[case::no_transactional_id(Outcome::TransactionalIdMissing, (53, -1, -1, -1))]
+    #[case::empty_transactional_id(Outcome::TransactionalIdEmpty, (42, -1, -1, -1))]
+    #[case::injected(Outcome::Injected(ErrorCode(4)), (4, -1, -1, -1))]
+    #[case::unknown_id(Outcome::UnknownTopicId, (100, -1, -1, -1))]
+    #[case::unknown_name(Outcome::UnknownTopicOrPartition, (3, -1, -1, -1))]
+    #[case::no_batch(Outcome::NoBatch, (87, -1, -1, -1))]
+    #[case::old_format(Outcome::OldFormat, (87, -1, -1, -1))]
+    #[case::two_batches(Outcome::TwoBatches, (87, -1, -1, -1))]
+    #[case::malformed_tail(Outcome::MalformedTail, (2, -1, -1, -1))]
+    #[case::zstd_too_early(Outcome::ZstdTooEarly, (76, -1, -1, -1))]
+    #[case::unknown_transaction(Outcome::UnknownTransactionalId, (49, -1, -1, -1))]
+    #[case::acks(Outcome::InvalidAcks, (21, -1, -1, -1))]
+    #[case::internal(Outcome::InternalTopic, (17, -1, -1, -1))]
+    #[case::not_leader(Outcome::NotLeader { hint: None, base_offset: None }, (6, -1, -1, -1))]
+    #[case::no_more_leader(
+        Outcome::NotLeader { hint: None, base_offset: Some(40) }, (6, 40, -1, 3)
+    )]
+    #[case::min_isr(Outcome::Refused(AppendError::NotEnoughReplicas), (19, -1, -1, 3))]
+    #[case::epoch(Outcome::Refused(AppendError::StaleEpoch), (47, -1, -1, 3))]
+    #[case::sequence(Outcome::Refused(AppendError::OutOfOrder), (45, -1, -1, 3))]
+    #[case::base_offset(batch(Refusal::BaseOffset), (87, -1, -1, 3))]
+    #[case::invalid(batch(Refusal::Invalid), (87, -1, -1, 3))]
+    #[case::failed(batch(Refusal::Failed), (-1, -1, -1, 3))]
+    #[case::too_large(batch(Refusal::TooLarge), (10, -1, -1, -1))]
+    #[case::corrupt(batch(Refusal::Corrupt), (2, -1, -1, -1))]
+    #[case::segment(batch(Refusal::LargerThanSegment), (18, -1, -1, -1))]
+    #[case::stored(Outcome::Appended(stored(None)), (0, 40, -1, 3))]
+    #[case::stored_by_brokers_time(Outcome::Appended(stored(Some(7))), (0, 40, 7, 3))]
+    #[case::duplicate(Outcome::Appended(duplicate()), (0, 40, 99, 3))]
+    #[case::timed_out(Outcome::TimedOut { appended: stored(None) }, (7, 40, -1, 3))]
+    #[case::duplicate_timed_out(Outcome::TimedOut { appended: duplicate() }, (7, 40, 99, 3))]
+    #[case::too_few_after(Outcome::TooFewAfterAppend { base_offset: 40 }, (20, 40, -1, 3))]
+    #[case::gone(Outcome::TopicGone { base_offset: 40 }, (3, 40, -1, 3))]
+    fn an_outcome_reads_as_kafkas(
+        #[case] outcome: Outcome,
+        #[case] expected: (i16, i64, i64, i64),
+    ) {
+        let row = render(&outcome, ("orders", 0), 3);
+        let read = (
+            row.error.0,
+            row.base_offset,
+            row.log_append_time_ms,
+            row.log_start_offset,
+        );
+        assert_eq!(read, expected);
+        let says_more = matches!(outcome, Outcome::UnreadableHeader(_));
+        assert_eq!(row.message.is_some(), says_more, "texts are the exception");
+    }
+
+    #[test]
+    fn who_leads_is_told_with_6_only() {
+        let outcome = Outcome::NotLeader {
+            hint: Some(HINT),
+            base_offset: None,
+        };
+        assert_eq!(render(&outcome, ("orders", 0), 0).leader_hint, Some(HINT));
+        let outcome = Outcome::UnknownTopicOrPartition;
+        assert_eq!(render(&outcome, ("orders", 0), 0).leader_hint, None);
+    }
+
+    fn no_key(index: i32) -> RecordError {
+        RecordError {
+            index,
+            problem: Problem::NoKey,
+        }
+    }
+
+    #[test]
+    fn the_text_shows_three_records_and_the_list_all() {
+        let outcome = batch(Refusal::Records((0..5).map(no_key).collect()));
+        let row = render(&outcome, ("orders", 2), 0);
+        assert_eq!((row.error.0, row.record_errors.len()), (87, 5));
+        let message = row.message.unwrap();
+        assert!(message.starts_with(
+            "One or more records have been rejected due to 5 record errors in total, and only \
+             showing the first three errors at most: [RecordError(batchIndex=0, message='Compacted \
+             topic cannot accept message without key in topic partition orders-2'), "
+        ));
+        assert_eq!(message.matches("RecordError").count(), 3);
+    }
+
+    #[test]
+    fn one_wrong_timestamp_makes_the_row_32() {
+        let late = Problem::OutOfRange {
+            timestamp: 9,
+            offset: 1,
+            earliest: -5,
+            latest: 7,
+        };
+        let errors = vec![
+            no_key(0),
+            RecordError {
+                index: 1,
+                problem: late,
+            },
+        ];
+        let row = render(&batch(Refusal::Records(errors)), ("orders", 2), 0);
+        assert_eq!(row.error.0, 32);
+        assert_eq!(
+            row.message.as_deref(),
+            Some("One or more records have been rejected due to invalid timestamp")
+        );
+        assert_eq!(
+            row.record_errors[1].1,
+            "Timestamp 9 of message with offset 1 is out of range. The timestamp should be within \
+             [-5, 7]"
+        );
     }
 }

@@ -285,13 +285,22 @@ impl<'a> BatchView<'a> {
     }
 }
 
+/// A batch with a right length and a right checksum, for tests of this and other files.
+#[cfg(test)]
+pub(crate) fn encoded(mut header: BatchHeader, payload: &[u8]) -> bytes::Bytes {
+    let length = HEADER_BYTES - PREFIX_BYTES + payload.len();
+    header.batch_length = i32::try_from(length).unwrap();
+    header.crc = header.checksum(payload);
+    [&header.write()[..], payload].concat().into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use rstest::rstest;
 
     /// One record, key `k`, value `v`: taken from a request that 4.3.1 accepted.
-    pub(super) const ONE_RECORD: &str = "00000000000000000000003affffffff023c8c470e00000000000000\
+    const ONE_RECORD: &str = "00000000000000000000003affffffff023c8c470e00000000000000\
          0001a2003d3290000001a2003d3290ffffffffffffffffffffffffffff0000000110000000026b027600";
 
     fn bytes(hex: &str) -> Vec<u8> {

@@ -8,11 +8,13 @@
 //! | `reply_body` | what replies say, before a version decides how much of it is sent |
 //! | [`guard`] | the walk over a request that makes the decoder above safe to call |
 //! | [`batch_view`], [`records`], [`compression`] | record batches, read independently of any client |
+//! | [`record_writer`] | records written anew in another codec |
 //! | [`refusal`] | why a frame closes its connection |
 
 pub mod batch_view;
 pub mod compression;
 pub mod guard;
+pub mod record_writer;
 pub mod records;
 pub mod refusal;
 pub mod reply;
