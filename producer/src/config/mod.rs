@@ -296,6 +296,26 @@ mod tests {
     }
 
     #[test]
+    fn building_on_a_runtime_without_timers_is_an_error_and_not_a_panic() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        let runtime = runtime.expect("a runtime");
+        let builder = given().bootstrap_servers("a:1");
+        let error = builder.runtime(runtime.handle().clone()).build();
+        let error = error.expect_err("no timers");
+        assert_eq!(error.kind(), ConfigErrorKind::NoRuntime);
+        assert!(error.to_string().contains("enable_all"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn pairs_and_methods_build_the_same() {
+        let pairs = [("bootstrap.servers", "a:1"), ("acks", "all")];
+        Producer::from_pairs(pairs).expect("allowed");
+        let error = Producer::from_pairs([("bootstrap.server", "a:1")]).expect_err("mistyped");
+        assert_eq!(error.kind(), ConfigErrorKind::UnknownKey);
+        assert!(error.to_string().contains("bootstrap.servers"), "{error}");
+    }
+
+    #[test]
     fn a_debugged_builder_shows_no_values() {
         let builder = ProducerBuilder::new().set("ssl.key.password", "hunter2");
         assert!(!format!("{builder:?}").contains("hunter2"));

@@ -187,6 +187,29 @@ async fn waiting_for_room_ends_the_linger_of_what_is_queued() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn senders_who_wait_are_served_in_order_of_arrival() {
+    let peer = orders();
+    let producer = tight(&peer).build().expect("allowed");
+    peer.hold(PRODUCE);
+    // The first ones wait for the topic, the later ones for memory too: one batch each.
+    let mut tasks = Vec::new();
+    for _ in 0..10 {
+        let producer = producer.clone();
+        let send = async move {
+            let value = "v".repeat(400);
+            producer.deliver(to_first(&value)).await.expect("written")
+        };
+        tasks.push(tokio::spawn(send));
+    }
+    settle().await;
+    peer.release(PRODUCE);
+    for (index, task) in (0..).zip(tasks) {
+        let written = task.await.expect("no panic");
+        assert_eq!(written.offset, Some(index));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_send_without_room_fails_after_max_block() {
     let peer = orders();
     let producer = tight(&peer).max_block(200 * MS).build().expect("allowed");
