@@ -66,6 +66,11 @@ pub(super) fn read_produce(request: &Request) -> (i16, Vec<SeenBatch>) {
     for _ in 1..input.varint() {
         let topic_bytes = input.varint() as usize - 1;
         let topic = String::from_utf8(input.bytes(topic_bytes).to_vec()).expect("utf-8");
+        let named_before = batches.iter().any(|one: &SeenBatch| one.topic == topic);
+        assert!(
+            !named_before,
+            "brokers keep the last entry of a topic named twice"
+        );
         for _ in 1..input.varint() {
             let partition = input.i32();
             let size = input.varint() as usize - 1;
