@@ -14,7 +14,7 @@ use std::task::{Context, Poll};
 
 use crate::engine::effect::BatchOutcome;
 use crate::io::blocking::block_on;
-use crate::io::completion::{BatchCompletion, Callback, RecordInBatch};
+use crate::io::completion::{BatchCompletion, Callback, RecordInBatch, WakerSlot};
 use crate::produce_error::{Certainty, ProduceError};
 
 /// Where a record was written.
@@ -53,17 +53,21 @@ pub enum Outcome {
 #[must_use = "whether the record arrives is known only to its delivery"]
 pub struct Delivery {
     batch: Arc<BatchCompletion>,
-    record: RecordInBatch,
-    /// Where in the batch's list of wakers this one's is.
-    waker_slot: Option<usize>,
+    timestamp_ms: i64,
+    index: u32,
+    waker_slot: WakerSlot,
 }
+
+/// A window of many deliveries should stay in the processor's cache.
+const _: () = assert!(size_of::<Delivery>() <= 24);
 
 impl Delivery {
     pub(crate) fn new(batch: Arc<BatchCompletion>, record: RecordInBatch) -> Self {
         Self {
             batch,
-            record,
-            waker_slot: None,
+            timestamp_ms: record.timestamp_ms,
+            index: record.index,
+            waker_slot: WakerSlot::NONE,
         }
     }
 
@@ -105,9 +109,13 @@ impl Future for Delivery {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
+        let record = RecordInBatch {
+            index: this.index,
+            timestamp_ms: this.timestamp_ms,
+        };
         this.batch
             .poll_settled(&mut this.waker_slot, cx)
-            .map(|outcome| result_of(&this.batch, outcome, this.record))
+            .map(|outcome| result_of(&this.batch, outcome, record))
     }
 }
 
@@ -115,7 +123,7 @@ impl fmt::Debug for Delivery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Delivery")
             .field("batch", &self.batch)
-            .field("index", &self.record.index)
+            .field("index", &self.index)
             .finish_non_exhaustive()
     }
 }

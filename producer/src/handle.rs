@@ -28,7 +28,7 @@ use crate::config::KeyUse;
 use crate::delivery::{Delivery, failure_of};
 use crate::error::Failure;
 use crate::io::accumulator::{Accumulator, Choice, Outgoing, Refused, Timestamp, TooLarge};
-use crate::io::completion::Callback;
+use crate::io::completion::{Callback, WakerSlot};
 use crate::io::inbox::End;
 use crate::io::memory::Reservation;
 use crate::io::phase::Phase;
@@ -82,7 +82,8 @@ impl ProducerHandle {
         match self.append(topic, record, &mut outgoing, None) {
             Ok(delivery) => Ok(delivery),
             Err(NotNow::Error(error)) => Err(error),
-            Err(wait) => self.send_waiting(topic, record, &mut outgoing, wait).await,
+            // On the heap, so that the future of a send that need not wait stays small.
+            Err(wait) => Box::pin(self.send_waiting(topic, record, &mut outgoing, wait)).await,
         }
     }
 
@@ -95,7 +96,8 @@ impl ProducerHandle {
         self.append(topic, record, &mut outgoing, None)
             .map_err(|not_now| match not_now {
                 NotNow::Error(error) => error,
-                NotNow::Topic(failure) => {
+                NotNow::Topic => {
+                    let failure = topic.last_failure();
                     ProduceError::topic_timed_out(&topic.name, Duration::ZERO, failure)
                 }
                 NotNow::Room { .. } => {
@@ -116,7 +118,7 @@ impl ProducerHandle {
         loop {
             let room = match wait {
                 NotNow::Error(error) => return Err(error),
-                NotNow::Topic(_) => {
+                NotNow::Topic => {
                     // Known or not, the record itself may be why it never goes.
                     self.check_size(&topic.name, record)?;
                     self.known(topic, &mut patience).await?;
@@ -207,7 +209,7 @@ impl ProducerHandle {
         let route = topic.route.load();
         let partitions = match &**route {
             Route::Known(partitions) => partitions,
-            Route::Pending(failure) => return Err(NotNow::Topic(failure.clone())),
+            Route::Pending(_) => return Err(NotNow::Topic),
             Route::Refused(failure) => {
                 let error = self.topic_refused(topic, failure.clone());
                 return Err(NotNow::Error(error));
@@ -224,7 +226,7 @@ impl ProducerHandle {
             Err(Refused::NeedsRoom { bytes }) => Err(NotNow::Room { bytes }),
             Err(Refused::Closed) => refused(ProduceErrorKind::Closed),
             Err(Refused::TooLarge(too_large)) => refused(kind_of(too_large)),
-            Err(Refused::NoPartition) => Err(NotNow::Topic(None)),
+            Err(Refused::NoPartition) => Err(NotNow::Topic),
         }
     }
 
@@ -280,7 +282,7 @@ impl ProducerHandle {
         self.accumulator.inbox.post_drain();
         let mut flushed = Ok(());
         for batch in incomplete {
-            let mut waker_slot = None;
+            let mut waker_slot = WakerSlot::NONE;
             let settled = poll_fn(|cx| {
                 let settled = batch.poll_settled(&mut waker_slot, cx);
                 settled.map(|outcome| failure_of(&batch, outcome))
@@ -301,8 +303,8 @@ impl ProducerHandle {
 
 /// Why a record was not accepted at once.
 enum NotNow {
-    /// Nothing is known of its topic; the last reason why.
-    Topic(Option<Failure>),
+    /// Nothing is known of its topic.
+    Topic,
     /// So many bytes of memory are needed for a batch.
     Room { bytes: u32 },
     /// It never will be.

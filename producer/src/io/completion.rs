@@ -45,6 +45,19 @@ pub(crate) struct RecordInBatch {
 /// What is called when a record's batch is settled.
 pub(crate) type Callback = Box<dyn FnOnce(&BatchCompletion, &BatchOutcome, RecordInBatch) + Send>;
 
+/// Where in a batch's list of wakers a waiter's is; small, as there is one with each record.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WakerSlot(u32);
+
+impl WakerSlot {
+    /// It has none there yet.
+    pub(crate) const NONE: Self = Self(u32::MAX);
+
+    fn place(self) -> usize {
+        usize::try_from(self.0).unwrap_or(usize::MAX)
+    }
+}
+
 #[derive(Default)]
 struct Waiting {
     wakers: Vec<Waker>,
@@ -119,7 +132,7 @@ impl BatchCompletion {
     /// The outcome, or a place for the waker: the one in `waker_slot` if there is one already.
     pub(crate) fn poll_settled(
         &self,
-        waker_slot: &mut Option<usize>,
+        waker_slot: &mut WakerSlot,
         cx: &mut Context<'_>,
     ) -> Poll<&BatchOutcome> {
         if let Some(outcome) = self.outcome.get() {
@@ -130,10 +143,11 @@ impl BatchCompletion {
         if let Some(outcome) = self.outcome.get() {
             return Poll::Ready(outcome);
         }
-        match waker_slot.and_then(|slot| waiting.wakers.get_mut(slot)) {
+        match waiting.wakers.get_mut(waker_slot.place()) {
             Some(waker) => waker.clone_from(cx.waker()),
             None => {
-                *waker_slot = Some(waiting.wakers.len());
+                let place = u32::try_from(waiting.wakers.len());
+                *waker_slot = place.map_or(WakerSlot::NONE, WakerSlot);
                 waiting.wakers.push(cx.waker().clone());
             }
         }
@@ -194,7 +208,7 @@ mod tests {
         let (batch, count) = (batch(), Arc::new(Count::default()));
         let waker = Waker::from(Arc::clone(&count));
         let mut cx = Context::from_waker(&waker);
-        let mut slots = [None, None];
+        let mut slots = [WakerSlot::NONE; 2];
         for _ in 0..3 {
             for slot in &mut slots {
                 assert!(batch.poll_settled(slot, &mut cx).is_pending());
@@ -211,7 +225,7 @@ mod tests {
 
     #[test]
     fn a_waiter_that_moved_to_another_task_is_woken_there() {
-        let (batch, mut slot) = (batch(), None);
+        let (batch, mut slot) = (batch(), WakerSlot::NONE);
         let counts = [(); 2].map(|()| Arc::new(Count::default()));
         for count in &counts {
             let waker = Waker::from(Arc::clone(count));

@@ -144,6 +144,14 @@ impl Topics {
 }
 
 impl TopicEntry {
+    /// The last reason why nothing is known, if there is one.
+    pub(crate) fn last_failure(&self) -> Option<Failure> {
+        match &**self.route.load() {
+            Route::Pending(failure) => failure.clone(),
+            Route::Known(_) | Route::Refused(_) => None,
+        }
+    }
+
     /// Lets appends see what is known now, and wakes who waits for it.
     pub(crate) fn publish(&self, route: Route) {
         self.route.store(Arc::new(route));
