@@ -32,7 +32,8 @@ use super::producer_state::Expiry;
 use super::replication::ReplicaSet;
 use super::time::Instant;
 use super::topology::{
-    BrokerEndpoint, PARTITIONS_MAX, PartitionKey, Topic, TopicKey, Topology, is_valid_name,
+    BrokerEndpoint, CLUSTER_PARTITIONS_MAX, PARTITIONS_MAX, PartitionKey, Topic, TopicKey,
+    Topology, is_valid_name,
 };
 use crate::config::{BrokerConfig, ConfigError, TopicConfig};
 
@@ -132,12 +133,27 @@ impl Cluster {
         if self.topology.topic_by_name(&spec.name).is_some() {
             return Err(bad(spec.name.to_string(), "a name that no other topic has"));
         }
+        if let Some(other) = self.topology.collision(&spec.name) {
+            let allowed = format!(
+                "a name that differs from {} in more than . and _",
+                other.name
+            );
+            return Err(bad(spec.name.to_string(), &allowed));
+        }
         let brokers = self.topology.brokers().count();
         let partitions = match usize::try_from(spec.partitions) {
-            Ok(partitions) if (1..=PARTITIONS_MAX).contains(&spec.partitions) => partitions,
+            Ok(partitions)
+                if (1..=PARTITIONS_MAX).contains(&spec.partitions)
+                    && partitions <= self.topology.partition_room() =>
+            {
+                partitions
+            }
             _ => {
                 let value = format!("{} with {} partitions", spec.name, spec.partitions);
-                return Err(bad(value, &format!("1 to {PARTITIONS_MAX} partitions")));
+                let allowed = format!(
+                    "1 to {PARTITIONS_MAX} partitions, {CLUSTER_PARTITIONS_MAX} in the cluster"
+                );
+                return Err(bad(value, &allowed));
             }
         };
         let replication_factor = match usize::try_from(spec.replication_factor) {

@@ -14,6 +14,7 @@
 //! 2. start offset ≤ high watermark ≤ end offset.
 //! 3. What was received is kept untouched beside what is stored; only header fields may differ, or
 //!    the payload where the topic's codec does.
+//! 4. The index of bytes has an entry for every batch.
 //!
 //! *Source* apache/kafka `storage/…/internals/log/{UnifiedLog,LocalLog}.java`.
 //!
@@ -21,6 +22,8 @@
 //!
 //! *Deviations* one log for a replica set: a follower's is the leader's up to the offset that it
 //! reached. Nothing is deleted by time, size or compaction, so the log start stays at 0.
+
+use core::ops::Range;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -64,6 +67,8 @@ impl StoredBatch {
 #[derive(Debug, Default)]
 pub struct Log {
     batches: Vec<StoredBatch>,
+    /// Bytes of all batches up to and with the one of the same index.
+    ends: Vec<usize>,
     high_watermark: i64,
 }
 
@@ -71,6 +76,8 @@ impl Log {
     /// Appends a batch whose base offset is [`end_offset`](Self::end_offset).
     pub fn append(&mut self, batch: StoredBatch) {
         debug_assert_eq!(batch.header.base_offset, self.end_offset(), "log 1");
+        self.ends
+            .push(self.bytes_before(self.batches.len()) + batch.bytes());
         self.batches.push(batch);
     }
 
@@ -86,6 +93,7 @@ impl Log {
             .batches
             .partition_point(|batch| batch.header.last_offset() < end);
         self.batches.truncate(kept);
+        self.ends.truncate(kept);
     }
 
     /// The first offset.
@@ -119,53 +127,59 @@ impl Log {
     #[must_use]
     pub fn read(&self, from: i64, bytes_max: usize, first: FirstBatch) -> Bytes {
         let visible = self.visible_from(from);
-        let mut total = 0;
-        let mut count = 0;
-        for batch in visible {
-            let fits = total + batch.bytes() <= bytes_max;
-            let passes = fits || (count == 0 && first == FirstBatch::WhateverItsSize);
-            if !passes {
-                break;
-            }
-            total += batch.bytes();
-            count += 1;
-        }
-        let mut out = BytesMut::with_capacity(total);
-        for batch in visible.iter().take(count) {
+        let before = self.bytes_before(visible.start);
+        let limit = before.saturating_add(bytes_max);
+        let fits = self.ends.partition_point(|end| *end <= limit);
+        let least = match first {
+            FirstBatch::WhateverItsSize => visible.start.saturating_add(1),
+            FirstBatch::IfItFits => visible.start,
+        };
+        let end = fits.max(least).min(visible.end);
+        let bytes = self.bytes_before(end).saturating_sub(before);
+        let mut out = BytesMut::with_capacity(bytes);
+        for batch in self.batches.get(visible.start..end).unwrap_or_default() {
             batch.write(&mut out);
         }
         out.freeze()
     }
 
-    /// Bytes of the batches that [`read`](Self::read) could return, counted up to `bytes_max`.
+    /// Bytes of the batches that [`read`](Self::read) could return.
     #[must_use]
-    pub fn readable_bytes(&self, from: i64, bytes_max: usize) -> usize {
-        let mut total = 0;
-        for batch in self.visible_from(from) {
-            total += batch.bytes();
-            if total >= bytes_max {
-                break;
-            }
-        }
-        total
+    pub fn readable_bytes(&self, from: i64) -> usize {
+        let visible = self.visible_from(from);
+        self.bytes_before(visible.end)
+            .saturating_sub(self.bytes_before(visible.start))
     }
 
-    fn visible_from(&self, from: i64) -> &[StoredBatch] {
+    /// The batches from the one that holds `from` to the high watermark.
+    fn visible_from(&self, from: i64) -> Range<usize> {
         let start = self
             .batches
             .partition_point(|batch| batch.header.last_offset() < from);
         let end = self
             .batches
             .partition_point(|batch| batch.header.last_offset() < self.high_watermark);
-        self.batches.get(start..end).unwrap_or_default()
+        start..end.max(start)
+    }
+
+    fn visible(&self) -> &[StoredBatch] {
+        self.batches.get(self.visible_from(0)).unwrap_or_default()
+    }
+
+    fn bytes_before(&self, index: usize) -> usize {
+        index
+            .checked_sub(1)
+            .and_then(|last| self.ends.get(last))
+            .copied()
+            .unwrap_or(0)
     }
 
     /// The first visible record whose timestamp is not below `timestamp`: its timestamp, its
     /// offset, and the leader epoch of its batch.
     #[must_use]
     pub fn offset_for(&self, timestamp: i64) -> Option<(i64, i64, i32)> {
-        let visible = self.visible_from(0);
-        let batch = visible
+        let batch = self
+            .visible()
             .iter()
             .find(|batch| batch.header.max_timestamp >= timestamp)?;
         let records = batch.records().ok()?;
@@ -184,7 +198,7 @@ impl Log {
     #[must_use]
     pub fn offset_of_max_timestamp(&self) -> Option<(i64, i64, i32)> {
         let largest = self
-            .visible_from(0)
+            .visible()
             .iter()
             .map(|batch| batch.header.max_timestamp)
             .max()?;
@@ -201,6 +215,9 @@ impl Log {
     pub fn check_invariants(&self) {
         assert!(self.high_watermark >= self.start_offset(), "log 2");
         assert!(self.high_watermark <= self.end_offset(), "log 2");
+        assert_eq!(self.ends.len(), self.batches.len(), "log 4");
+        let bytes: usize = self.batches.iter().map(StoredBatch::bytes).sum();
+        assert_eq!(self.bytes_before(self.batches.len()), bytes, "log 4");
         for pair in self.batches.windows(2) {
             let (left, right) = (&pair[0].header, &pair[1].header);
             assert_eq!(left.last_offset() + 1, right.base_offset, "log 1");
@@ -293,7 +310,7 @@ mod tests {
         assert_eq!(read(0, 2 * one, FirstBatch::IfItFits), 2);
         assert_eq!(read(0, one - 1, FirstBatch::IfItFits), 0);
         assert_eq!(read(0, one - 1, FirstBatch::WhateverItsSize), 1);
-        assert_eq!(log.readable_bytes(2, usize::MAX), 2 * one);
+        assert_eq!(log.readable_bytes(2), 2 * one);
     }
 
     #[test]

@@ -15,9 +15,10 @@
 //! *Invariants*
 //! 1. A leader is one of the replicas and alive.
 //! 2. Every change of leadership, to nobody included, raises the leader epoch by one.
-//! 3. Names, ids and keys of topics are unique; a key is never used twice, so a topic that was
+//! 3. Names, metric names, ids and keys of topics are unique; a key is never used twice, so a topic that was
 //!    deleted and made again is another one.
 //! 4. Replicas of a partition are distinct brokers.
+//! 5. There are at most [`CLUSTER_PARTITIONS_MAX`] partitions.
 //!
 //! *Source* apache/kafka `metadata/…/controller/{ReplicationControlManager,
 //! PartitionChangeBuilder}.java`; `clients/…/common/internals/Topic.java` for names.
@@ -147,6 +148,8 @@ pub struct Topology {
     topics: BTreeMap<TopicKey, Topic>,
     by_name: BTreeMap<Arc<str>, TopicKey>,
     by_id: BTreeMap<Uuid, TopicKey>,
+    by_metric_name: BTreeMap<String, TopicKey>,
+    partition_count: usize,
     next_key: u32,
 }
 
@@ -171,6 +174,8 @@ impl Topology {
             topics: BTreeMap::new(),
             by_name: BTreeMap::new(),
             by_id: BTreeMap::new(),
+            by_metric_name: BTreeMap::new(),
+            partition_count: 0,
             next_key: 0,
         }
     }
@@ -185,6 +190,7 @@ impl Topology {
     ) -> TopicKey {
         let key = TopicKey(self.next_key);
         self.next_key += 1;
+        self.partition_count += replicas.len();
         let partitions = replicas
             .into_iter()
             .map(|replicas| {
@@ -200,6 +206,7 @@ impl Topology {
             .collect();
         self.by_name.insert(Arc::clone(&name), key);
         self.by_id.insert(id, key);
+        self.by_metric_name.insert(metric_name(&name), key);
         self.topics.insert(
             key,
             Topic {
@@ -218,6 +225,8 @@ impl Topology {
         let topic = self.topics.remove(&key)?;
         self.by_name.remove(&topic.name);
         self.by_id.remove(&topic.id);
+        self.by_metric_name.remove(&metric_name(&topic.name));
+        self.partition_count -= topic.partitions.len();
         Some(topic)
     }
 
@@ -298,6 +307,19 @@ impl Topology {
         self.by_name.get(name).and_then(|key| self.topics.get(key))
     }
 
+    /// Another topic whose name differs from this one in `.` and `_` only.
+    #[must_use]
+    pub fn collision(&self, name: &str) -> Option<&Topic> {
+        let key = self.by_metric_name.get(&metric_name(name))?;
+        self.topics.get(key).filter(|topic| *topic.name != *name)
+    }
+
+    /// How many partitions there may still be: the bound of the cluster less those there are.
+    #[must_use]
+    pub const fn partition_room(&self) -> usize {
+        CLUSTER_PARTITIONS_MAX.saturating_sub(self.partition_count)
+    }
+
     /// The topic of this id.
     #[must_use]
     pub fn topic_by_id(&self, id: Uuid) -> Option<&Topic> {
@@ -324,6 +346,17 @@ impl Topology {
     pub fn check_invariants(&self) {
         assert_eq!(self.topics.len(), self.by_name.len(), "topology 3: names");
         assert_eq!(self.topics.len(), self.by_id.len(), "topology 3: ids");
+        assert_eq!(
+            self.topics.len(),
+            self.by_metric_name.len(),
+            "topology 3: metric names"
+        );
+        let partitions: usize = self
+            .topics
+            .values()
+            .map(|topic| topic.partitions.len())
+            .sum();
+        assert_eq!(partitions, self.partition_count, "topology 5");
         for topic in self.topics.values() {
             for placement in &topic.partitions {
                 let mut distinct = placement.replicas.clone();
@@ -370,13 +403,10 @@ pub fn is_internal(name: &str) -> bool {
     )
 }
 
-/// Two names that differ in `.` and `_` only would share their metric names.
-///
-/// apache/kafka `Topic.java`, `hasCollision`.
-#[must_use]
-pub fn collide(left: &str, right: &str) -> bool {
-    let alike = |(a, b): (u8, u8)| a == b || (matches!(a, b'.' | b'_') && matches!(b, b'.' | b'_'));
-    left != right && left.len() == right.len() && left.bytes().zip(right.bytes()).all(alike)
+/// The name under which a topic's metrics stand: two topics may not share it
+/// (`Topic.java`, `hasCollision`).
+fn metric_name(name: &str) -> String {
+    name.replace('.', "_")
 }
 
 /// Bytes of a topic name; Kafka's bound.
@@ -384,6 +414,9 @@ pub const NAME_BYTES_MAX: usize = 249;
 
 /// Partitions of one topic; Kafka creates at most as many in one request.
 pub const PARTITIONS_MAX: i32 = 10_000;
+
+/// Partitions of all topics: what bounds the memory that requests can take by making topics.
+pub const CLUSTER_PARTITIONS_MAX: usize = 200_000;
 
 #[cfg(test)]
 mod tests {
@@ -433,11 +466,17 @@ mod tests {
         assert!(!is_valid_name(&"x".repeat(250)));
     }
 
-    #[test]
-    fn names_that_differ_in_dots_collide() {
-        assert!(collide("a.b", "a_b"));
-        assert!(!collide("a.b", "a.b"));
-        assert!(!collide("a.b", "a-b"));
+    #[rstest]
+    #[case("a_b", true)]
+    #[case("a.b", false)]
+    #[case("a-b", false)]
+    fn names_that_differ_in_dots_collide(#[case] name: &str, #[case] collides: bool) {
+        let mut topology = three_brokers();
+        let first = with_topic(&mut topology, "a.b");
+        assert_eq!(topology.collision(name).is_some(), collides);
+        topology.remove_topic(first.topic);
+        assert!(topology.collision(name).is_none());
+        topology.check_invariants();
     }
 
     #[test]

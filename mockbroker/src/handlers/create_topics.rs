@@ -16,6 +16,7 @@
 //! *Deviations* the answer lists no configuration, where Kafka lists all of it. Topics are made by
 //! whichever broker is asked.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use uuid::Uuid;
@@ -24,13 +25,18 @@ use super::{Answer, Context};
 use crate::config::TopicConfig;
 use crate::engine::Cluster;
 use crate::engine::effect::BrokerId;
-use crate::engine::topology::{PARTITIONS_MAX, collide, is_valid_name};
+use crate::engine::topology::{PARTITIONS_MAX, is_valid_name};
 use crate::error_code::ErrorCode;
 use crate::wire::reply::{self, CreatedTopic, Reply};
 use crate::wire::request::{CreateMode, CreateTopics, NewTopic};
 
 /// Makes the topics that can be, or checks whether they can.
 pub fn handle(cluster: &mut Cluster, context: &Context, request: &CreateTopics) -> Answer {
+    let mut named: BTreeMap<&str, usize> = BTreeMap::new();
+    for topic in &request.topics {
+        *named.entry(&topic.name).or_default() += 1;
+    }
+    let mut room = PARTITIONS_PER_REQUEST_MAX;
     let topics = request.topics.iter().map(|topic| {
         if let Some(code) = context.injection.topic_refusal(&topic.name) {
             return failed(
@@ -41,12 +47,13 @@ pub fn handle(cluster: &mut Cluster, context: &Context, request: &CreateTopics) 
                 },
             );
         }
-        let named = request
-            .topics
-            .iter()
-            .filter(|other| other.name == topic.name)
-            .count();
-        let mut row = match plan(cluster, topic, named) {
+        let once = named.get(topic.name.as_str()) == Some(&1);
+        let plan = if once {
+            plan(cluster, topic)
+        } else {
+            Err(named_twice())
+        };
+        let mut row = match plan.and_then(|plan| within(&mut room, cluster, plan)) {
             Ok(plan) => done(cluster, topic, plan, request.mode),
             Err(refused) => failed(topic, refused),
         };
@@ -58,6 +65,21 @@ pub fn handle(cluster: &mut Cluster, context: &Context, request: &CreateTopics) 
     });
     let topics = topics.collect();
     Answer::Reply(Reply::CreateTopics(reply::CreateTopics { topics }))
+}
+
+fn named_twice() -> Refused {
+    refused(ErrorCode::INVALID_REQUEST, "Duplicate topic name.")
+}
+
+/// Kafka makes a bounded number of partitions in one request.
+fn within(room: &mut usize, cluster: &Cluster, plan: Plan) -> Result<Plan, Refused> {
+    let partitions = plan.replicas.len();
+    if partitions > *room || partitions > cluster.topology().partition_room() {
+        let message = "Excessively large number of partitions per request.";
+        return Err(refused(ErrorCode::POLICY_VIOLATION, message));
+    }
+    *room -= partitions;
+    Ok(plan)
 }
 
 struct Plan {
@@ -77,11 +99,8 @@ fn refused(error: ErrorCode, message: impl Into<String>) -> Refused {
     }
 }
 
-fn plan(cluster: &Cluster, topic: &NewTopic, named: usize) -> Result<Plan, Refused> {
+fn plan(cluster: &Cluster, topic: &NewTopic) -> Result<Plan, Refused> {
     let name = &topic.name;
-    if named > 1 {
-        return Err(refused(ErrorCode::INVALID_REQUEST, "Duplicate topic name."));
-    }
     if !is_valid_name(name) {
         let message = format!("Topic name is invalid: '{name}' is not allowed");
         return Err(refused(ErrorCode::INVALID_TOPIC_EXCEPTION, message));
@@ -90,7 +109,7 @@ fn plan(cluster: &Cluster, topic: &NewTopic, named: usize) -> Result<Plan, Refus
         let message = format!("Topic '{name}' already exists.");
         return Err(refused(ErrorCode::TOPIC_ALREADY_EXISTS, message));
     }
-    if let Some(other) = cluster.topics().find(|other| collide(&other.name, name)) {
+    if let Some(other) = cluster.topology().collision(name) {
         let message = format!(
             "Topic '{name}' collides with existing topic: {}",
             other.name
@@ -138,8 +157,8 @@ fn placed(cluster: &Cluster, topic: &NewTopic) -> Result<Vec<Vec<BrokerId>>, Ref
             let message = "Number of partitions was set to an invalid non-positive value.";
             refused(ErrorCode::INVALID_PARTITIONS, message)
         })?;
-    if i32::try_from(partitions).is_ok_and(|count| count > PARTITIONS_MAX) {
-        let message = format!("Excessively large number of partitions: at most {PARTITIONS_MAX}");
+    if partitions > PARTITIONS_PER_REQUEST_MAX {
+        let message = "Excessively large number of partitions per request.";
         return Err(refused(ErrorCode::POLICY_VIOLATION, message));
     }
     let replicas = match topic.replication_factor {
@@ -233,3 +252,6 @@ fn failed(topic: &NewTopic, refused: Refused) -> CreatedTopic {
         replication_factor: -1,
     }
 }
+
+/// Partitions that one request may make: `ReplicationControlManager.MAX_PARTITIONS_PER_BATCH`.
+const PARTITIONS_PER_REQUEST_MAX: usize = 10_000;

@@ -95,9 +95,7 @@ impl Pending {
         for topic in &self.request.topics {
             for asked in &topic.partitions {
                 match check(cluster, context, &topic.topic, asked) {
-                    Ok(partition) => {
-                        bytes += partition.log().readable_bytes(asked.offset, bytes_min)
-                    }
+                    Ok(partition) => bytes += partition.log().readable_bytes(asked.offset),
                     Err(_) => return true,
                 }
             }

@@ -28,12 +28,10 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::{Answer, Context, endpoint};
-use crate::engine::Cluster;
 use crate::engine::effect::BrokerId;
-use crate::engine::topology::{
-    PartitionKey, Placement, Topic, collide, is_internal, is_valid_name,
-};
-use crate::engine::{TopicSpec, cluster};
+use crate::engine::topology::{PartitionKey, Placement, Topic, is_internal, is_valid_name};
+use crate::engine::{Cluster, TopicSpec};
+
 use crate::error_code::ErrorCode;
 use crate::wire::reply::{
     self, Endpoint, LeaderHint, MetadataPartition, MetadataTopic, Ownership, Reply,
@@ -173,7 +171,7 @@ fn auto_create(cluster: &mut Cluster, name: &str) {
         return;
     }
     // Metadata answers 3 for ever then (observed); CreateTopics would say 17.
-    if cluster.topics().any(|topic| collide(&topic.name, name)) {
+    if cluster.topology().collision(name).is_some() {
         cluster.note(format!(
             "topic {name} is not made: it collides with another in . and _"
         ));
@@ -185,7 +183,7 @@ fn auto_create(cluster: &mut Cluster, name: &str) {
         replication_factor: cluster.config().default_replication_factor,
         overrides: Vec::new(),
     };
-    if let Err(error) = cluster::Cluster::create_topic(cluster, spec) {
+    if let Err(error) = cluster.create_topic(spec) {
         cluster.note(format!("topic {name} is not made: {error}"));
     }
 }

@@ -213,3 +213,81 @@ pub(crate) fn metadata(topic: &str) -> Bytes {
     put_text(&mut frame, topic);
     frame.freeze()
 }
+
+/// A topic to make.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NewTopic {
+    /// Its name.
+    pub(crate) name: &'static str,
+    /// How many partitions.
+    pub(crate) partitions: i32,
+    /// How many replicas.
+    pub(crate) replicas: i16,
+    /// One key and value of its configuration.
+    pub(crate) config: Option<(&'static str, &'static str)>,
+}
+
+impl NewTopic {
+    /// A topic without configuration.
+    pub(crate) const fn new(name: &'static str, partitions: i32, replicas: i16) -> Self {
+        Self {
+            name,
+            partitions,
+            replicas,
+            config: None,
+        }
+    }
+
+    /// With this key of its configuration.
+    pub(crate) const fn with(mut self, key: &'static str, value: &'static str) -> Self {
+        self.config = Some((key, value));
+        self
+    }
+}
+
+/// CreateTopics, version 4.
+pub(crate) fn create_topics(topics: &[NewTopic], validate_only: u8) -> Bytes {
+    let mut frame = header(19, 4, 5);
+    frame.put_i32(i32::try_from(topics.len()).expect("few topics"));
+    for topic in topics {
+        put_text(&mut frame, topic.name);
+        frame.put_i32(topic.partitions);
+        frame.put_i16(topic.replicas);
+        frame.put_i32(0);
+        frame.put_i32(i32::from(topic.config.is_some()));
+        if let Some((key, value)) = topic.config {
+            put_text(&mut frame, key);
+            put_text(&mut frame, value);
+        }
+    }
+    frame.put_i32(1_000);
+    frame.put_u8(validate_only);
+    frame.freeze()
+}
+
+/// DeleteTopics, version 1.
+pub(crate) fn delete_topics(names: &[&str]) -> Bytes {
+    let mut frame = header(20, 1, 6);
+    frame.put_i32(i32::try_from(names.len()).expect("few topics"));
+    for name in names {
+        put_text(&mut frame, name);
+    }
+    frame.put_i32(1_000);
+    frame.freeze()
+}
+
+/// Codes of a CreateTopics answer, version 4, or of a DeleteTopics answer, version 1.
+pub(crate) fn topic_codes(mut answer: Bytes, messages: usize) -> Vec<i16> {
+    answer.advance(4 + 4);
+    let count = answer.get_i32();
+    let row = |answer: &mut Bytes| {
+        skip_text(answer);
+        let code = answer.get_i16();
+        for _ in 0..messages {
+            let bytes = usize::try_from(answer.get_i16()).unwrap_or(0);
+            answer.advance(bytes);
+        }
+        code
+    };
+    (0..count).map(|_| row(&mut answer)).collect()
+}
