@@ -15,8 +15,8 @@
 //! *Invariants*
 //! 1. A leader is one of the replicas and alive.
 //! 2. Every change of leadership, to nobody included, raises the leader epoch by one.
-//! 3. Names, metric names, ids and keys of topics are unique; a key is never used twice, so
-//!    a topic that was deleted and made again is another one.
+//! 3. Names, metric names, ids and keys of topics are unique; a key is never used twice, so a
+//!    topic that was deleted and made again is another one.
 //! 4. Replicas of a partition are distinct brokers.
 //! 5. There are at most [`CLUSTER_PARTITIONS_MAX`] partitions.
 //!

@@ -29,6 +29,7 @@ pub struct Cursor<'a> {
 pub type Reason = &'static str;
 
 const SHORT: Reason = "the frame ends inside a field";
+const TOO_MANY: Reason = "too many array elements";
 
 impl<'a> Cursor<'a> {
     /// Starts at the first of `bytes`.
@@ -252,13 +253,7 @@ impl Walk<'_> {
         } else {
             self.long()?
         };
-        if count > self.cursor.rest().len() {
-            return Err("an array claims more elements than there are bytes");
-        }
-        self.elements_left = self
-            .elements_left
-            .checked_sub(count)
-            .ok_or("too many array elements")?;
+        self.elements_left = self.elements_left.checked_sub(count).ok_or(TOO_MANY)?;
         Ok(count)
     }
 
@@ -426,10 +421,25 @@ mod tests {
 
     #[test]
     fn a_count_beyond_the_frame_is_refused_before_anything_is_reserved() {
-        // Metadata v4: one million topics in a frame of five bytes (FRM-08c).
-        assert!(check(Api::Metadata, 4, &[0, 0x0f, 0x42, 0x40, 1]).is_err());
+        // Metadata v4: one thousand topics in a frame of five bytes.
+        assert_eq!(check(Api::Metadata, 4, &[0, 0, 3, 0xe8, 1]), Err(SHORT));
         // Metadata v12: the largest compact count.
-        assert!(check(Api::Metadata, 12, &[0xff, 0xff, 0xff, 0xff, 0x0f, 0, 0, 0]).is_err());
+        let largest = [0xff, 0xff, 0xff, 0xff, 0x0f, 0, 0, 0];
+        assert_eq!(check(Api::Metadata, 12, &largest), Err(TOO_MANY));
+    }
+
+    #[test]
+    fn elements_are_counted_over_all_arrays() {
+        // DeleteTopics v1: empty names, two bytes each, then the time-out.
+        let names = |count: usize| {
+            let claimed = u32::try_from(count).unwrap().to_be_bytes();
+            [&claimed[..], &vec![0; 2 * count + 4]].concat()
+        };
+        assert_eq!(check(Api::DeleteTopics, 1, &names(ELEMENTS_MAX)), Ok(()));
+        assert_eq!(
+            check(Api::DeleteTopics, 1, &names(ELEMENTS_MAX + 1)),
+            Err(TOO_MANY)
+        );
     }
 
     #[test]

@@ -576,3 +576,81 @@ fn init_producer_id(message: kp::InitProducerIdRequest, version: i16) -> InitPro
         producer_epoch,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    fn frame(key: i16, version: i16, body: &[u8]) -> Bytes {
+        let head = [
+            &key.to_be_bytes()[..],
+            &version.to_be_bytes(),
+            &[0, 0, 0, 9],
+            &[0xff; 2],
+        ];
+        [&head.concat()[..], body].concat().into()
+    }
+
+    #[test]
+    fn a_hostile_count_is_refused_and_reserves_nothing() {
+        // Decoded without the walk, this would ask for hundreds of gigabytes.
+        let refused = parse(frame(3, 4, &[0x7f, 0xff, 0xff, 0xff, 1]));
+        assert!(
+            matches!(
+                refused,
+                Err(Refusal::Body {
+                    api: Api::Metadata,
+                    ..
+                })
+            ),
+            "{refused:?}"
+        );
+    }
+
+    #[rstest]
+    #[case::empty(&[], Refusal::Header)]
+    #[case::header_cut(&[0, 3, 0, 4, 0, 0], Refusal::Header)]
+    #[case::client_id_beyond_the_frame(&[0, 3, 0, 4, 0, 0, 0, 9, 0, 5, b'a'], Refusal::Header)]
+    #[case::client_id_length(&[0, 3, 0, 4, 0, 0, 0, 9, 0xff, 0xfe], Refusal::Header)]
+    #[case::key(&[0x27, 0x0f, 0, 4], Refusal::UnknownApi { api: Api::from_key(9999), version: 4 })]
+    #[case::not_served(&[0, 8, 0, 2], Refusal::UnknownApi { api: Api::OffsetCommit, version: 2 })]
+    #[case::newer(&[0, 3, 0, 14], Refusal::UnsupportedVersion { api: Api::Metadata, version: 14 })]
+    #[case::advertised_only(
+        &[0, 0, 0, 2], Refusal::UnsupportedVersion { api: Api::Produce, version: 2 }
+    )]
+    fn what_is_no_request_says_why(#[case] bytes: &'static [u8], #[case] expected: Refusal) {
+        assert_eq!(parse(Bytes::from_static(bytes)), Err(expected));
+    }
+
+    #[test]
+    fn record_bytes_are_slices_of_the_frame() {
+        // Produce v7: acks 1, one topic `t`, partition 0, three bytes.
+        let body = [
+            &[
+                0xff, 0xff, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1, b't', 0, 0, 0, 1,
+            ][..],
+            &[0, 0, 0, 0, 0, 0, 0, 3, 7, 8, 9],
+        ];
+        let frame = frame(0, 7, &body.concat());
+        let RequestBody::Produce(produce) = parse(frame.clone()).unwrap().body else {
+            panic!("it is Produce");
+        };
+        let records = produce.topics[0].partitions[0].records.clone().unwrap();
+        assert_eq!(records, [7, 8, 9][..]);
+        assert_eq!(records.as_ptr(), frame[frame.len() - 3..].as_ptr());
+    }
+
+    #[test]
+    fn a_client_id_that_is_no_text_is_replaced() {
+        let parsed = parse(
+            [0, 18, 0, 0, 0, 0, 0, 9, 0, 2, b'a', 0xff][..]
+                .to_vec()
+                .into(),
+        );
+        assert_eq!(
+            parsed.unwrap().header.client_id.as_deref(),
+            Some("a\u{fffd}")
+        );
+    }
+}
