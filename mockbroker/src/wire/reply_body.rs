@@ -374,3 +374,166 @@ impl Reply {
         }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::api::Api;
+    use crate::wire::versions::SERVED;
+
+    const CODE: ErrorCode = ErrorCode::NOT_LEADER_OR_FOLLOWER;
+    const HINT: LeaderHint = LeaderHint { id: 2, epoch: 5 };
+    const ID: Uuid = Uuid::from_u128(7);
+
+    fn endpoint() -> Endpoint {
+        Endpoint {
+            id: 2,
+            host: "mock".into(),
+            port: 9092,
+        }
+    }
+
+    fn label() -> TopicLabel {
+        TopicLabel {
+            name: "orders".into(),
+            id: ID,
+        }
+    }
+
+    fn produce() -> Reply {
+        let row = ProduceRow {
+            index: 3,
+            error: CODE,
+            base_offset: 40,
+            log_append_time_ms: 5,
+            log_start_offset: 1,
+            record_errors: vec![(0, "wrong".into())],
+            message: Some("all wrong".into()),
+            leader_hint: Some(HINT),
+        };
+        let topics = vec![(label(), vec![row])];
+        Reply::Produce(Produce {
+            topics,
+            endpoints: vec![endpoint()],
+        })
+    }
+
+    fn fetch() -> Reply {
+        let row = FetchRow {
+            index: 3,
+            error: CODE,
+            high_watermark: 8,
+            log_start_offset: 1,
+            records: Bytes::from_static(&[1, 2, 3]),
+            leader_hint: Some(HINT),
+        };
+        let topics = vec![(label(), vec![row])];
+        Reply::Fetch(Fetch {
+            error: CODE,
+            topics,
+            endpoints: vec![endpoint()],
+        })
+    }
+
+    fn metadata() -> Reply {
+        let partition = MetadataPartition {
+            error: CODE,
+            index: 0,
+            leader: HINT,
+            replicas: vec![1, 2],
+            isr: vec![2],
+            offline: vec![1],
+        };
+        let topic = |name: Option<&str>| MetadataTopic {
+            error: CODE,
+            name: name.map(Into::into),
+            id: ID,
+            internal: Ownership::Internal,
+            partitions: vec![partition.clone()],
+            operations: 9,
+        };
+        Reply::Metadata(Metadata {
+            brokers: vec![endpoint()],
+            cluster_id: Some("cluster".into()),
+            controller_id: 2,
+            topics: vec![topic(Some("orders")), topic(None)],
+            cluster_operations: 9,
+        })
+    }
+
+    /// A reply of the API in which everything is set that any version can say.
+    pub(crate) fn everything(api: Api) -> Reply {
+        match api {
+            Api::Produce => produce(),
+            Api::Fetch => fetch(),
+            Api::Metadata => metadata(),
+            Api::ListOffsets => {
+                let (error, timestamp) = (CODE, 5);
+                let row = ListOffsetsRow {
+                    index: 3,
+                    error,
+                    timestamp,
+                    offset: 4,
+                    leader_epoch: 5,
+                };
+                Reply::ListOffsets(ListOffsets {
+                    topics: vec![("orders".into(), vec![row])],
+                })
+            }
+            Api::FindCoordinator => {
+                let message = Some("wrong".to_owned());
+                let endpoint = Some(endpoint());
+                let row = Coordinator {
+                    key: "group".into(),
+                    error: CODE,
+                    message,
+                    endpoint,
+                };
+                Reply::FindCoordinator(FindCoordinator {
+                    coordinators: vec![row],
+                })
+            }
+            Api::ApiVersions => Reply::ApiVersions(ApiVersions {
+                error: CODE,
+                apis: vec![(0, VersionRange::new(3, 13))],
+                supported_features: vec![("a.version", VersionRange::new(1, 2))],
+                finalized_features: vec![("a.version", 2)],
+                finalized_features_epoch: 6,
+            }),
+            Api::CreateTopics => Reply::CreateTopics(CreateTopics {
+                topics: vec![CreatedTopic {
+                    name: "orders".into(),
+                    id: ID,
+                    error: CODE,
+                    message: Some("wrong".into()),
+                    partitions: 3,
+                    replication_factor: 2,
+                }],
+            }),
+            Api::DeleteTopics => Reply::DeleteTopics(DeleteTopics {
+                topics: vec![DeletedTopic {
+                    name: None,
+                    id: ID,
+                    error: CODE,
+                    message: Some("wrong".into()),
+                }],
+            }),
+            _ => Reply::InitProducerId(InitProducerId {
+                error: CODE,
+                producer_id: 4_000,
+                producer_epoch: 1,
+            }),
+        }
+    }
+
+    #[test]
+    fn every_row_shows_its_code() {
+        for served in SERVED {
+            let codes = everything(served.api).codes();
+            assert!(
+                !codes.is_empty() && codes.iter().all(|row| row.code == CODE),
+                "{codes:?}"
+            );
+        }
+    }
+}
