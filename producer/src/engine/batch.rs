@@ -19,8 +19,8 @@ use bytes::{Bytes, BytesMut};
 
 use crate::engine::time::Instant;
 use crate::wire::record_batch::{
-    BatchHeader, HEADER_BYTES, Place, ProducerStamp, RecordView, append_record, complete_header,
-    record_bytes, reserve_header,
+    BatchHeader, HEADER_BYTES, Place, PlacedRecord, ProducerStamp, RecordView, complete_header,
+    reserve_header,
 };
 
 /// What a new batch starts from.
@@ -56,7 +56,7 @@ impl<C> OpenBatch<C> {
         } = batch;
         buffer.clear();
         reserve_header(&mut buffer);
-        append_record(&mut buffer, record, Place::FIRST);
+        PlacedRecord::new(record, Place::FIRST).append_to(&mut buffer);
         let bytes_max = bytes_max.min(buffer.capacity()).min(BATCH_BYTES_MAX);
         Self {
             buffer,
@@ -76,10 +76,11 @@ impl<C> OpenBatch<C> {
             timestamp_delta_ms: record.timestamp_ms.wrapping_sub(self.base_timestamp_ms),
             offset_delta: self.record_count,
         };
-        if self.buffer.len() + record_bytes(record, place) > self.bytes_max {
+        let placed = PlacedRecord::new(record, place);
+        if self.buffer.len() + placed.bytes() > self.bytes_max {
             return None;
         }
-        append_record(&mut self.buffer, record, place);
+        placed.append_to(&mut self.buffer);
         self.max_timestamp_ms = self.max_timestamp_ms.max(record.timestamp_ms);
         self.record_count += 1;
         Some(place.offset_delta)

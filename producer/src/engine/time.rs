@@ -4,7 +4,7 @@
 //! *Invariants*
 //! 1. Nothing here reads a clock; an [`Instant`] counts from an origin that the driver chose.
 //! 2. Arithmetic saturates: a deadline beyond the end of time is the end of time.
-//! 3. Every deadline of the engine has a name in [`Deadline`] and at most one time.
+//! 3. Every deadline of the engine has a name in `Deadline` and at most one time.
 //! 4. A deadline may come early, never late: whoever it wakes looks again and sets the next one.
 //!
 //! *Not here*: what a deadline means when it comes (the machine it is named for).

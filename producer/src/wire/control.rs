@@ -2,7 +2,7 @@
 //! `kafka_protocol`.
 //!
 //! *Invariants*
-//! 1. Every frame passes its [`shape`] before the library reads it: a count from
+//! 1. Every frame passes the check of `shape.rs` before the library reads it: a count from
 //!    the network never reserves memory that the frame does not back.
 //! 2. No type and no error of the library leaves this file.
 //!

@@ -9,7 +9,7 @@ use super::message::{BrokerEndpoint, PartitionAnswer};
 use super::produce_request::{self, FrameBudget, PartitionBatch, ProduceHeader};
 use super::produce_response::{self, LeaderHint, ProduceRow};
 use super::record_batch::{
-    BatchHeader, Place, ProducerStamp, RecordView, append_record, complete_header, reserve_header,
+    BatchHeader, Place, PlacedRecord, ProducerStamp, RecordView, complete_header, reserve_header,
 };
 use super::{Api, TopicRef, control};
 use crate::error::ErrorCode;
@@ -45,7 +45,7 @@ fn batch(timestamp_ms: i64, producer: Option<ProducerStamp>) -> Bytes {
     };
     let mut buffer = BytesMut::new();
     reserve_header(&mut buffer);
-    append_record(&mut buffer, &record, Place::FIRST);
+    PlacedRecord::new(&record, Place::FIRST).append_to(&mut buffer);
     let header = BatchHeader {
         base_timestamp_ms: timestamp_ms,
         max_timestamp_ms: timestamp_ms,

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! *Invariants*
-//! 1. [`record_bytes`] is exactly what [`append_record`] appends.
+//! 1. [`PlacedRecord::bytes`] is exactly what [`PlacedRecord::append_to`] appends; it is measured
+//!    once.
 //! 2. The checksum covers everything from `attributes` to the end; what precedes it may change.
 //! 3. Completing a header twice with the same values leaves the same bytes.
 //!
@@ -90,38 +91,57 @@ pub struct ProducerStamp {
 /// The exact size of a batch that holds this record alone: what a buffer for it must have room for.
 #[must_use]
 pub fn single_record_batch_bytes(record: &RecordView<'_>) -> usize {
-    HEADER_BYTES + record_bytes(record, Place::FIRST)
+    HEADER_BYTES + PlacedRecord::new(record, Place::FIRST).bytes()
 }
 
-/// The exact size of a record at its place, length prefix included.
-#[must_use]
-pub fn record_bytes(record: &RecordView<'_>, place: Place) -> usize {
-    let body = body_bytes(record, place);
-    varint_bytes(length_value(body)) + body
+/// A record at its place in a batch, measured.
+#[derive(Clone, Copy, Debug)]
+pub struct PlacedRecord<'a> {
+    record: &'a RecordView<'a>,
+    place: Place,
+    body_bytes: usize,
+}
+
+impl<'a> PlacedRecord<'a> {
+    /// Measures a record.
+    #[must_use]
+    pub fn new(record: &'a RecordView<'a>, place: Place) -> Self {
+        Self {
+            record,
+            place,
+            body_bytes: body_bytes(record, place),
+        }
+    }
+
+    /// The exact size, length prefix included.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        varint_bytes(length_value(self.body_bytes)) + self.body_bytes
+    }
+
+    /// Appends the record; the buffer grows only when the caller left no room.
+    pub fn append_to(&self, buffer: &mut BytesMut) {
+        let mut prefix = Prefix::new();
+        prefix.put_varint(length_value(self.body_bytes));
+        prefix.put_u8(0); // the record's attributes: none are defined
+        prefix.put_varint(self.place.timestamp_delta_ms);
+        prefix.put_varint(i64::from(self.place.offset_delta));
+        put_field(buffer, prefix, self.record.key);
+        put_field(buffer, Prefix::new(), self.record.value);
+        let mut prefix = Prefix::new();
+        prefix.put_varint(length_value(self.record.headers.len()));
+        for header in self.record.headers {
+            put_field(buffer, prefix, Some(header.key.as_bytes()));
+            put_field(buffer, Prefix::new(), header.value);
+            prefix = Prefix::new();
+        }
+        buffer.extend_from_slice(prefix.as_slice());
+    }
 }
 
 /// Reserves the header's room in an empty buffer.
 pub fn reserve_header(buffer: &mut BytesMut) {
     buffer.put_bytes(0, HEADER_BYTES);
-}
-
-/// Appends a record; the buffer grows only when the caller left no room.
-pub fn append_record(buffer: &mut BytesMut, record: &RecordView<'_>, place: Place) {
-    let mut prefix = Prefix::new();
-    prefix.put_varint(length_value(body_bytes(record, place)));
-    prefix.put_u8(0); // the record's attributes: none are defined
-    prefix.put_varint(place.timestamp_delta_ms);
-    prefix.put_varint(i64::from(place.offset_delta));
-    put_field(buffer, prefix, record.key);
-    put_field(buffer, Prefix::new(), record.value);
-    let mut prefix = Prefix::new();
-    prefix.put_varint(length_value(record.headers.len()));
-    for header in record.headers {
-        put_field(buffer, prefix, Some(header.key.as_bytes()));
-        put_field(buffer, Prefix::new(), header.value);
-        prefix = Prefix::new();
-    }
-    buffer.extend_from_slice(prefix.as_slice());
 }
 
 /// Writes the header over its room at the buffer's start, checksum last.
