@@ -19,7 +19,7 @@
 //! *Invariants*
 //! 1. Nothing above the high watermark is returned.
 //! 2. Whole batches only; the first of a request is returned whatever its size (KIP-74).
-//! 3. An answer holds at most [`ANSWER_BYTES_MAX`] beside its first batch.
+//! 3. An answer holds at most 55 MiB beside its first batch.
 //!
 //! *Source* apache/kafka `core/…/server/{KafkaApis,ReplicaManager}.scala`, `DelayedFetch.java`.
 //!
