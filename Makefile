@@ -1,7 +1,8 @@
 # The only entry point. `make help` lists the targets.
 #
 # What is compiled is shared on purpose: clippy, docs and msrv use one set of check artefacts, the
-# tests another, and `make ci` takes the conformance program from the artefacts of the tests.
+# tests another (that is why `tidy` names the whole workspace), and `make ci` takes the conformance
+# program from the artefacts of the tests.
 
 KAFKA_VERSION ?= 4.3.1
 # Which Compose file `make up` and `make down` use: one-node or three-brokers.
@@ -15,6 +16,8 @@ REPORTS := $(TARGET_DIR)/conformance
 CARGO_DENY_VERSION := 0.20.2
 MSRV := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 CONFORMANCE_BUILD ?= cargo build --locked --quiet -p kafka-conformance --bin conformance
+
+CLIPPY := cargo clippy --locked --workspace --all-targets -- -D warnings
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
@@ -44,7 +47,7 @@ fmt: cargo ## Formatting, as rustfmt.toml says.
 
 .PHONY: clippy
 clippy: cargo ## Lints, on every target; a warning fails.
-	cargo clippy --locked --workspace --all-targets -- -D warnings
+	$(CLIPPY)
 
 .PHONY: docs
 docs: cargo ## The documentation, of private items too; a warning fails.
@@ -55,7 +58,7 @@ docs: cargo ## The documentation, of private items too; a warning fails.
 msrv: cargo ## The workspace compiles with the Rust version that Cargo.toml promises.
 	@case "$$(rustc --version)" in \
 	"rustc $(MSRV)."*) echo "msrv: $$(rustc --version) is what Cargo.toml promises"; \
-	    cargo check --locked --quiet --workspace --all-targets ;; \
+	    $(CLIPPY) ;; \
 	*) toolchain=$$(rustup toolchain list 2>/dev/null \
 	        | sed -n 's/^\($(MSRV)[.-][^ ]*\).*/\1/p' | head -n 1); \
 	    [ -n "$$toolchain" ] || { \
@@ -72,7 +75,7 @@ deny: cargo-deny ## Licences, sources and banned crates, as deny.toml says.
 
 .PHONY: tidy
 tidy: cargo ## The rules of the tree, executed.
-	cargo test --locked -p promises --test tidy
+	cargo test --locked --workspace --test tidy
 
 .PHONY: advisories
 advisories: cargo-deny ## Known vulnerabilities of the dependencies. Needs the network.
