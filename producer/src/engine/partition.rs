@@ -379,3 +379,180 @@ impl<C> Partition<C> {
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::batch::NewBatch;
+    use crate::engine::config::Idempotence;
+    use crate::engine::queue::{PartitionQueue, QueueLimits, RecordView};
+    use crate::engine::sequence::Gap;
+    use crate::types::{ProducerEpoch, ProducerId, TopicIndex};
+    use bytes::BytesMut;
+
+    const ONE: ConnectionId = ConnectionId(1);
+    const DEADLINE: Instant = Instant::from_nanos(100);
+
+    fn held() -> Identity {
+        Identity::Held(ProducerId(7), ProducerEpoch(0))
+    }
+
+    fn partition() -> Partition<u32> {
+        let key = TopicPartition {
+            topic: TopicIndex(0),
+            partition: 0,
+        };
+        Partition::new(key, Run::new(Idempotence::Enabled))
+    }
+
+    /// A batch on the wire, stamped as the run says.
+    fn send(partition: &mut Partition<u32>, completion: u32) -> Tracked<u32> {
+        let mut queue = PartitionQueue::new(QueueLimits { batch_bytes: 0 });
+        let record = RecordView {
+            timestamp_ms: 0,
+            key: None,
+            value: None,
+            headers: &[],
+        };
+        let (buffer, now) = (BytesMut::new(), Instant::ZERO);
+        queue.append_opening(
+            &record,
+            NewBatch {
+                buffer,
+                completion,
+                now,
+            },
+        );
+        let sealed = queue.take().expect("a batch");
+        let stamp = partition.run.assign(1, &held());
+        let batch = partition.track(sealed.stamp(stamp), DEADLINE);
+        partition.on_sent(&batch, ONE, CorrelationId(0));
+        batch
+    }
+
+    fn come_back(partition: &mut Partition<u32>, batch: &mut Tracked<u32>, history: History) {
+        partition.on_returned(batch.number);
+        batch.history = history;
+    }
+
+    fn written() -> BatchOutcome {
+        BatchOutcome::Written {
+            base_offset: None,
+            log_append_time_ms: None,
+        }
+    }
+
+    #[test]
+    fn an_early_end_waits_for_those_before_it() {
+        let mut partition = partition();
+        let [mut first, mut second] = [1, 2].map(|completion| send(&mut partition, completion));
+        come_back(&mut partition, &mut second, History::PossiblyWritten);
+        partition.finish(second, written());
+        assert_eq!(partition.poll_completion(), None);
+        come_back(&mut partition, &mut first, History::PossiblyWritten);
+        partition.finish(first, written());
+        let ends: Vec<u32> = std::iter::from_fn(|| partition.poll_completion())
+            .map(|(end, _)| end)
+            .collect();
+        assert_eq!(ends, [1, 2]);
+        partition.check_invariants();
+    }
+
+    #[test]
+    fn an_unsent_end_waits_too() {
+        let mut partition = partition();
+        send(&mut partition, 1);
+        partition.finish_unsent(2, written());
+        assert_eq!(partition.poll_completion(), None);
+    }
+
+    #[test]
+    fn retries_stand_in_the_order_of_the_queue_and_go_one_by_one() {
+        let mut partition = partition();
+        let mut sent = [1, 2, 3].map(|completion| send(&mut partition, completion));
+        for batch in &mut sent {
+            come_back(&mut partition, batch, History::PossiblyWritten);
+        }
+        let [first, second, third] = sent;
+        for batch in [third, first, second] {
+            partition.await_retry(batch);
+        }
+        partition.check_invariants();
+        assert!(matches!(
+            partition.candidate(&held()),
+            Candidate::Retry { index: 0, .. }
+        ));
+        let again = partition.take_waiting(0).expect("waiting");
+        assert_eq!(again.number, BatchNumber(0));
+        partition.on_sent(&again, ONE, CorrelationId(1));
+        assert_eq!(partition.candidate(&held()), Candidate::Blocked);
+    }
+
+    #[test]
+    fn a_broken_run_sends_what_may_be_written_before_it_restarts() {
+        let mut partition = partition();
+        let [mut refused, mut lost] = [1, 2].map(|completion| send(&mut partition, completion));
+        partition.run.on_gap(refused.batch.stamp(), Gap::Certain);
+        come_back(&mut partition, &mut refused, History::Refused);
+        partition.await_retry(refused);
+        partition.restart_if_settled(&mut held());
+        assert!(partition.run.gap().is_some(), "the other is on the wire");
+        come_back(&mut partition, &mut lost, History::PossiblyWritten);
+        partition.await_retry(lost);
+        partition.restart_if_settled(&mut held());
+        assert!(matches!(
+            partition.candidate(&held()),
+            Candidate::Retry { index: 1, .. }
+        ));
+        let mut settled = partition.take_waiting(1).expect("waiting");
+        settled.history = History::Refused;
+        partition.await_retry(settled);
+        partition.restart_if_settled(&mut held());
+        let stamps: Vec<_> = partition
+            .waiting
+            .iter()
+            .filter_map(|one| one.batch.stamp())
+            .collect();
+        let seen: Vec<_> = stamps
+            .iter()
+            .map(|one| (one.epoch.0, one.base_sequence.value()))
+            .collect();
+        assert_eq!(seen, [(1, 0), (1, 1)], "renumbered in order");
+    }
+
+    #[test]
+    fn a_broken_run_sends_nothing_else() {
+        let mut partition = partition();
+        let mut batch = send(&mut partition, 1);
+        partition.run.on_gap(batch.batch.stamp(), Gap::Possible);
+        come_back(&mut partition, &mut batch, History::Refused);
+        partition.await_retry(batch);
+        assert_eq!(partition.candidate(&held()), Candidate::Blocked);
+    }
+
+    #[test]
+    fn only_what_the_log_may_hold_counts_as_behind() {
+        let mut partition = partition();
+        let [first, mut second] = [1, 2].map(|completion| send(&mut partition, completion));
+        assert!(
+            !partition.later_possibly_written(first.number),
+            "sent, and not before"
+        );
+        come_back(&mut partition, &mut second, History::PossiblyWritten);
+        partition.await_retry(second);
+        assert!(partition.later_possibly_written(first.number));
+        assert!(
+            !partition.later_possibly_written(BatchNumber(1)),
+            "nothing is behind itself"
+        );
+    }
+
+    #[test]
+    fn the_first_open_batch_sets_the_delivery_deadline() {
+        let mut partition = partition();
+        assert_eq!(partition.delivery_deadline(), None);
+        send(&mut partition, 1);
+        assert_eq!(partition.delivery_deadline(), Some(DEADLINE));
+        assert!(!partition.is_overdue(Instant::from_nanos(99)) && partition.is_overdue(DEADLINE));
+    }
+}
