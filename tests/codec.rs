@@ -4,7 +4,7 @@ use bytes::BytesMut;
 use kafka_mockbroker::wire::batch_view::BatchView;
 use kafka_mockbroker::wire::records::{Lengths, Records};
 use kafka_producer::wire::record_batch::{
-    BatchHeader, HeaderView, Place, ProducerStamp, RecordView, append_record, complete_header,
+    BatchHeader, HeaderView, Place, PlacedRecord, ProducerStamp, RecordView, complete_header,
     reserve_header,
 };
 use kafka_producer::{ProducerEpoch, ProducerId, Sequence};
@@ -68,14 +68,11 @@ fn write(records: &[Record], producer: Option<ProducerStamp>) -> BytesMut {
             headers: &headers,
         };
         let timestamp_delta_ms = record.timestamp_ms.wrapping_sub(base_timestamp_ms);
-        append_record(
-            &mut buffer,
-            &view,
-            Place {
-                timestamp_delta_ms,
-                offset_delta,
-            },
-        );
+        let place = Place {
+            timestamp_delta_ms,
+            offset_delta,
+        };
+        PlacedRecord::new(&view, place).append_to(&mut buffer);
     }
     let max_timestamp_ms = records.iter().map(|record| record.timestamp_ms).max();
     let header = BatchHeader {
