@@ -126,6 +126,7 @@ fn ask(engine: &mut ClusterEngine, request: Vec<u8>) -> String {
     let answer = match engine.poll_effect() {
         Some(Effect::Reply { frame, .. }) => hex(&frame),
         Some(Effect::Close { .. }) => "close".into(),
+        Some(effect) => panic!("without a rule there is no {effect:?}"),
         None => "silent".into(),
     };
     assert_eq!(engine.poll_effect(), None, "one request has one effect");

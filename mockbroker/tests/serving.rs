@@ -40,12 +40,7 @@ fn a_waiting_request_holds_back_its_connection_and_no_other() {
     );
     assert_eq!(world.send(there, metadata("orders")).len(), 1);
     let released = world.release(THIRD);
-    let order: Vec<ConnectionId> = released
-        .iter()
-        .map(|effect| match effect {
-            Effect::Reply { connection, .. } | Effect::Close { connection } => *connection,
-        })
-        .collect();
+    let order: Vec<ConnectionId> = released.iter().map(Effect::connection).collect();
     assert_eq!(order, [here, here]);
     assert_eq!(
         outcome(released[..1].to_vec()),
@@ -245,8 +240,7 @@ proptest! {
         let (hostile, honest) = (world.connect(LEADER), world.connect(LEADER));
         let effects = world.send(hostile, frame.into());
         for effect in effects {
-            let (Effect::Reply { connection, .. } | Effect::Close { connection }) = effect;
-            prop_assert_eq!(connection, hostile);
+            prop_assert_eq!(effect.connection(), hostile);
         }
         prop_assert_eq!(world.send(honest, metadata("orders")).len(), 1);
     }

@@ -18,6 +18,7 @@
     reason = "the harness runs in tests alone: a broken premise ends the test with its message"
 )]
 
+mod answers;
 pub mod capture;
 pub mod client;
 pub mod defect;

@@ -57,6 +57,8 @@ pub struct World {
     pub(crate) links: Links,
     pub(crate) clients: Vec<Client>,
     owners: BTreeMap<LinkId, ClientNumber>,
+    /// What has left of replies that leave in pieces, their size included.
+    pub(crate) pieces: BTreeMap<LinkId, Vec<u8>>,
     /// Brokers that refuse connections, and until when.
     pub(crate) refusing: BTreeMap<i32, Duration>,
     /// Brokers to which no byte leaves, and until when.
@@ -92,6 +94,7 @@ impl World {
             links: Links::new(setting.latency, setting.seed),
             now: Duration::ZERO,
             owners: BTreeMap::new(),
+            pieces: BTreeMap::new(),
             refusing: BTreeMap::new(),
             clogged: BTreeMap::new(),
             sends: Vec::new(),
@@ -320,22 +323,6 @@ impl World {
         self.drive_cluster();
     }
 
-    pub(crate) fn drive_cluster(&mut self) {
-        while let Some(effect) = self.cluster.poll_effect() {
-            match effect {
-                broker::Effect::Reply { connection, frame } => {
-                    self.links
-                        .send(LinkId(connection.0), End::Client, frame, self.now);
-                }
-                broker::Effect::Close { connection } => {
-                    let link = LinkId(connection.0);
-                    self.note(format_args!("{} closes", self.named(link)));
-                    self.links.close(link, End::Broker, self.now);
-                }
-            }
-        }
-    }
-
     fn arrive_at_client(&mut self, link: LinkId, what: Arriving) {
         let Some(owner) = self.owners.get(&link).copied() else {
             return;
@@ -532,7 +519,7 @@ impl World {
     }
 
     /// A link as the trace names it.
-    fn named(&self, link: LinkId) -> String {
+    pub(crate) fn named(&self, link: LinkId) -> String {
         let owner = self.owners.get(&link).map_or(0, |owner| owner.0);
         format!(
             "link {} (producer {owner}, broker {})",

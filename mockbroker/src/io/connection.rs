@@ -24,10 +24,11 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::driver::{Driver, Seat, Standing};
+use super::driver::{Driver, Outgoing, Seat, Standing};
 use super::frame::{self, BadSize};
+use super::transport::Stream;
 use crate::engine::effect::{BrokerId, ConnectionId};
 
 /// Serves one connection to `broker` until either side ends it.
@@ -37,7 +38,7 @@ use crate::engine::effect::{BrokerId, ConnectionId};
 /// The connection is closed at once, without what was not written yet.
 pub async fn serve<S>(stream: S, broker: BrokerId, driver: Arc<Driver>)
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: Stream,
 {
     let seat = driver.open(broker);
     let leaving = Leaving {
@@ -91,10 +92,10 @@ struct Connection<S> {
     bad_size: Option<BadSize>,
     output: BytesMut,
     requests: Vec<Bytes>,
-    replies: Vec<Bytes>,
+    replies: Vec<Outgoing>,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+impl<S: Stream> Connection<S> {
     async fn run(&mut self, driver: &Driver) -> Ended {
         let mut before = Standing::Idle;
         loop {
@@ -108,6 +109,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             match (standing, self.bad_size) {
                 (Standing::Ending, _) => return Ended::ByCluster,
+                (Standing::Resetting, _) => {
+                    return match self.stream.end_with_reset() {
+                        Ok(()) => Ended::ByCluster,
+                        Err(error) => Ended::Broken(error),
+                    };
+                }
                 (Standing::Idle, Some(bad_size)) => {
                     driver.refuse(connection, bad_size);
                     return Ended::ByCluster;
@@ -146,7 +153,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             return Ok(());
         }
         for reply in self.replies.drain(..) {
-            frame::put(&mut self.output, &reply);
+            match reply {
+                Outgoing::Frame(frame) => frame::put(&mut self.output, &frame),
+                Outgoing::Piece(bytes) => self.output.extend_from_slice(&bytes),
+            }
         }
         self.stream.write_all_buf(&mut self.output).await?;
         self.stream.flush().await?;

@@ -7,7 +7,8 @@
 //!
 //! ```text
 //!        reply                 Close effect
-//! Open ────────▶ Open   Open ────────────────▶ Ending ── replies written, task ends ──▶ gone
+//! Open ────────▶ Open   Open ────────────────▶ Ending ──── replies written, task ends ──▶ gone
+//!                            Reset effect      Resetting ─ the same, and RST ──────────▶
 //! ```
 //!
 //! *Invariants*
@@ -85,6 +86,17 @@ pub enum Standing {
     Waiting,
     /// The cluster has closed it: write what is left and end.
     Ending,
+    /// The cluster has reset it: end so that the peer sees it broken.
+    Resetting,
+}
+
+/// What is to be written on a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outgoing {
+    /// A frame, behind its size.
+    Frame(Bytes),
+    /// Bytes as they are: a piece of a reply.
+    Piece(Bytes),
 }
 
 /// A connection's place at the engine.
@@ -120,7 +132,7 @@ struct Core {
 
 #[derive(Debug)]
 struct Outbox {
-    replies: Vec<Bytes>,
+    replies: Vec<Outgoing>,
     phase: Phase,
     news: Arc<Notify>,
 }
@@ -129,6 +141,7 @@ struct Outbox {
 enum Phase {
     Open,
     Ending,
+    Resetting,
 }
 
 impl Core {
@@ -204,7 +217,7 @@ impl Driver {
         &self,
         connection: ConnectionId,
         requests: &mut Vec<Bytes>,
-        replies: &mut Vec<Bytes>,
+        replies: &mut Vec<Outgoing>,
     ) -> Standing {
         let mut core = self.lock();
         if !requests.is_empty() {
@@ -221,6 +234,7 @@ impl Driver {
         core::mem::swap(&mut outbox.replies, replies);
         match outbox.phase {
             Phase::Ending => Standing::Ending,
+            Phase::Resetting => Standing::Resetting,
             Phase::Open if core.engine.is_idle(connection) => Standing::Idle,
             Phase::Open => Standing::Waiting,
         }
@@ -297,14 +311,15 @@ impl Driver {
     /// Puts effects in outboxes and wakes whom they concern; `visitor` looks itself.
     fn settle(&self, core: &mut Core, visitor: Option<ConnectionId>) {
         while let Some(effect) = core.engine.poll_effect() {
-            let (Effect::Reply { connection, .. } | Effect::Close { connection }) = &effect;
-            let connection = *connection;
+            let connection = effect.connection();
             let Some(outbox) = core.outboxes.get_mut(&connection) else {
                 continue;
             };
             match effect {
-                Effect::Reply { frame, .. } => outbox.replies.push(frame),
+                Effect::Reply { frame, .. } => outbox.replies.push(Outgoing::Frame(frame)),
+                Effect::Piece { bytes, .. } => outbox.replies.push(Outgoing::Piece(bytes)),
                 Effect::Close { .. } => outbox.phase = Phase::Ending,
+                Effect::Reset { .. } => outbox.phase = Phase::Resetting,
             }
             if visitor != Some(connection) {
                 outbox.news.notify_one();

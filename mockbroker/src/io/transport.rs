@@ -9,7 +9,32 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
-use tokio::io::DuplexStream;
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
+use tokio::net::TcpStream;
+
+/// The brokers' end of a connection.
+pub trait Stream: AsyncRead + AsyncWrite + Unpin {
+    /// Makes the end of the stream, when it is dropped, a reset, if the transport knows one.
+    ///
+    /// # Errors
+    ///
+    /// Those of the transport; the stream ends as usual then.
+    fn end_with_reset(&self) -> io::Result<()>;
+}
+
+impl Stream for TcpStream {
+    /// RST instead of FIN; what was not sent yet is lost.
+    fn end_with_reset(&self) -> io::Result<()> {
+        self.set_zero_linger()
+    }
+}
+
+impl Stream for DuplexStream {
+    /// A pipe knows only its end.
+    fn end_with_reset(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
 
 /// Binds one socket per broker: on free ports if the port of `first` is 0, else on it and the ones
 /// that follow it.
