@@ -50,6 +50,20 @@ fn a_full_batch_does_not_wait_for_linger() {
     .expect_elapsed(Duration::ZERO, Duration::from_secs(1));
 }
 
+#[test]
+fn a_reply_in_pieces_is_one_reply() {
+    Scenario::new()
+        .rule(produce().then(Verdict::Drip {
+            piece_bytes: 3,
+            pause: Duration::from_millis(1),
+        }))
+        .send("orders", 0, "a")
+        .settle()
+        .expect_requests(Api::Produce, 1)
+        .expect_log("orders", 0, &["a"])
+        .expect_written("a", 0);
+}
+
 #[rstest]
 #[case::too_large(ErrorCode::MESSAGE_TOO_LARGE)]
 #[case::not_allowed(ErrorCode::TOPIC_AUTHORIZATION_FAILED)]

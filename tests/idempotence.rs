@@ -25,6 +25,9 @@ fn lost_ack_is_retried_without_duplicate() {
 
 #[rstest]
 #[case::connection_closed_after_the_append(Verdict::CloseAfter)]
+#[case::connection_reset_after_the_append(Verdict::ResetAfter)]
+#[case::reply_cut_in_its_size(Verdict::CutAfter(2))]
+#[case::reply_cut_in_its_body(Verdict::CutAfter(20))]
 #[case::time_out_after_the_append(Verdict::ApplyThenAnswer(ErrorCode::REQUEST_TIMED_OUT))]
 #[case::replicas_lost_after_the_append(Verdict::ApplyThenAnswer(
     ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND

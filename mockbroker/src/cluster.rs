@@ -161,9 +161,14 @@ impl MockCluster {
     /// Installs a fault rule behind those that are there; it goes when the guard is dropped.
     #[must_use = "a guard that is dropped uninstalls its rule"]
     pub fn inject(&self, rule: Rule) -> FaultGuard {
-        let id = self
-            .driver
-            .with(|engine, _| engine.rules_mut().install(rule));
+        let (id, drawn) = self.driver.with(|engine, _| {
+            let rules = engine.rules_mut();
+            let id = rules.install(rule);
+            (id, rules.rule(id).filter(|rule| rule.is_drawn()).cloned())
+        });
+        if let Some(rule) = drawn {
+            tracing::info!(%rule, "a rule acts by chance");
+        }
         FaultGuard {
             driver: Arc::clone(&self.driver),
             id,

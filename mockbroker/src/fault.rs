@@ -1,8 +1,8 @@
 //! Faults by rule: which requests, and what happens to them instead.
 //!
-//! A [`Rule`] names requests (API, version, broker, connection, topic, partition, the nth of them,
-//! how many) and a [`Verdict`]. [`Rules`] is the table of those installed; the cluster asks it once
-//! per request.
+//! A [`Rule`] names requests (API, version, broker, connection, topic, partition, producer id,
+//! transactional id, the nth of them, how many, which share of them) and a [`Verdict`]. [`Rules`]
+//! is the table of those installed; the cluster asks it once per request.
 //!
 //! *State* of a rule, from what it has counted:
 //!
@@ -18,7 +18,9 @@
 //!    is not [`Verdict::Pass`] decides; the due ones behind it keep their hits for the next match,
 //!    so two rules installed one after the other act one after the other.
 //! 3. A request counts once per rule, however many of its partitions the rule covers.
-//! 4. The same rules and the same requests give the same judgements: no clock, no randomness.
+//! 4. The same rules, seed and requests give the same judgements: no clock, and chance only from
+//!    the seed. A rule with a probability draws once per match, whoever decides the request, so no
+//!    rule changes what another one draws.
 //! 5. A rule that was removed without a hit is remembered as unfired.
 //!
 //! *Source*: none in Kafka; this is the mock's own vocabulary.
@@ -35,10 +37,10 @@ use crate::error_code::ErrorCode;
 
 /// What happens to a request.
 ///
-/// | | silence | connection closed | answered with a code | answered as it is |
+/// | | silence | connection ended | answered with a code | answered as it is |
 /// |---|---|---|---|---|
-/// | not applied | `Swallow` | `CloseBefore` | `Answer` | |
-/// | applied | `ApplyThenLose` | `CloseAfter` | `ApplyThenAnswer` | `Pass`, late by `Delay` |
+/// | not applied | `Swallow` | `CloseBefore`, `ResetBefore` | `Answer` | |
+/// | applied | `ApplyThenLose` | `CloseAfter`, `ResetAfter`, `CutAfter` | `ApplyThenAnswer` | `Pass`, `Delay`, `Drip` |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Verdict {
@@ -63,6 +65,23 @@ pub enum Verdict {
     CloseBefore,
     /// Applied; the connection is closed in place of the reply.
     CloseAfter,
+    /// Not applied; the connection is reset: on TCP the peer gets RST instead of FIN, in memory the
+    /// pipe ends as with [`CloseBefore`](Self::CloseBefore).
+    ResetBefore,
+    /// Applied; the connection is reset in place of the reply, as with
+    /// [`ResetBefore`](Self::ResetBefore).
+    ResetAfter,
+    /// Applied; the reply is cut after this many bytes, the four of its size included, and the
+    /// connection closed. A reply that is no longer leaves whole.
+    CutAfter(usize),
+    /// Applied on arrival; the reply leaves in pieces, the first at once and the others after a
+    /// pause each. The requests behind it on the connection wait for the last one.
+    Drip {
+        /// Bytes of a piece, the four of the reply's size included in the first; 0 means 1.
+        piece_bytes: usize,
+        /// Between two pieces.
+        pause: Duration,
+    },
 }
 
 impl fmt::Display for Verdict {
@@ -76,6 +95,12 @@ impl fmt::Display for Verdict {
             Self::Delay(duration) => write!(out, "delay the reply by {duration:?}"),
             Self::CloseBefore => out.write_str("close before applying"),
             Self::CloseAfter => out.write_str("apply, then close"),
+            Self::ResetBefore => out.write_str("reset before applying"),
+            Self::ResetAfter => out.write_str("apply, then reset"),
+            Self::CutAfter(bytes) => write!(out, "cut the reply after {bytes} bytes"),
+            Self::Drip { piece_bytes, pause } => {
+                write!(out, "drip the reply, {piece_bytes} bytes every {pause:?}")
+            }
         }
     }
 }
@@ -99,8 +124,11 @@ pub struct Rule {
     broker: Option<BrokerId>,
     connection: Option<ConnectionId>,
     scope: Scope,
+    producer_id: Option<i64>,
+    transactional_id: Option<Arc<str>>,
     nth: u64,
     count: Option<u64>,
+    chance: Option<Chance>,
     verdict: Verdict,
 }
 
@@ -126,8 +154,11 @@ impl Rule {
                 topic: None,
                 partition: None,
             },
+            producer_id: None,
+            transactional_id: None,
             nth: 1,
             count: Some(1),
+            chance: None,
             verdict: Verdict::Pass,
         }
     }
@@ -168,6 +199,21 @@ impl Rule {
         self
     }
 
+    /// Only requests that carry this producer id: Produce with a batch of it, InitProducerId that
+    /// names it.
+    #[must_use]
+    pub fn producer_id(mut self, producer_id: i64) -> Self {
+        self.producer_id = Some(producer_id);
+        self
+    }
+
+    /// Only requests that carry this transactional id.
+    #[must_use]
+    pub fn transactional_id(mut self, transactional_id: impl Into<Arc<str>>) -> Self {
+        self.transactional_id = Some(transactional_id.into());
+        self
+    }
+
     /// Acts from the nth matching request on, counted from 1 since the rule was installed.
     /// Default 1; 0 means the same.
     #[must_use]
@@ -190,11 +236,42 @@ impl Rule {
         self
     }
 
+    /// Acts on this share of the requests on which it would act otherwise, by chance; from 0.0,
+    /// never, to 1.0, always. What is no number from 0 to 1 is taken for the nearest bound, NaN for
+    /// 0. The draws come from [`seed`](Self::seed).
+    #[must_use]
+    pub fn probability(mut self, probability: f64) -> Self {
+        let probability = if probability >= 0.0 { probability } else { 0.0 };
+        let seed = self.chance.and_then(|chance| chance.seed);
+        self.chance = Some(Chance {
+            probability: probability.min(1.0),
+            seed,
+        });
+        self
+    }
+
+    /// What the chance of [`probability`](Self::probability) is drawn from. Default: made of the
+    /// cluster's seed and the number of the rule, and logged when the rule is installed.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        let probability = self.chance.map_or(1.0, |chance| chance.probability);
+        self.chance = Some(Chance {
+            probability,
+            seed: Some(seed),
+        });
+        self
+    }
+
     /// What happens.
     #[must_use]
     pub fn then(mut self, verdict: Verdict) -> Self {
         self.verdict = verdict;
         self
+    }
+
+    /// Whether chance has a part in what it does.
+    pub(crate) const fn is_drawn(&self) -> bool {
+        self.chance.is_some()
     }
 
     fn matches(&self, facts: &RequestFacts<'_>) -> bool {
@@ -204,10 +281,28 @@ impl Rule {
             && self
                 .connection
                 .is_none_or(|connection| connection == facts.connection)
+            && self
+                .producer_id
+                .is_none_or(|producer_id| facts.producer_ids.contains(&producer_id))
+            && self
+                .transactional_id
+                .as_deref()
+                .is_none_or(|id| Some(id) == facts.transactional_id)
             && (self.scope == Scope::EVERYTHING
                 || facts.targets.iter().any(|target| self.scope.meets(target)))
     }
 }
+
+/// A share of requests, drawn.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Chance {
+    /// From 0.0 to 1.0.
+    probability: f64,
+    seed: Option<u64>,
+}
+
+/// A probability is never NaN.
+impl Eq for Chance {}
 
 impl fmt::Display for Rule {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -230,11 +325,23 @@ impl fmt::Display for Rule {
         if let Some(ConnectionId(connection)) = self.connection {
             write!(out, " on connection {connection}")?;
         }
+        if let Some(producer_id) = self.producer_id {
+            write!(out, " of producer {producer_id}")?;
+        }
+        if let Some(transactional_id) = &self.transactional_id {
+            write!(out, " of transactional id {transactional_id}")?;
+        }
         write!(out, ", from match {}", self.nth)?;
         match self.count {
             Some(1) => out.write_str(", 1 time")?,
             Some(count) => write!(out, ", {count} times")?,
             None => out.write_str(", without end")?,
+        }
+        if let Some(Chance { probability, seed }) = self.chance {
+            write!(out, ", with probability {probability}")?;
+            if let Some(seed) = seed {
+                write!(out, " (seed {seed})")?;
+            }
         }
         write!(out, ": {}", self.verdict)
     }
@@ -298,6 +405,10 @@ pub struct RequestFacts<'a> {
     pub connection: ConnectionId,
     /// The topics and partitions it names.
     pub targets: &'a [Target<'a>],
+    /// The producer ids it carries.
+    pub producer_ids: &'a [i64],
+    /// The transactional id it carries, if any.
+    pub transactional_id: Option<&'a str>,
 }
 
 /// What the rules say of one request.
@@ -330,30 +441,54 @@ pub struct Rules {
     removed_unfired: Vec<Rule>,
     next_id: u64,
     hits_total: u64,
+    seed: u64,
 }
 
 #[derive(Debug)]
 struct Installed {
     id: RuleId,
     rule: Rule,
+    random: fastrand::Rng,
     matches: u64,
     hits: u64,
 }
 
 impl Installed {
+    /// Draws, if the rule has a probability.
+    fn is_lucky(&mut self) -> bool {
+        self.rule
+            .chance
+            .is_none_or(|chance| self.random.f64() < chance.probability)
+    }
+
     fn is_due(&self) -> bool {
         self.matches >= self.rule.nth && self.rule.count.is_none_or(|count| self.hits < count)
     }
 }
 
 impl Rules {
+    /// No rules; the chance of those to come is drawn from `seed`, unless they have their own.
+    #[must_use]
+    pub fn with_seed(seed: u64) -> Self {
+        Self {
+            seed,
+            ..Self::default()
+        }
+    }
+
     /// Installs a rule behind those that are there.
-    pub fn install(&mut self, rule: Rule) -> RuleId {
+    pub fn install(&mut self, mut rule: Rule) -> RuleId {
         let id = RuleId(self.next_id);
         self.next_id += 1;
+        let drawn = fastrand::Rng::with_seed(self.seed.wrapping_add(id.0)).u64(..);
+        let seed = match &mut rule.chance {
+            Some(chance) => *chance.seed.get_or_insert(drawn),
+            None => drawn,
+        };
         self.installed.push(Installed {
             id,
             rule,
+            random: fastrand::Rng::with_seed(seed),
             matches: 0,
             hits: 0,
         });
@@ -389,7 +524,8 @@ impl Rules {
                 continue;
             }
             installed.matches += 1;
-            if judgement.rule.is_some() || !installed.is_due() {
+            let lucky = installed.is_lucky();
+            if judgement.rule.is_some() || !installed.is_due() || !lucky {
                 continue;
             }
             installed.hits += 1;
@@ -403,6 +539,12 @@ impl Rules {
             }
         }
         judgement
+    }
+
+    /// A rule as it is installed, with the seed that it draws from.
+    #[must_use]
+    pub fn rule(&self, id: RuleId) -> Option<&Rule> {
+        self.find(id).map(|installed| &installed.rule)
     }
 
     /// How often a rule has acted; 0 for one that is not installed.
@@ -454,6 +596,8 @@ mod tests {
             broker: BrokerId(1),
             connection: ConnectionId(7),
             targets,
+            producer_ids: &[4_000],
+            transactional_id: Some("payments"),
         }
     }
 
@@ -501,6 +645,15 @@ mod tests {
     #[case::other_broker(Rule::on(Api::Produce).broker(BrokerId(2)), ".....")]
     #[case::connection(Rule::on(Api::Produce).connection(ConnectionId(7)), "L....")]
     #[case::other_connection(Rule::on(Api::Produce).connection(ConnectionId(8)), ".....")]
+    #[case::producer(Rule::on(Api::Produce).producer_id(4_000), "L....")]
+    #[case::other_producer(Rule::on(Api::Produce).producer_id(4_001), ".....")]
+    #[case::transaction(Rule::on(Api::Produce).transactional_id("payments"), "L....")]
+    #[case::other_transaction(Rule::on(Api::Produce).transactional_id("refunds"), ".....")]
+    #[case::never_by_chance(Rule::on(Api::Produce).always().probability(0.0), ".....")]
+    #[case::always_by_chance(Rule::on(Api::Produce).always().probability(1.0), "LLLLL")]
+    #[case::no_number_is_never(Rule::on(Api::Produce).always().probability(f64::NAN), ".....")]
+    #[case::more_than_always(Rule::on(Api::Produce).always().probability(7.0), "LLLLL")]
+    #[case::a_seed_alone_changes_nothing(Rule::on(Api::Produce).seed(3), "L....")]
     fn rule_acts_on_the_requests_it_names(#[case] rule: Rule, #[case] expected: &str) {
         let mut rules = Rules::default();
         rules.install(rule.then(LOSE));
@@ -588,6 +741,53 @@ mod tests {
         rules.remove(gone);
         rules.remove(fired);
         assert_eq!(rules.unfired(), [removed, never]);
+    }
+
+    fn hits_of(rules: &mut Rules, rule: Rule, requests: u64) -> Vec<u64> {
+        let id = rules.install(rule.always().then(LOSE));
+        let mut hits = Vec::new();
+        for request in 0..requests {
+            let before = rules.hits(id);
+            rules.judge(&produce(ORDERS));
+            if rules.hits(id) > before {
+                hits.push(request);
+            }
+        }
+        hits
+    }
+
+    #[test]
+    fn probability_hits_about_its_share() {
+        let rule = Rule::on(Api::Produce).probability(0.25).seed(1);
+        let hits = hits_of(&mut Rules::default(), rule, 10_000).len();
+        assert!((2_300..2_700).contains(&hits), "{hits} of 10,000");
+    }
+
+    #[test]
+    fn same_seed_draws_the_same_whatever_other_rules_do() {
+        let rule = || Rule::on(Api::Produce).probability(0.5);
+        let alone = hits_of(&mut Rules::default(), rule().seed(9), 200);
+        let mut rules = Rules::with_seed(77);
+        rules.install(rule().always().then(Verdict::Pass));
+        rules.install(Rule::on(Api::Fetch).then(LOSE));
+        assert_eq!(hits_of(&mut rules, rule().seed(9), 200), alone);
+        assert_ne!(hits_of(&mut Rules::default(), rule().seed(10), 200), alone);
+    }
+
+    #[test]
+    fn a_drawn_seed_follows_from_the_clusters_and_is_told() {
+        let rule = || Rule::on(Api::Produce).probability(0.5);
+        let from = |seed| hits_of(&mut Rules::with_seed(seed), rule(), 200);
+        assert_eq!(from(5), from(5));
+        assert_ne!(from(5), from(6));
+
+        let mut rules = Rules::with_seed(5);
+        let id = rules.install(rule());
+        let told = rules.rule(id).unwrap().to_string();
+        let (_, seed) = told.split_once("with probability 0.5 (seed ").unwrap();
+        let seed = seed.split_once(')').unwrap().0.parse().unwrap();
+        let again = hits_of(&mut Rules::with_seed(0), rule().seed(seed), 200);
+        assert_eq!(again, from(5), "the told seed repeats the draws");
     }
 
     #[test]

@@ -50,6 +50,32 @@ async fn pipelined_requests_are_answered_in_order() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn dripping_reply_is_whole_when_its_last_piece_is_there() {
+    let cluster = cluster();
+    let (piece_bytes, pause) = (10, Duration::from_millis(5));
+    let drip = inject(&cluster, Verdict::Drip { piece_bytes, pause });
+    let mut client = client(&cluster);
+    let begun = Instant::now();
+    client.ask(7).await;
+    client.ask(8).await;
+    assert_eq!(client.answer().await, Some(7));
+    // Four bytes of size, then 10 of header and count, and 6 for each of the nine APIs.
+    let pieces = (4_u32 + 10 + 9 * 6).div_ceil(10);
+    assert_eq!(begun.elapsed(), pause * (pieces - 1));
+    assert_eq!(client.answer().await, Some(8));
+    assert_eq!(drip.hits(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn reset_in_memory_ends_the_pipe() {
+    let cluster = cluster();
+    let _reset = inject(&cluster, Verdict::ResetAfter);
+    let mut client = client(&cluster);
+    client.ask(7).await;
+    assert_eq!(client.answer().await, None);
+}
+
+#[tokio::test(start_paused = true)]
 async fn request_may_arrive_byte_by_byte() {
     let cluster = cluster();
     let mut client = client(&cluster);

@@ -9,7 +9,9 @@ use std::net::TcpListener;
 
 use kafka_mockbroker::{Api, BrokerId, MockCluster, Rule, StartErrorKind, Verdict};
 use raw::Client;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 /// For a machine under load; no test waits for it.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -51,6 +53,39 @@ async fn dropping_the_handle_while_a_request_waits_frees_its_ports() {
             "{address}"
         );
     }
+}
+
+/// What the peer reads when a rule ends its connection: bytes, then how.
+async fn read_under(verdict: Verdict) -> (usize, std::io::Result<usize>) {
+    let cluster = MockCluster::builder().start().unwrap();
+    let _rule = cluster.inject(Rule::on(Api::ApiVersions).then(verdict));
+    let mut stream = TcpStream::connect(cluster.bootstrap_servers())
+        .await
+        .unwrap();
+    stream.write_all(&raw::api_versions(1)).await.unwrap();
+    let mut bytes = Vec::new();
+    let ended = timeout(PATIENCE, stream.read_to_end(&mut bytes));
+    let ended = ended.await.unwrap();
+    (bytes.len(), ended)
+}
+
+#[tokio::test]
+async fn reset_is_seen_as_a_reset_and_a_close_as_an_end() {
+    for verdict in [Verdict::ResetBefore, Verdict::ResetAfter] {
+        let (_, ended) = read_under(verdict).await;
+        let kind = ended.unwrap_err().kind();
+        assert_eq!(kind, std::io::ErrorKind::ConnectionReset, "{verdict}");
+    }
+    for verdict in [Verdict::CloseBefore, Verdict::CloseAfter] {
+        let (bytes, ended) = read_under(verdict).await;
+        assert_eq!((bytes, ended.unwrap()), (0, 0), "{verdict}");
+    }
+}
+
+#[tokio::test]
+async fn cut_reply_ends_after_its_bytes() {
+    let (bytes, ended) = read_under(Verdict::CutAfter(7)).await;
+    assert_eq!((bytes, ended.unwrap()), (7, 7));
 }
 
 #[tokio::test]

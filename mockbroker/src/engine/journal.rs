@@ -102,6 +102,8 @@ pub enum Silence {
     Swallowed,
     /// It was applied, and a fault rule lost the reply.
     Lost,
+    /// It was applied, and a fault rule cut the reply.
+    Cut,
     /// The broker failed inside the request, as Kafka does on null records.
     Stuck,
 }

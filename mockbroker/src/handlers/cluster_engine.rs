@@ -6,12 +6,12 @@
 //!  frame ─▶ Waiting behind another ─▶ Judged by the rules ─▶ Handled ─▶ Parked ─▶ Answered
 //!              │ refused: closed         │ swallowed: muted      └──────────────────▲   │
 //!              ▼                         ▼ closed before                          reply │
-//!                                                            lost, closed after, late ◀─┘
+//!                                  lost, closed or reset after, cut, late, in pieces ◀─┘
 //! ```
 //!
 //! *Invariants*
 //! 1. A connection with a request in progress has exactly one entry in `in_progress`.
-//! 2. After [`Effect::Close`] no effect names that connection again.
+//! 2. After [`Effect::Close`] or [`Effect::Reset`] no effect names that connection again.
 //! 3. When a call returns, every request that could end has ended: nothing waits for another call
 //!    but time, a frame or a command.
 //!
@@ -33,6 +33,7 @@ use crate::engine::purgatory::Purgatory;
 use crate::engine::time::Instant;
 use crate::engine::{Cluster, ClusterConfig, Move, MoveError, TopicSpec};
 use crate::fault::{Judgement, RequestFacts, Rules, Target, Verdict};
+use crate::wire::reply::Reply;
 use crate::wire::request::{self, Request, RequestBody};
 
 /// A whole cluster as one value: requests in, effects out, time as an argument.
@@ -65,6 +66,8 @@ enum Waiting {
     Pending(Pending),
     /// For a delay that a rule put on the answer.
     Delayed(Answer),
+    /// For the pause before the next piece of the reply that a rule takes apart.
+    Dripping(Bytes),
 }
 
 impl ClusterEngine {
@@ -74,9 +77,10 @@ impl ClusterEngine {
     ///
     /// No broker, an id twice or negative, a topic that Kafka would refuse.
     pub fn new(config: ClusterConfig, now: Instant) -> Result<Self, ConfigError> {
+        let rules = Rules::with_seed(config.seed);
         Ok(Self {
             cluster: Cluster::new(config, now)?,
-            rules: Rules::default(),
+            rules,
             journal: Journal::default(),
             connections: Connections::default(),
             in_progress: BTreeMap::new(),
@@ -131,6 +135,7 @@ impl ClusterEngine {
             match self.purgatory.take(connection) {
                 Some(Waiting::Pending(pending)) => self.end_wait(connection, pending, now),
                 Some(Waiting::Delayed(answer)) => self.emit(connection, answer, now),
+                Some(Waiting::Dripping(rest)) => self.drip(connection, rest, now),
                 None => {}
             }
             self.settle(now);
@@ -291,10 +296,11 @@ impl ClusterEngine {
         connection: ConnectionId,
         request: &Request,
     ) -> Judgement {
-        let topics = if self.rules.is_empty() {
-            Vec::new()
+        let (topics, producer_ids) = if self.rules.is_empty() {
+            (Vec::new(), Vec::new())
         } else {
-            targets::of(&self.cluster, request)
+            let topics = targets::of(&self.cluster, request);
+            (topics, targets::producer_ids(request))
         };
         let targets: Vec<Target<'_>> = topics
             .iter()
@@ -309,6 +315,8 @@ impl ClusterEngine {
             broker,
             connection,
             targets: &targets,
+            producer_ids: &producer_ids,
+            transactional_id: targets::transactional_id(request),
         })
     }
 
@@ -325,6 +333,7 @@ impl ClusterEngine {
         match verdict {
             Verdict::Swallow => self.silence(connection, Silence::Swallowed, now),
             Verdict::CloseBefore => self.close(connection, "a fault rule".into(), now),
+            Verdict::ResetBefore => self.reset(connection, now),
             _ => {
                 let answer = handle(&mut self.cluster, &context, body, now);
                 self.take_notes(connection, now);
@@ -372,6 +381,11 @@ impl ClusterEngine {
             (Answer::Wait(wait), _) => self.park(connection, wait, now),
             (_, Verdict::ApplyThenLose) => self.silence(connection, Silence::Lost, now),
             (_, Verdict::CloseAfter) => self.close(connection, "a fault rule".into(), now),
+            (_, Verdict::ResetAfter) => self.reset(connection, now),
+            // There is no reply that could be cut.
+            (Answer::Silent, Verdict::CutAfter(_)) => {
+                self.close(connection, "a fault rule".into(), now);
+            }
             (answer, Verdict::Delay(delay)) if in_progress.arrived + delay > now => {
                 let due = in_progress.arrived + delay;
                 self.purgatory
@@ -383,28 +397,7 @@ impl ClusterEngine {
 
     fn emit(&mut self, connection: ConnectionId, answer: Answer, now: Instant) {
         match answer {
-            Answer::Reply(reply) => {
-                let Some(in_progress) = self.in_progress.remove(&connection) else {
-                    return;
-                };
-                let Context { header, broker, .. } = in_progress.context;
-                match reply.encode(&header) {
-                    Ok(frame) => {
-                        let event = Event::Reply {
-                            id: request_id(&header),
-                            bytes: frame.len(),
-                            codes: reply.codes(),
-                        };
-                        self.record(broker, connection, event, now);
-                        self.effects.push_back(Effect::Reply { connection, frame });
-                        self.finish(connection);
-                    }
-                    Err(error) => {
-                        self.diagnose(connection, error.to_string(), now);
-                        self.close(connection, error.to_string().into(), now);
-                    }
-                }
-            }
+            Answer::Reply(reply) => self.emit_reply(connection, &reply, now),
             Answer::Silent => {
                 if let Some(in_progress) = self.in_progress.remove(&connection) {
                     let Context { header, broker, .. } = in_progress.context;
@@ -417,6 +410,68 @@ impl ClusterEngine {
             Answer::Close(reason) => self.close(connection, reason, now),
             Answer::Wait(wait) => self.park(connection, wait, now),
         }
+    }
+
+    fn emit_reply(&mut self, connection: ConnectionId, reply: &Reply, now: Instant) {
+        let Some(in_progress) = self.in_progress.get(&connection) else {
+            return;
+        };
+        let Context { header, broker, .. } = &in_progress.context;
+        let (id, broker, verdict) = (request_id(header), *broker, in_progress.verdict);
+        let frame = match reply.encode(header) {
+            Ok(frame) => frame,
+            Err(error) => {
+                self.diagnose(connection, error.to_string(), now);
+                return self.close(connection, error.to_string().into(), now);
+            }
+        };
+        if let Verdict::CutAfter(bytes) = verdict
+            && bytes < SIZE_BYTES + frame.len()
+        {
+            let reason = Silence::Cut;
+            self.record(broker, connection, Event::NoReply { id, reason }, now);
+            let bytes = sized(&frame).split_to(bytes);
+            if !bytes.is_empty() {
+                self.effects.push_back(Effect::Piece { connection, bytes });
+            }
+            return self.close(connection, "a fault rule".into(), now);
+        }
+        let event = Event::Reply {
+            id,
+            bytes: frame.len(),
+            codes: reply.codes(),
+        };
+        self.record(broker, connection, event, now);
+        if let Verdict::Drip { .. } = verdict {
+            return self.drip(connection, sized(&frame), now);
+        }
+        self.effects.push_back(Effect::Reply { connection, frame });
+        match verdict {
+            Verdict::CutAfter(_) => self.close(connection, "a fault rule".into(), now),
+            _ => self.end(connection),
+        }
+    }
+
+    /// The next piece of a reply; the last one ends the request.
+    fn drip(&mut self, connection: ConnectionId, mut rest: Bytes, now: Instant) {
+        let in_progress = self.in_progress.get(&connection);
+        let Some(Verdict::Drip { piece_bytes, pause }) = in_progress.map(|request| request.verdict)
+        else {
+            return;
+        };
+        let bytes = rest.split_to(piece_bytes.clamp(1, rest.len()));
+        self.effects.push_back(Effect::Piece { connection, bytes });
+        if rest.is_empty() {
+            self.end(connection);
+        } else {
+            self.purgatory
+                .park(connection, Waiting::Dripping(rest), Vec::new(), now + pause);
+        }
+    }
+
+    fn end(&mut self, connection: ConnectionId) {
+        self.in_progress.remove(&connection);
+        self.finish(connection);
     }
 
     fn finish(&mut self, connection: ConnectionId) {
@@ -436,10 +491,20 @@ impl ClusterEngine {
     }
 
     fn close(&mut self, connection: ConnectionId, reason: Arc<str>, now: Instant) {
+        self.break_off(Effect::Close { connection }, reason, now);
+    }
+
+    fn reset(&mut self, connection: ConnectionId, now: Instant) {
+        let reason = "a fault rule resets it".into();
+        self.break_off(Effect::Reset { connection }, reason, now);
+    }
+
+    fn break_off(&mut self, end: Effect, reason: Arc<str>, now: Instant) {
+        let connection = end.connection();
         if let Some(broker) = self.connections.broker(connection) {
             self.forget(connection);
             self.record(broker, connection, Event::Closed { reason }, now);
-            self.effects.push_back(Effect::Close { connection });
+            self.effects.push_back(end);
         }
     }
 
@@ -477,3 +542,13 @@ const fn request_id(header: &request::RequestHeader) -> RequestId {
         correlation_id: header.correlation_id,
     }
 }
+
+/// A frame behind its size, as it is on the wire.
+fn sized(frame: &Bytes) -> Bytes {
+    // No reply reaches 2 GiB: requests are bounded, and Fetch by what it asks for as an i32.
+    let size = i32::try_from(frame.len()).unwrap_or(i32::MAX);
+    [&size.to_be_bytes()[..], frame].concat().into()
+}
+
+/// Bytes of the size before a frame.
+const SIZE_BYTES: usize = 4;

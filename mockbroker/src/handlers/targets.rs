@@ -1,7 +1,9 @@
-//! Which topics and partitions a request names, for the fault rules to see.
+//! What a request names, for the fault rules to see: topics, partitions, producers.
 //!
 //! *Invariants*
 //! 1. A topic that is named by an id is resolved to its name; an unknown id has the empty name.
+//! 2. A partition's producer is that of its first batch; more than one is refused anyway. Bytes
+//!    that are no batch of today's format have whatever stands at its place.
 //!
 //! *Source* none in Kafka; see `fault.rs`.
 
@@ -9,6 +11,7 @@ use std::sync::Arc;
 
 use super::label;
 use crate::engine::Cluster;
+use crate::wire::batch_view::BatchHeader;
 use crate::wire::request::{Request, RequestBody, TopicRef};
 
 /// A topic's name, and a partition in requests about partitions.
@@ -67,6 +70,32 @@ pub(super) fn of(cluster: &Cluster, request: &Request) -> Vec<Named> {
         RequestBody::FindCoordinator(_)
         | RequestBody::ApiVersions(_)
         | RequestBody::InitProducerId(_) => Vec::new(),
+    }
+}
+
+/// The producer ids that `request` carries, in its order.
+pub(super) fn producer_ids(request: &Request) -> Vec<i64> {
+    match &request.body {
+        RequestBody::Produce(body) => {
+            let partitions = body.topics.iter().flat_map(|topic| &topic.partitions);
+            let first_batches = partitions.filter_map(|partition| {
+                let bytes = partition.records.as_ref()?.first_chunk()?;
+                let header = BatchHeader::read(bytes);
+                header.has_producer_id().then_some(header.producer_id)
+            });
+            first_batches.collect()
+        }
+        RequestBody::InitProducerId(body) if body.producer_id > -1 => vec![body.producer_id],
+        _ => Vec::new(),
+    }
+}
+
+/// The transactional id that `request` carries, if any.
+pub(super) fn transactional_id(request: &Request) -> Option<&str> {
+    match &request.body {
+        RequestBody::Produce(body) => body.transactional_id.as_deref(),
+        RequestBody::InitProducerId(body) => body.transactional_id.as_deref(),
+        _ => None,
     }
 }
 
