@@ -168,6 +168,8 @@ pub struct BrokerConfig {
     pub default_replication_factor: i16,
     /// `socket.request.max.bytes`: a frame above it closes its connection; at least 1.
     pub socket_request_max_bytes: i32,
+    /// `broker.session.timeout.ms`: how long a paused broker leads what it led; at least 1.
+    pub broker_session_timeout_ms: i32,
     /// `replica.lag.time.max.ms`: how long a follower may lag before it leaves the ISR; at least 1.
     pub replica_lag_time_max_ms: i64,
     /// `producer.id.expiration.ms`: how long an idle producer's sequences are known; at least 1.
@@ -185,6 +187,7 @@ impl Default for BrokerConfig {
             num_partitions: 1,
             default_replication_factor: 1,
             socket_request_max_bytes: 104_857_600,
+            broker_session_timeout_ms: 9_000,
             replica_lag_time_max_ms: 30_000,
             producer_id_expiration_ms: 86_400_000,
             producer_id_expiration_check_interval_ms: 600_000,
@@ -197,6 +200,7 @@ impl BrokerConfig {
     /// The keys that [`set`](Self::set) takes.
     pub const KEYS: &'static [&'static str] = &[
         "auto.create.topics.enable",
+        "broker.session.timeout.ms",
         "compression.type",
         "default.replication.factor",
         "log.cleanup.policy",
@@ -236,6 +240,14 @@ impl BrokerConfig {
             }
             "socket.request.max.bytes" => {
                 return assign(&mut self.socket_request_max_bytes, key, value, 1..=i32::MAX);
+            }
+            "broker.session.timeout.ms" => {
+                return assign(
+                    &mut self.broker_session_timeout_ms,
+                    key,
+                    value,
+                    1..=i32::MAX,
+                );
             }
             "replica.lag.time.max.ms" => {
                 return assign(&mut self.replica_lag_time_max_ms, key, value, 1..=i64::MAX);
@@ -441,6 +453,7 @@ mod tests {
     /// Each key with Kafka 4.3.1's default as Kafka prints it.
     const DEFAULTS: &[(&str, &str)] = &[
         ("auto.create.topics.enable", "true"),
+        ("broker.session.timeout.ms", "9000"),
         ("compression.type", "producer"),
         ("default.replication.factor", "1"),
         ("log.cleanup.policy", "delete"),
@@ -475,6 +488,7 @@ mod tests {
     #[rstest]
     #[case("auto.create.topics.enable", "false")]
     #[case("auto.create.topics.enable", " FALSE ")]
+    #[case("broker.session.timeout.ms", "6000")]
     #[case("compression.type", "zstd")]
     #[case("default.replication.factor", "3")]
     #[case("log.cleanup.policy", "compact,delete")]

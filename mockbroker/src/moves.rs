@@ -62,6 +62,27 @@ impl MockCluster {
         self.make_move(Move::RestartBroker { broker })
     }
 
+    /// A broker stands still, as after SIGSTOP: it fetches and answers nothing, its connections
+    /// stay. After `broker.session.timeout.ms` (9 s) what it led is led by the next in sync.
+    ///
+    /// To cut off one replica alone there is [`hold_follower`](Self::hold_follower).
+    ///
+    /// # Errors
+    ///
+    /// No such broker.
+    pub fn pause_broker(&self, broker: BrokerId) -> Result<(), MoveError> {
+        self.make_move(Move::PauseBroker { broker })
+    }
+
+    /// A paused broker goes on: it answers what was asked meanwhile, and its replicas catch up.
+    ///
+    /// # Errors
+    ///
+    /// No such broker.
+    pub fn resume_broker(&self, broker: BrokerId) -> Result<(), MoveError> {
+        self.make_move(Move::ResumeBroker { broker })
+    }
+
     /// Another replica that is in sync becomes the leader, with a new leader epoch.
     ///
     /// # Errors

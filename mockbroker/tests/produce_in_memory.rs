@@ -247,3 +247,32 @@ async fn impossible_moves_are_refused() {
         Err(MoveError::UnknownPartition)
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn paused_broker_answers_when_it_is_resumed_and_keeps_its_connections() {
+    let cluster = cluster();
+    let mut client = client(&cluster);
+    cluster.pause_broker(LEADER).unwrap();
+    write(&mut client, 0, &["a"]).await;
+    assert!(
+        timeout(Duration::from_secs(8), client.answer())
+            .await
+            .is_err(),
+        "it answers nothing"
+    );
+    assert_eq!(
+        cluster.partition("orders", 0).unwrap().leader,
+        Some(LEADER),
+        "its session lasts 9 s"
+    );
+    cluster.resume_broker(LEADER).unwrap();
+    assert_eq!(client.answer().await, Some(1));
+    assert_eq!(codes(&cluster), [0]);
+    cluster.pause_broker(LEADER).unwrap();
+    tokio::time::advance(Duration::from_secs(9)).await;
+    tokio::task::yield_now().await;
+    assert_eq!(
+        cluster.partition("orders", 0).unwrap().leader,
+        Some(FOLLOWER)
+    );
+}

@@ -405,20 +405,22 @@ fn draw_fault(setting: &Setting, random: &mut fastrand::Rng) -> Fault {
 fn draw_move(setting: &Setting, broker: BrokerId, random: &mut fastrand::Rng) -> Move {
     let (topic, partitions, _) = setting.topics[random.usize(..setting.topics.len())];
     let (topic, partition) = (Arc::from(topic), random.i32(0..partitions));
-    match random.u8(..8) {
+    match random.u8(..11) {
         0..2 => Move::CrashBroker { broker },
         2..4 => Move::RestartBroker { broker },
-        4 => Move::HoldFollower {
+        4..6 => Move::PauseBroker { broker },
+        6 => Move::ResumeBroker { broker },
+        7 => Move::HoldFollower {
             topic,
             partition,
             broker,
         },
-        5 => Move::ReleaseFollower {
+        8 => Move::ReleaseFollower {
             topic,
             partition,
             broker,
         },
-        6 => Move::ShrinkIsr {
+        9 => Move::ShrinkIsr {
             topic,
             partition,
             broker,

@@ -26,7 +26,10 @@ impl World {
     /// Moves the cluster; a move that the cluster's state does not allow changes nothing.
     pub fn make_move(&mut self, to_make: Move) {
         let says = format!("{to_make:?}");
-        if matches!(to_make, Move::CrashBroker { .. } | Move::MoveLeader { .. }) {
+        if matches!(
+            to_make,
+            Move::CrashBroker { .. } | Move::PauseBroker { .. } | Move::MoveLeader { .. }
+        ) {
             self.leaders = Leaders::Lost;
         }
         let made = self.cluster.make_move(&to_make, self.broker_now());
@@ -43,6 +46,7 @@ impl World {
         self.note("the faults are over");
         for broker in (1..=self.setting.brokers).map(BrokerId) {
             self.make_move(Move::RestartBroker { broker });
+            self.make_move(Move::ResumeBroker { broker });
             for (topic, partitions, _) in self.setting.topics.clone() {
                 for partition in 0..partitions {
                     let topic = Arc::from(topic);

@@ -12,6 +12,7 @@
 //!    the same leader.
 //! 2. A partition whose log, watermark or leadership changed is in `touched` until it is taken.
 //! 3. A partition with an in-sync follower that lags is in `lagging`.
+//! 4. A broker has an entry in `sessions` exactly while it is paused and not fenced.
 //!
 //! *Source* apache/kafka `metadata/…/controller/ReplicationControlManager.java`.
 //!
@@ -29,11 +30,11 @@ use super::moves::MoveError;
 use super::partition::{Acks, Append, AppendError, Appended, Partition};
 use super::producer_ids::ProducerIds;
 use super::producer_state::Expiry;
-use super::replication::ReplicaSet;
+use super::replication::{Host, ReplicaSet};
 use super::time::Instant;
 use super::topology::{
-    BrokerEndpoint, CLUSTER_PARTITIONS_MAX, PARTITIONS_MAX, PartitionKey, Topic, TopicKey,
-    Topology, is_valid_name,
+    BrokerEndpoint, BrokerState, CLUSTER_PARTITIONS_MAX, PARTITIONS_MAX, PartitionKey, Topic,
+    TopicKey, Topology, is_valid_name,
 };
 use crate::config::{BrokerConfig, ConfigError, TopicConfig};
 
@@ -73,6 +74,8 @@ pub struct Cluster {
     pub(super) topology: Topology,
     pub(super) partitions: BTreeMap<PartitionKey, Partition>,
     pub(super) producer_ids: ProducerIds,
+    /// When the controller will fence a paused broker.
+    pub(super) sessions: BTreeMap<BrokerId, Instant>,
     config: BrokerConfig,
     cluster_id: Arc<str>,
     wall_clock_origin_ms: i64,
@@ -103,6 +106,7 @@ impl Cluster {
             topology: Topology::new(config.brokers),
             partitions: BTreeMap::new(),
             producer_ids: ProducerIds::default(),
+            sessions: BTreeMap::new(),
             config: config.broker,
             cluster_id,
             wall_clock_origin_ms: config.wall_clock_origin_ms,
@@ -189,9 +193,13 @@ impl Cluster {
             return id;
         };
         for (placement, partition) in added.partitions.iter().zip(added.indexes()) {
-            let runs = |broker| self.topology.is_alive(broker);
+            let host = |broker| match self.topology.broker_state(broker) {
+                Some(BrokerState::Alive) => Host::Up,
+                Some(BrokerState::Paused) => Host::Paused,
+                Some(BrokerState::Fenced | BrokerState::Crashed) | None => Host::Down,
+            };
             let leader = placement.leadership.leader;
-            let set = ReplicaSet::new(&placement.replicas, leader, runs);
+            let set = ReplicaSet::new(&placement.replicas, leader, host);
             self.partitions
                 .insert(PartitionKey { topic, partition }, Partition::new(set));
         }
@@ -258,6 +266,7 @@ impl Cluster {
 
     /// Time has come to [`next_deadline`](Self::next_deadline).
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.end_sessions(now);
         let lag_max = lag_max(&self.config);
         for key in self.lagging.clone() {
             let Some(partition) = self.partitions.get_mut(&key) else {
@@ -269,7 +278,8 @@ impl Cluster {
         }
     }
 
-    /// When an in-sync follower will have lagged for `replica.lag.time.max.ms`.
+    /// When an in-sync follower will have lagged for `replica.lag.time.max.ms`, or the session of
+    /// a paused broker is over.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         let lag_max = lag_max(&self.config);
@@ -277,9 +287,11 @@ impl Cluster {
             .lagging
             .iter()
             .filter_map(|key| self.partitions.get(key));
-        lagging
+        let lag_ends = lagging
             .filter_map(|partition| partition.replicas().next_deadline(lag_max))
-            .min()
+            .min();
+        let session_ends = self.sessions.values().min().copied();
+        lag_ends.into_iter().chain(session_ends).min()
     }
 
     /// Replicas or leader of a partition changed.
@@ -376,6 +388,11 @@ impl Cluster {
             .map(|topic| topic.partitions.len())
             .sum();
         assert_eq!(placed, self.partitions.len(), "cluster 1");
+        for broker in self.topology.brokers() {
+            let in_session = self.sessions.contains_key(&broker.endpoint.id);
+            let paused = broker.state == BrokerState::Paused;
+            assert_eq!(in_session, paused, "cluster 4: {broker:?}");
+        }
         for (key, partition) in &self.partitions {
             partition.check_invariants();
             let lags = partition

@@ -5,19 +5,28 @@
 //! ```text
 //! Alive ─ crash: what it led is led by the next in sync, or by nobody ─▶ Crashed
 //!   ▲                                                                       │
-//!   └── restart: its replicas catch up; what nobody led, it may lead ───────┘
+//!   ├── restart: its replicas catch up; what nobody led, it may lead ───────┘
+//!   │
+//!   │    pause: it fetches and answers nothing
+//! Alive ──▶ Paused ─ broker.session.timeout.ms: as after a crash, but connections stay ─▶ Fenced
+//!   ▲         │                                                                             │
+//!   └─────────┴── resume: as after a restart, but held followers stay held ─────────────────┘
 //! ```
 //!
 //! *Invariants*
 //! 1. A move that fails has changed nothing.
 //! 2. A move that touches a partition says so, so that whoever waits for it is answered.
 //!
-//! *Source* apache/kafka `metadata/…/controller/ReplicationControlManager.java`.
+//! *Source* apache/kafka `metadata/…/controller/{ReplicationControlManager,
+//! BrokerHeartbeatManager}.java`.
 //!
 //! *Not here* connections to a broker that stops (`handlers/cluster_engine.rs`).
 //!
-//! *Deviations* what a controller decides reaches every broker at once.
+//! *Deviations* what a controller decides reaches every broker at once. So a leader that was paused
+//! for longer than its session knows at once that it follows: it refuses with 6 what reached it
+//! meanwhile, where a real one appends it first, and answers 6 with the offset.
 
+use core::time::Duration;
 use std::sync::Arc;
 
 use thiserror::Error;
@@ -75,6 +84,17 @@ pub enum Move {
     },
     /// A stopped broker starts: its replicas catch up; what nobody led, it may lead.
     RestartBroker {
+        /// The broker.
+        broker: BrokerId,
+    },
+    /// A broker stands still (SIGSTOP): it fetches and answers nothing, its connections stay. After
+    /// `broker.session.timeout.ms` what it led is led by the next in sync.
+    PauseBroker {
+        /// The broker.
+        broker: BrokerId,
+    },
+    /// A paused broker goes on: it answers what was asked meanwhile, and its replicas catch up.
+    ResumeBroker {
         /// The broker.
         broker: BrokerId,
     },
@@ -146,6 +166,8 @@ impl Cluster {
             }
             Move::CrashBroker { broker } => self.crash(*broker, now)?,
             Move::RestartBroker { broker } => self.restart(*broker, now)?,
+            Move::PauseBroker { broker } => self.pause(*broker, now)?,
+            Move::ResumeBroker { broker } => self.resume(*broker, now)?,
         }
         Ok(())
     }
@@ -187,10 +209,59 @@ impl Cluster {
     }
 
     fn crash(&mut self, broker: BrokerId, now: Instant) -> Result<(), MoveError> {
-        if !self.topology.has_broker(broker) {
-            return Err(MoveError::UnknownBroker);
+        if self.broker_state(broker)? != BrokerState::Crashed {
+            self.sessions.remove(&broker);
+            self.leave(broker, BrokerState::Crashed, now);
         }
-        self.topology.set_broker_state(broker, BrokerState::Crashed);
+        Ok(())
+    }
+
+    fn restart(&mut self, broker: BrokerId, now: Instant) -> Result<(), MoveError> {
+        if self.broker_state(broker)? == BrokerState::Crashed {
+            self.producer_ids.on_restart(broker);
+            self.come_back(broker, ReplicaSet::on_broker_up, now);
+        }
+        Ok(())
+    }
+
+    fn pause(&mut self, broker: BrokerId, now: Instant) -> Result<(), MoveError> {
+        if self.broker_state(broker)? != BrokerState::Alive {
+            return Ok(());
+        }
+        let session_ms = self.config().broker_session_timeout_ms;
+        let session = Duration::from_millis(u64::try_from(session_ms).unwrap_or(0));
+        self.sessions.insert(broker, now + session);
+        self.topology.set_broker_state(broker, BrokerState::Paused);
+        for key in self.hosted_by(broker) {
+            if let Some(partition) = self.partitions.get_mut(&key) {
+                partition.replicas_mut().on_broker_paused(broker);
+                self.on_replicas_changed(key);
+            }
+        }
+        Ok(())
+    }
+
+    fn resume(&mut self, broker: BrokerId, now: Instant) -> Result<(), MoveError> {
+        if let BrokerState::Paused | BrokerState::Fenced = self.broker_state(broker)? {
+            self.sessions.remove(&broker);
+            self.come_back(broker, ReplicaSet::on_broker_resumed, now);
+        }
+        Ok(())
+    }
+
+    /// Fences the paused brokers whose sessions are over.
+    pub(super) fn end_sessions(&mut self, now: Instant) {
+        let over = |(broker, end): (&BrokerId, &Instant)| (*end <= now).then_some(*broker);
+        let over: Vec<BrokerId> = self.sessions.iter().filter_map(over).collect();
+        for broker in over {
+            self.sessions.remove(&broker);
+            self.leave(broker, BrokerState::Fenced, now);
+        }
+    }
+
+    /// The controller sees a broker go.
+    fn leave(&mut self, broker: BrokerId, state: BrokerState, now: Instant) {
+        self.topology.set_broker_state(broker, state);
         for key in self.hosted_by(broker) {
             if let Some(partition) = self.partitions.get_mut(&key) {
                 partition.replicas_mut().on_broker_down(broker);
@@ -201,18 +272,14 @@ impl Cluster {
                 self.on_replicas_changed(key);
             }
         }
-        Ok(())
     }
 
-    fn restart(&mut self, broker: BrokerId, now: Instant) -> Result<(), MoveError> {
-        if !self.topology.has_broker(broker) {
-            return Err(MoveError::UnknownBroker);
-        }
+    /// A broker runs again; `back` tells its replicas how.
+    fn come_back(&mut self, broker: BrokerId, back: fn(&mut ReplicaSet, BrokerId), now: Instant) {
         self.topology.set_broker_state(broker, BrokerState::Alive);
-        self.producer_ids.on_restart(broker);
         for key in self.hosted_by(broker) {
             if let Some(partition) = self.partitions.get_mut(&key) {
-                partition.replicas_mut().on_broker_up(broker);
+                back(partition.replicas_mut(), broker);
                 let electable = partition.replicas().electable();
                 if self.leader(key).is_none() {
                     self.elect(key, electable, now);
@@ -220,7 +287,12 @@ impl Cluster {
                 self.on_replicas_changed(key);
             }
         }
-        Ok(())
+    }
+
+    fn broker_state(&self, broker: BrokerId) -> Result<BrokerState, MoveError> {
+        self.topology
+            .broker_state(broker)
+            .ok_or(MoveError::UnknownBroker)
     }
 
     fn hosted_by(&self, broker: BrokerId) -> Vec<PartitionKey> {
@@ -236,7 +308,7 @@ impl Cluster {
             self.topology.topic(key.topic),
             self.partitions.get_mut(&key),
         ) {
-            partition.change_leader(leader, &topic.config, now_ms);
+            partition.change_leader(leader, &topic.config, now_ms, now);
         }
     }
 }
@@ -324,6 +396,8 @@ mod tests {
     #[case::leader_without_replica(lead(THREE), MoveError::CannotLead)]
     #[case::crash(Move::CrashBroker { broker: NOBODY }, MoveError::UnknownBroker)]
     #[case::restart(Move::RestartBroker { broker: NOBODY }, MoveError::UnknownBroker)]
+    #[case::pause(Move::PauseBroker { broker: NOBODY }, MoveError::UnknownBroker)]
+    #[case::resume(Move::ResumeBroker { broker: NOBODY }, MoveError::UnknownBroker)]
     fn illegal_moves_are_refused(#[case] to_make: Move, #[case] expected: MoveError) {
         let mut cluster = cluster();
         assert_eq!(make(&mut cluster, &to_make), Err(expected));

@@ -178,8 +178,14 @@ impl Partition {
     }
 
     /// Another leader, or none: what it lacks is dropped, and what producers had there with it.
-    pub fn change_leader(&mut self, leader: Option<BrokerId>, config: &TopicConfig, now_ms: i64) {
-        self.replicas.on_leader(leader);
+    pub fn change_leader(
+        &mut self,
+        leader: Option<BrokerId>,
+        config: &TopicConfig,
+        now_ms: i64,
+        now: Instant,
+    ) {
+        self.replicas.on_leader(leader, now);
         let end = leader
             .and_then(|leader| self.replicas.replica(leader))
             .map(|r| r.end_offset);

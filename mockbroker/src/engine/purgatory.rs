@@ -25,8 +25,9 @@ use super::effect::ConnectionId;
 use super::time::Instant;
 use super::topology::PartitionKey;
 
+/// A waiting request.
 #[derive(Debug)]
-struct Parked<W> {
+pub struct Parked<W> {
     waiting: W,
     deadline: Instant,
     watched: Vec<PartitionKey>,
@@ -75,12 +76,22 @@ impl<W> Purgatory<W> {
 
     /// Takes out the request of `connection`.
     pub fn take(&mut self, connection: ConnectionId) -> Option<W> {
+        self.lift(connection).map(|parked| parked.waiting)
+    }
+
+    /// Takes out the request of `connection` with all that [`restore`](Self::restore) needs.
+    pub fn lift(&mut self, connection: ConnectionId) -> Option<Parked<W>> {
         let parked = self.parked.remove(&connection)?;
         self.by_deadline.remove(&(parked.deadline, connection));
-        for partition in parked.watched {
-            self.by_partition.remove(&(partition, connection));
+        for partition in &parked.watched {
+            self.by_partition.remove(&(*partition, connection));
         }
-        Some(parked.waiting)
+        Some(parked)
+    }
+
+    /// Parks again what was lifted; its deadline may have passed.
+    pub fn restore(&mut self, connection: ConnectionId, parked: Parked<W>) {
+        self.park(connection, parked.waiting, parked.watched, parked.deadline);
     }
 
     /// What the request of `connection` waits with.

@@ -4,14 +4,17 @@
 //!
 //! ```text
 //!   link:                          membership:
-//!            hold                              shrink, or lags for replica.lag.time.max.ms
+//!            hold                             shrink, lags for replica.lag.time.max.ms, host down
 //!  Following ─────▶ Held            InSync ──────────────────────────────────▶ OutOfSync
-//!   ▲  ▲   │         │                ▲                                            │
-//!   │  └───┼─────────┘ release        └────────────────────────────────────────────┘
-//!   │      │ crash     ◀── crash            caught up with the leader (release, expand)
-//!   │      ▼
-//!   │    Down
-//!   └──────┘ restart
+//!      ▲             │                ▲                                            │
+//!      └─────────────┘                └────────────────────────────────────────────┘
+//!      release, restart                caught up with the leader (release, resume, restart)
+//!
+//!   host:
+//!        pause              session over, crash
+//!    Up ───────▶ Paused    Up, Paused ─────────▶ Down
+//!     ▲            │                              │
+//!     └────────────┴──────────────────────────────┘ resume, restart
 //! ```
 //!
 //! *Invariants*
@@ -21,6 +24,7 @@
 //! 3. No replica is ahead of the leader.
 //! 4. The watermark follows the slowest in-sync replica, and stands still while fewer than the
 //!    effective `min.insync.replicas` are in sync.
+//! 5. While the leader is paused nothing moves: nobody catches up, lags, or raises the watermark.
 //!
 //! *Source* apache/kafka `core/…/cluster/Partition.scala`: maybeIncrementLeaderHW (isUnderMinIsr,
 //! KAFKA-15583), effectiveMinIsr, isFollowerOutOfSync.
@@ -35,14 +39,23 @@ use core::time::Duration;
 use super::effect::BrokerId;
 use super::time::Instant;
 
-/// Whether a replica fetches from its leader.
+/// Whether a replica would fetch from its leader, if both brokers ran.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Link {
     /// It has everything at once.
     Following,
     /// It stands still, though its broker runs.
     Held,
-    /// Its broker does not run.
+}
+
+/// How a replica's broker is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Host {
+    /// It runs.
+    Up,
+    /// It does nothing, and the controller does not know yet.
+    Paused,
+    /// It is gone in the eyes of the controller: crashed, or paused for longer than its session.
     Down,
 }
 
@@ -64,10 +77,18 @@ pub struct Replica {
     pub end_offset: i64,
     /// Whether it fetches.
     pub link: Link,
+    /// How its broker is.
+    pub host: Host,
     /// Whether it is in the ISR.
     pub membership: Membership,
     /// Since when it lacks something that the leader has.
     lagging_since: Option<Instant>,
+}
+
+impl Replica {
+    fn follows(&self) -> bool {
+        self.link == Link::Following && self.host == Host::Up
+    }
 }
 
 /// The replicas of a partition.
@@ -78,22 +99,19 @@ pub struct ReplicaSet {
 }
 
 impl ReplicaSet {
-    /// Empty replicas on these brokers, all in sync; those that do not run stand still.
+    /// Empty replicas on these brokers, all in sync but those that are down.
     #[must_use]
     pub fn new(
         brokers: &[BrokerId],
         leader: Option<BrokerId>,
-        runs: impl Fn(BrokerId) -> bool,
+        host: impl Fn(BrokerId) -> Host,
     ) -> Self {
         let fresh = |broker: &BrokerId| Replica {
             broker: *broker,
             end_offset: 0,
-            link: if runs(*broker) {
-                Link::Following
-            } else {
-                Link::Down
-            },
-            membership: match runs(*broker) || leader.is_none() {
+            link: Link::Following,
+            host: host(*broker),
+            membership: match host(*broker) != Host::Down || leader.is_none() {
                 true => Membership::InSync,
                 false => Membership::OutOfSync,
             },
@@ -109,7 +127,7 @@ impl ReplicaSet {
     pub fn on_append(&mut self, end: i64, now: Instant) {
         let leader = self.leader;
         for replica in &mut self.replicas {
-            if Some(replica.broker) == leader || replica.link == Link::Following {
+            if Some(replica.broker) == leader || replica.follows() {
                 replica.end_offset = end;
             } else {
                 replica.lagging_since = replica.lagging_since.or(Some(now));
@@ -117,8 +135,9 @@ impl ReplicaSet {
         }
     }
 
-    /// Another leader, or none; the followers take over what it has.
-    pub fn on_leader(&mut self, leader: Option<BrokerId>) {
+    /// Another leader, or none; the followers take over what it has. It counts their lag from now
+    /// (`Partition.makeLeader` resets `lastCaughtUpTimeMs`).
+    pub fn on_leader(&mut self, leader: Option<BrokerId>, now: Instant) {
         self.leader = leader;
         let Some(end) = leader
             .and_then(|leader| self.replica(leader))
@@ -126,36 +145,31 @@ impl ReplicaSet {
         else {
             return;
         };
+        let leader_runs = self.leader_runs();
         for replica in &mut self.replicas {
             replica.end_offset = replica.end_offset.min(end);
             if Some(replica.broker) == leader {
                 replica.membership = Membership::InSync;
-            } else if replica.link == Link::Following {
+            } else if leader_runs && replica.follows() {
                 replica.end_offset = end;
                 replica.membership = Membership::InSync;
             }
-            if replica.end_offset == end {
-                replica.lagging_since = None;
-            }
+            replica.lagging_since = (replica.end_offset < end).then_some(now);
         }
     }
 
     /// Makes a follower stand still.
     pub fn hold(&mut self, broker: BrokerId) {
-        if let Some(replica) = self.replica_mut(broker)
-            && replica.link == Link::Following
-        {
+        if let Some(replica) = self.replica_mut(broker) {
             replica.link = Link::Held;
         }
     }
 
     /// Lets a held follower go on: it catches up and joins the ISR.
     pub fn release(&mut self, broker: BrokerId) {
-        if self
-            .replica(broker)
-            .is_some_and(|replica| replica.link == Link::Held)
-        {
-            self.catch_up(broker);
+        if let Some(replica) = self.replica_mut(broker) {
+            replica.link = Link::Following;
+            self.catch_up();
         }
     }
 
@@ -167,51 +181,76 @@ impl ReplicaSet {
             && let Some(replica) = self.replica_mut(broker)
         {
             replica.membership = Membership::OutOfSync;
-            if replica.link == Link::Following {
-                replica.link = Link::Held;
-            }
+            replica.link = Link::Held;
         }
     }
 
-    /// Its broker stopped: it leaves the ISR, unless it is the last one there.
+    /// Its broker does nothing any more; the controller has not noticed, so it stays in the ISR.
+    pub fn on_broker_paused(&mut self, broker: BrokerId) {
+        if let Some(replica) = self.replica_mut(broker)
+            && replica.host == Host::Up
+        {
+            replica.host = Host::Paused;
+        }
+    }
+
+    /// Its broker goes on with what it was at: a follower that was held stays so.
+    pub fn on_broker_resumed(&mut self, broker: BrokerId) {
+        if let Some(replica) = self.replica_mut(broker) {
+            replica.host = Host::Up;
+            self.catch_up();
+        }
+    }
+
+    /// The controller has seen its broker go: it leaves the ISR, unless it is the last one there.
     pub fn on_broker_down(&mut self, broker: BrokerId) {
         let last = self.isr_count() == 1;
         if let Some(replica) = self.replica_mut(broker) {
-            replica.link = Link::Down;
+            replica.host = Host::Down;
             if !last {
                 replica.membership = Membership::OutOfSync;
             }
         }
     }
 
-    /// Its broker runs again: with a leader, it catches up.
+    /// Its broker has started again: with a leader, it catches up.
     pub fn on_broker_up(&mut self, broker: BrokerId) {
-        if self
-            .replica(broker)
-            .is_some_and(|replica| replica.link == Link::Down)
+        if let Some(replica) = self.replica_mut(broker)
+            && replica.host == Host::Down
         {
-            self.catch_up(broker);
+            replica.host = Host::Up;
+            replica.link = Link::Following;
+            self.catch_up();
         }
     }
 
-    fn catch_up(&mut self, broker: BrokerId) {
-        let end = self
-            .leader
-            .and_then(|leader| self.replica(leader))
-            .map(|r| r.end_offset);
-        if let Some(replica) = self.replica_mut(broker) {
-            replica.link = Link::Following;
-            if let Some(end) = end {
-                replica.end_offset = end;
-                replica.membership = Membership::InSync;
-                replica.lagging_since = None;
-            }
+    /// Whoever follows has what a running leader has, and is in sync.
+    fn catch_up(&mut self) {
+        if !self.leader_runs() {
+            return;
         }
+        let leader = self.leader.and_then(|leader| self.replica(leader));
+        let Some(end) = leader.map(|leader| leader.end_offset) else {
+            return;
+        };
+        for replica in self.replicas.iter_mut().filter(|r| r.follows()) {
+            replica.end_offset = end;
+            replica.membership = Membership::InSync;
+            replica.lagging_since = None;
+        }
+    }
+
+    fn leader_runs(&self) -> bool {
+        let leader = self.leader.and_then(|leader| self.replica(leader));
+        leader.is_some_and(|leader| leader.host == Host::Up)
     }
 
     /// Takes out of the ISR who has lagged for `lag_max`; says whether that was anybody.
     pub fn expel_lagging(&mut self, lag_max: Duration, now: Instant) -> bool {
         let mut expelled = false;
+        if !self.leader_runs() {
+            return expelled;
+        }
         for replica in &mut self.replicas {
             let due = replica
                 .lagging_since
@@ -227,6 +266,9 @@ impl ReplicaSet {
     /// When somebody has lagged for `lag_max`.
     #[must_use]
     pub fn next_deadline(&self, lag_max: Duration) -> Option<Instant> {
+        if !self.leader_runs() {
+            return None;
+        }
         let in_sync = self
             .replicas
             .iter()
@@ -240,7 +282,7 @@ impl ReplicaSet {
     /// How far the watermark may go from `current`.
     #[must_use]
     pub fn high_watermark(&self, isr_min: usize, current: i64) -> i64 {
-        if self.leader.is_none() || self.isr_count() < isr_min {
+        if !self.leader_runs() || self.isr_count() < isr_min {
             return current;
         }
         let in_sync = self
@@ -254,10 +296,11 @@ impl ReplicaSet {
             .max(current)
     }
 
-    /// The first replica, in the order of preference, that may lead: in sync, and its broker runs.
+    /// The first replica, in the order of preference, that may lead: in sync, and its broker not
+    /// down. The controller may choose one that is paused, which it does not know.
     #[must_use]
     pub fn electable(&self) -> Option<BrokerId> {
-        let may_lead = |r: &&Replica| r.membership == Membership::InSync && r.link != Link::Down;
+        let may_lead = |r: &&Replica| r.membership == Membership::InSync && r.host != Host::Down;
         self.replicas
             .iter()
             .find(may_lead)
@@ -270,7 +313,7 @@ impl ReplicaSet {
         &self.replicas
     }
 
-    /// The in-sync replicas whose brokers run, in the order of preference.
+    /// The in-sync replicas whose brokers are not down, in the order of preference.
     ///
     /// The last in-sync replica is not shown while its broker is down (KIP-966: it is an eligible
     /// leader then; observed on 4.3.1).
@@ -281,7 +324,7 @@ impl ReplicaSet {
             .iter()
             .filter(|r| r.membership == Membership::InSync);
         in_sync
-            .filter(|r| r.link != Link::Down)
+            .filter(|r| r.host != Host::Down)
             .map(|replica| replica.broker)
             .collect()
     }
@@ -349,7 +392,7 @@ mod tests {
     const LAG: Duration = Duration::from_secs(30);
 
     fn three() -> ReplicaSet {
-        ReplicaSet::new(&[ONE, TWO, THREE], Some(ONE), |_| true)
+        ReplicaSet::new(&[ONE, TWO, THREE], Some(ONE), |_| Host::Up)
     }
 
     fn at(seconds: u64) -> Instant {
@@ -405,7 +448,7 @@ mod tests {
         set.shrink(TWO);
         set.shrink(THREE);
         set.on_broker_down(ONE);
-        set.on_leader(None);
+        set.on_leader(None, at(0));
         assert_eq!(set.electable(), None, "an out-of-sync replica may not lead");
         assert_eq!(set.isr(), [], "it is not shown while it is down");
         set.on_broker_up(ONE);
@@ -418,7 +461,7 @@ mod tests {
         set.hold(TWO);
         set.on_append(5, at(0));
         set.on_broker_down(ONE);
-        set.on_leader(Some(TWO));
+        set.on_leader(Some(TWO), at(0));
         assert_eq!(set.replica(TWO).unwrap().end_offset, 0);
         assert_eq!(
             set.replica(THREE).unwrap().end_offset,
@@ -426,6 +469,31 @@ mod tests {
             "what the leader lacks is dropped"
         );
         set.check_invariants(0, 0);
+    }
+
+    #[test]
+    fn a_new_leader_counts_the_lag_from_its_election() {
+        let mut set = three();
+        set.hold(THREE);
+        set.on_append(5, at(0));
+        set.on_broker_down(ONE);
+        set.on_leader(Some(TWO), at(29));
+        assert_eq!(set.next_deadline(LAG), Some(at(59)));
+    }
+
+    #[test]
+    fn nothing_moves_while_the_leader_is_paused() {
+        let mut set = three();
+        set.hold(THREE);
+        set.on_append(5, at(0));
+        set.on_broker_paused(ONE);
+        set.release(THREE);
+        assert!(!set.expel_lagging(LAG, at(60)), "nobody counts the lag");
+        assert_eq!(set.next_deadline(LAG), None);
+        set.on_broker_down(THREE);
+        assert_eq!(set.high_watermark(2, 0), 0, "nobody raises it");
+        set.on_broker_resumed(ONE);
+        assert_eq!(set.high_watermark(2, 0), 5);
     }
 
     #[rstest]

@@ -6,14 +6,18 @@
 //!        crash             no live in-sync replica
 //! Alive ───────▶ Crashed   Led(broker) ───────────────▶ Leaderless
 //!   ▲              │            │ ▲                          │
-//!   └──────────────┘            └─┘ elect, epoch + 1         │
-//!       restart                   ▲                          │
-//!                                 └──────────────────────────┘
-//!                                    elect, epoch + 1
+//!   ├──────────────┘            └─┘ elect, epoch + 1         │
+//!   │   restart                   ▲                          │
+//!   │                             └──────────────────────────┘
+//!   │                                elect, epoch + 1
+//!   │    pause            session over
+//! Alive ───────▶ Paused ──────────────▶ Fenced      Paused, Fenced ─ crash ─▶ Crashed
+//!   ▲              │                      │
+//!   └──────────────┴──────────────────────┘ resume
 //! ```
 //!
 //! *Invariants*
-//! 1. A leader is one of the replicas and alive.
+//! 1. A leader is one of the replicas and alive, as far as the controller knows: it may be paused.
 //! 2. Every change of leadership, to nobody included, raises the leader epoch by one.
 //! 3. Names, metric names, ids and keys of topics are unique; a key is never used twice, so a
 //!    topic that was deleted and made again is another one.
@@ -52,8 +56,20 @@ pub struct BrokerEndpoint {
 pub enum BrokerState {
     /// It serves.
     Alive,
-    /// It does not; its replicas stand still.
+    /// It does nothing and answers nothing, but its connections stay open; the controller has not
+    /// noticed.
+    Paused,
+    /// It is paused, and its session with the controller is over.
+    Fenced,
+    /// It does not run; its replicas stand still.
     Crashed,
+}
+
+impl BrokerState {
+    /// Whether the controller takes it for alive.
+    const fn is_registered(self) -> bool {
+        matches!(self, Self::Alive | Self::Paused)
+    }
 }
 
 /// A broker.
@@ -271,17 +287,32 @@ impl Topology {
         self.brokers.values()
     }
 
-    /// The endpoint of a broker that runs.
+    /// The endpoint of a broker that the controller takes for alive.
     #[must_use]
     pub fn live_endpoint(&self, broker: BrokerId) -> Option<&BrokerEndpoint> {
         let broker = self.brokers.get(&broker)?;
-        (broker.state == BrokerState::Alive).then_some(&broker.endpoint)
+        broker.state.is_registered().then_some(&broker.endpoint)
     }
 
-    /// Whether a broker of this id exists and runs.
+    /// Whether a broker of this id exists and the controller takes it for alive.
     #[must_use]
     pub fn is_alive(&self, broker: BrokerId) -> bool {
         self.live_endpoint(broker).is_some()
+    }
+
+    /// The state of a broker; `None` if there is none of this id.
+    #[must_use]
+    pub fn broker_state(&self, broker: BrokerId) -> Option<BrokerState> {
+        self.brokers.get(&broker).map(|broker| broker.state)
+    }
+
+    /// Whether a broker is paused, whatever the controller knows.
+    #[must_use]
+    pub fn is_paused(&self, broker: BrokerId) -> bool {
+        matches!(
+            self.broker_state(broker),
+            Some(BrokerState::Paused | BrokerState::Fenced)
+        )
     }
 
     /// Whether a broker of this id exists.

@@ -14,6 +14,8 @@
 //! 2. After [`Effect::Close`] or [`Effect::Reset`] no effect names that connection again.
 //! 3. When a call returns, every request that could end has ended: nothing waits for another call
 //!    but time, a frame or a command.
+//! 4. What stands still is of a paused broker, and nothing of a paused broker is in the purgatory:
+//!    it neither answers nor times out before it is resumed.
 //!
 //! *Source* apache/kafka `core/…/network/SocketServer.scala` for muting and closing.
 //!
@@ -29,8 +31,9 @@ use crate::config::ConfigError;
 use crate::engine::connections::{Connections, Offer};
 use crate::engine::effect::{BrokerId, ConnectionId, Effect};
 use crate::engine::journal::{Entry, Event, Journal, RequestId, Silence};
-use crate::engine::purgatory::Purgatory;
+use crate::engine::purgatory::{Parked, Purgatory};
 use crate::engine::time::Instant;
+use crate::engine::topology::BrokerState;
 use crate::engine::{Cluster, ClusterConfig, Move, MoveError, TopicSpec};
 use crate::fault::{Judgement, RequestFacts, Rules, Target, Verdict};
 use crate::wire::reply::Reply;
@@ -49,6 +52,7 @@ pub struct ClusterEngine {
     connections: Connections,
     in_progress: BTreeMap<ConnectionId, InProgress>,
     purgatory: Purgatory<Waiting>,
+    still: BTreeMap<ConnectionId, Still>,
     ready: VecDeque<(ConnectionId, Bytes)>,
     effects: VecDeque<Effect>,
 }
@@ -70,6 +74,15 @@ enum Waiting {
     Dripping(Bytes),
 }
 
+/// A request at a paused broker.
+#[derive(Debug)]
+enum Still {
+    /// It was not looked at yet.
+    Unread(Bytes),
+    /// It waited already.
+    Parked(Parked<Waiting>),
+}
+
 impl ClusterEngine {
     /// A cluster with its topics, all brokers alive.
     ///
@@ -85,16 +98,19 @@ impl ClusterEngine {
             connections: Connections::default(),
             in_progress: BTreeMap::new(),
             purgatory: Purgatory::default(),
+            still: BTreeMap::new(),
             ready: VecDeque::new(),
             effects: VecDeque::new(),
         })
     }
 
-    /// A client connected to a broker. A broker that is down closes the connection at once.
+    /// A client connected to a broker. A broker that is down closes the connection at once; a
+    /// paused one leaves it open, as its kernel would.
     pub fn handle_connect(&mut self, broker: BrokerId, connection: ConnectionId, now: Instant) {
         self.connections.open(connection, broker);
         self.record(broker, connection, Event::Connected, now);
-        if !self.cluster.topology().is_alive(broker) {
+        let state = self.cluster.topology().broker_state(broker);
+        if matches!(state, None | Some(BrokerState::Crashed)) {
             self.close(connection, "the broker is down".into(), now);
         }
     }
@@ -131,6 +147,10 @@ impl ClusterEngine {
     pub fn handle_timeout(&mut self, now: Instant) {
         self.cluster.handle_timeout(now);
         self.settle(now);
+        self.expire(now);
+    }
+
+    fn expire(&mut self, now: Instant) {
         while let Some(connection) = self.purgatory.expired(now) {
             match self.purgatory.take(connection) {
                 Some(Waiting::Pending(pending)) => self.end_wait(connection, pending, now),
@@ -188,13 +208,40 @@ impl ClusterEngine {
     /// What the cluster does not have or cannot do; nothing has changed then.
     pub fn make_move(&mut self, to_make: &Move, now: Instant) -> Result<(), MoveError> {
         self.cluster.make_move(to_make, now)?;
-        if let Move::CrashBroker { broker } = to_make {
-            for connection in self.connections.of_broker(*broker) {
-                self.close(connection, "the broker crashed".into(), now);
+        match to_make {
+            Move::CrashBroker { broker } => {
+                for connection in self.connections.of_broker(*broker) {
+                    self.close(connection, "the broker crashed".into(), now);
+                }
             }
+            Move::PauseBroker { broker } => {
+                for connection in self.connections.of_broker(*broker) {
+                    if let Some(parked) = self.purgatory.lift(connection) {
+                        self.still.insert(connection, Still::Parked(parked));
+                    }
+                }
+            }
+            Move::ResumeBroker { broker } => self.resume(*broker, now),
+            _ => {}
         }
         self.settle(now);
         Ok(())
+    }
+
+    /// A broker goes on with what stood still: waits whose time has passed end, requests are read.
+    fn resume(&mut self, broker: BrokerId, now: Instant) {
+        for connection in self.connections.of_broker(broker) {
+            match self.still.remove(&connection) {
+                Some(Still::Unread(frame)) => self.ready.push_back((connection, frame)),
+                Some(Still::Parked(parked)) => {
+                    self.purgatory.restore(connection, parked);
+                    self.end_wait_if_complete(connection, now);
+                }
+                None => {}
+            }
+        }
+        self.settle(now);
+        self.expire(now);
     }
 
     /// The state of the cluster.
@@ -231,6 +278,17 @@ impl ClusterEngine {
         self.cluster.check_invariants();
         self.connections.check_invariants();
         self.purgatory.check_invariants();
+        let topology = self.cluster.topology();
+        let paused = |connection: &ConnectionId| {
+            let broker = self.connections.broker(*connection);
+            broker.is_some_and(|broker| topology.is_paused(broker))
+        };
+        assert!(self.still.keys().all(paused), "cluster engine 4");
+        for broker in topology.brokers().map(|broker| broker.endpoint.id) {
+            let mut connections = self.connections.of_broker(broker).into_iter();
+            let waits = connections.any(|connection| self.purgatory.waiting(connection).is_some());
+            assert!(!waits || !topology.is_paused(broker), "cluster engine 4");
+        }
         assert!(
             self.ready.is_empty(),
             "cluster engine 3: a frame waits for another call"
@@ -256,6 +314,10 @@ impl ClusterEngine {
         let Some(broker) = self.connections.broker(connection) else {
             return;
         };
+        if self.cluster.topology().is_paused(broker) {
+            self.still.insert(connection, Still::Unread(frame));
+            return;
+        }
         let bytes = frame.len();
         match request::parse(frame) {
             Ok(request) => {
@@ -512,6 +574,7 @@ impl ClusterEngine {
         self.connections.close(connection);
         self.in_progress.remove(&connection);
         self.purgatory.take(connection);
+        self.still.remove(&connection);
         self.ready.retain(|(other, _)| *other != connection);
     }
 

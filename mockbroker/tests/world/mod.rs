@@ -33,6 +33,15 @@ impl World {
     }
 
     pub(crate) fn configured(overrides: &[(&str, &str)]) -> Self {
+        Self::of_brokers(&[], overrides)
+    }
+
+    /// Brokers of this configuration, and `orders` of that one.
+    pub(crate) fn of_brokers(settings: &[(&str, &str)], overrides: &[(&str, &str)]) -> Self {
+        let mut broker = BrokerConfig::default();
+        for (key, value) in settings {
+            broker.set(key, value).expect("a legal setting");
+        }
         let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
         let config = ClusterConfig {
             brokers: [(1, 9091), (2, 9092), (3, 9093)]
@@ -48,7 +57,7 @@ impl World {
                 replication_factor: 3,
                 overrides: overrides.iter().map(owned).collect(),
             }],
-            broker: BrokerConfig::default(),
+            broker,
             cluster_id: None,
             wall_clock_origin_ms: 1_000,
             seed: 7,
@@ -105,6 +114,14 @@ impl World {
             partition: 0,
             broker,
         })
+    }
+
+    pub(crate) fn pause(&mut self, broker: BrokerId) -> Vec<Effect> {
+        self.make(&Move::PauseBroker { broker })
+    }
+
+    pub(crate) fn resume(&mut self, broker: BrokerId) -> Vec<Effect> {
+        self.make(&Move::ResumeBroker { broker })
     }
 
     pub(crate) fn shrink(&mut self, broker: BrokerId) -> Vec<Effect> {
