@@ -32,6 +32,7 @@ pub struct MockClusterBuilder {
     settings: Vec<(String, String)>,
     seed: Option<u64>,
     wall_clock_origin_ms: Option<i64>,
+    journal_bytes: usize,
 }
 
 impl Default for MockClusterBuilder {
@@ -45,6 +46,7 @@ impl Default for MockClusterBuilder {
             settings: Vec::new(),
             seed: None,
             wall_clock_origin_ms: None,
+            journal_bytes: 0,
         }
     }
 }
@@ -119,6 +121,13 @@ impl MockClusterBuilder {
     /// machine's time.
     pub fn wall_clock_origin_ms(mut self, origin_ms: i64) -> Self {
         self.wall_clock_origin_ms = Some(origin_ms);
+        self
+    }
+
+    /// How many bytes of requests, as they were received, the journal keeps, the newest ones. When
+    /// they exceed it, a diagnostic says so. Default 0: none.
+    pub fn journal_bytes(mut self, bytes_max: usize) -> Self {
+        self.journal_bytes = bytes_max;
         self
     }
 
@@ -240,7 +249,8 @@ impl MockClusterBuilder {
             wall_clock_origin_ms: self.wall_clock_origin_ms.unwrap_or_else(wall_clock_ms),
             seed,
         };
-        let engine = ClusterEngine::new(config, Instant::ZERO)?;
+        let mut engine = ClusterEngine::new(config, Instant::ZERO)?;
+        engine.keep_request_bytes(self.journal_bytes);
         Ok(Arc::new(Driver::new(engine, frame_bytes_max, clock)))
     }
 }

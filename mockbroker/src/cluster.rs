@@ -28,7 +28,7 @@ use tokio::task::JoinSet;
 use crate::builder::MockClusterBuilder;
 use crate::engine::effect::BrokerId;
 use crate::engine::topology::BrokerEndpoint;
-use crate::fault::{Rule, RuleId};
+use crate::fault::{Rule, RuleId, SeenRequest};
 use crate::io::driver::Driver;
 use crate::io::{connection, listener, transport};
 
@@ -258,6 +258,14 @@ impl FaultGuard {
     #[must_use]
     pub fn hits(&self) -> u64 {
         self.driver.with(|engine, _| engine.rules().hits(self.id))
+    }
+
+    /// The requests that the rule has acted on, oldest first: the first 100 of them, and of their
+    /// bytes the first 16 MiB. What [`hits`](Self::hits) counts beyond is not shown.
+    #[must_use]
+    pub fn requests(&self) -> Vec<SeenRequest> {
+        self.driver
+            .with(|engine, _| engine.rules().seen(self.id).to_vec())
     }
 
     /// Waits until the rule has acted on at least this many requests.

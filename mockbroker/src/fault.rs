@@ -21,7 +21,8 @@
 //! 4. The same rules, seed and requests give the same judgements: no clock, and chance only from
 //!    the seed. A rule with a probability draws once per match, whoever decides the request, so no
 //!    rule changes what another one draws.
-//! 5. A rule that was removed without a hit is remembered as unfired.
+//! 5. A rule shows the first requests it acted on, at most 100 of them and 16 MiB of their bytes.
+//! 6. A rule that was removed without a hit is remembered as unfired.
 //!
 //! *Source*: none in Kafka; this is the mock's own vocabulary.
 //!
@@ -30,6 +31,8 @@
 use core::fmt;
 use core::time::Duration;
 use std::sync::Arc;
+
+use bytes::Bytes;
 
 use crate::api::Api;
 use crate::engine::effect::{BrokerId, ConnectionId};
@@ -403,12 +406,91 @@ pub struct RequestFacts<'a> {
     pub broker: BrokerId,
     /// The connection it came on.
     pub connection: ConnectionId,
+    /// The client's number for it.
+    pub correlation_id: i32,
+    /// The client's name, if it gave one.
+    pub client_id: Option<&'a str>,
     /// The topics and partitions it names.
     pub targets: &'a [Target<'a>],
     /// The producer ids it carries.
     pub producer_ids: &'a [i64],
     /// The transactional id it carries, if any.
     pub transactional_id: Option<&'a str>,
+    /// Its frame as received, without the four bytes of size.
+    pub frame: &'a [u8],
+}
+
+/// A request that a rule has acted on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeenRequest {
+    /// The API.
+    pub api: Api,
+    /// Its version.
+    pub version: i16,
+    /// The client's number for it.
+    pub correlation_id: i32,
+    /// The client's name, if it gave one.
+    pub client_id: Option<Arc<str>>,
+    /// The broker that was asked.
+    pub broker: BrokerId,
+    /// The connection it came on.
+    pub connection: ConnectionId,
+    /// The topics it names, each with a partition in requests about partitions.
+    pub targets: Vec<(Arc<str>, Option<i32>)>,
+    /// The producer ids it carries.
+    pub producer_ids: Vec<i64>,
+    /// The transactional id it carries, if any.
+    pub transactional_id: Option<Arc<str>>,
+    /// The frame as received, without the four bytes of size; `None` when the frames that the rule
+    /// keeps would exceed 16 MiB with it.
+    pub frame: Option<Bytes>,
+}
+
+impl SeenRequest {
+    fn new(facts: &RequestFacts<'_>, frame_bytes_max: usize) -> Self {
+        let targets = facts.targets.iter();
+        let fits = facts.frame.len() <= frame_bytes_max;
+        Self {
+            api: facts.api,
+            version: facts.version,
+            correlation_id: facts.correlation_id,
+            client_id: facts.client_id.map(Arc::from),
+            broker: facts.broker,
+            connection: facts.connection,
+            targets: targets
+                .map(|target| (Arc::from(target.topic), target.partition))
+                .collect(),
+            producer_ids: facts.producer_ids.to_vec(),
+            transactional_id: facts.transactional_id.map(Arc::from),
+            // A copy: a slice would keep alive whatever was read together with it.
+            frame: fits.then(|| Bytes::copy_from_slice(facts.frame)),
+        }
+    }
+
+    fn frame_bytes(&self) -> usize {
+        self.frame.as_ref().map_or(0, Bytes::len)
+    }
+}
+
+impl fmt::Display for SeenRequest {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (BrokerId(broker), ConnectionId(connection)) = (self.broker, self.connection);
+        write!(out, "{} v{}", self.api, self.version)?;
+        for (index, (topic, partition)) in self.targets.iter().enumerate() {
+            out.write_str(if index == 0 { " to " } else { ", " })?;
+            match partition {
+                Some(partition) => write!(out, "{topic}-{partition}")?,
+                None => out.write_str(topic)?,
+            }
+        }
+        for producer_id in &self.producer_ids {
+            write!(out, " of producer {producer_id}")?;
+        }
+        if let Some(transactional_id) = &self.transactional_id {
+            write!(out, " of transactional id {transactional_id}")?;
+        }
+        write!(out, " at broker {broker} on connection {connection}")
+    }
 }
 
 /// What the rules say of one request.
@@ -451,9 +533,19 @@ struct Installed {
     random: fastrand::Rng,
     matches: u64,
     hits: u64,
+    seen: Vec<SeenRequest>,
 }
 
 impl Installed {
+    fn hit(&mut self, facts: &RequestFacts<'_>) {
+        self.hits += 1;
+        if self.seen.len() < SEEN_MAX {
+            let held: usize = self.seen.iter().map(SeenRequest::frame_bytes).sum();
+            let request = SeenRequest::new(facts, SEEN_BYTES_MAX.saturating_sub(held));
+            self.seen.push(request);
+        }
+    }
+
     /// Draws, if the rule has a probability.
     fn is_lucky(&mut self) -> bool {
         self.rule
@@ -491,6 +583,7 @@ impl Rules {
             random: fastrand::Rng::with_seed(seed),
             matches: 0,
             hits: 0,
+            seen: Vec::new(),
         });
         id
     }
@@ -528,7 +621,7 @@ impl Rules {
             if judgement.rule.is_some() || !installed.is_due() || !lucky {
                 continue;
             }
-            installed.hits += 1;
+            installed.hit(facts);
             self.hits_total += 1;
             if installed.rule.verdict != Verdict::Pass {
                 judgement = Judgement {
@@ -551,6 +644,12 @@ impl Rules {
     #[must_use]
     pub fn hits(&self, id: RuleId) -> u64 {
         self.find(id).map_or(0, |installed| installed.hits)
+    }
+
+    /// The first 100 requests that a rule has acted on; empty for one that is not installed.
+    #[must_use]
+    pub fn seen(&self, id: RuleId) -> &[SeenRequest] {
+        self.find(id).map_or(&[], |installed| &installed.seen)
     }
 
     /// How often any rule has acted, ever; it only grows, so a change of it is news.
@@ -582,6 +681,12 @@ impl Rules {
 /// Bound of the memory of removed rules that never acted.
 const REMOVED_UNFIRED_MAX: usize = 1_000;
 
+/// Requests that a rule shows; the hits behind them are counted only.
+const SEEN_MAX: usize = 100;
+
+/// Bytes of frames that a rule holds for showing them.
+const SEEN_BYTES_MAX: usize = 16 * 1024 * 1024;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -598,6 +703,9 @@ mod tests {
             targets,
             producer_ids: &[4_000],
             transactional_id: Some("payments"),
+            correlation_id: 5,
+            client_id: Some("tester"),
+            frame: b"as received",
         }
     }
 
@@ -788,6 +896,47 @@ mod tests {
         let seed = seed.split_once(')').unwrap().0.parse().unwrap();
         let again = hits_of(&mut Rules::with_seed(0), rule().seed(seed), 200);
         assert_eq!(again, from(5), "the told seed repeats the draws");
+    }
+
+    #[test]
+    fn rule_shows_the_requests_it_acted_on() {
+        let mut rules = Rules::default();
+        let id = rules.install(Rule::on(Api::Produce).nth(2).then(LOSE));
+        rules.judge(&produce(ORDERS));
+        assert_eq!(rules.seen(id), []);
+        rules.judge(&RequestFacts {
+            correlation_id: 6,
+            ..produce(ORDERS)
+        });
+        rules.judge(&produce(ORDERS));
+        let [seen] = rules.seen(id) else {
+            panic!("one hit: {:?}", rules.seen(id))
+        };
+        assert_eq!(seen.correlation_id, 6);
+        assert_eq!(seen.client_id.as_deref(), Some("tester"));
+        assert_eq!(seen.frame.as_deref(), Some(&b"as received"[..]));
+        assert_eq!(
+            seen.to_string(),
+            "Produce v12 to orders-0, orders-1 of producer 4000 of transactional id payments at \
+             broker 1 on connection 7"
+        );
+    }
+
+    #[test]
+    fn what_a_rule_shows_is_bounded_and_hits_count_on() {
+        let mut rules = Rules::default();
+        let id = rules.install(Rule::on(Api::Produce).always().then(LOSE));
+        let frame = vec![0; SEEN_BYTES_MAX / 4];
+        for _ in 0..SEEN_MAX + 5 {
+            rules.judge(&RequestFacts {
+                frame: &frame,
+                ..produce(ORDERS)
+            });
+        }
+        assert_eq!(rules.hits(id), 105);
+        assert_eq!(rules.seen(id).len(), SEEN_MAX);
+        let framed = |seen: &&SeenRequest| seen.frame.is_some();
+        assert_eq!(rules.seen(id).iter().filter(framed).count(), 4);
     }
 
     #[test]

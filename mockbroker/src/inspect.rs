@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::cluster::MockCluster;
 use crate::engine::Cluster;
 use crate::engine::effect::BrokerId;
-pub use crate::engine::journal::{Diagnostic, Entry, Event, RequestId, Silence};
+pub use crate::engine::journal::{Diagnostic, Entry, Event, RequestBytes, RequestId, Silence};
 use crate::engine::log::StoredBatch;
 pub use crate::engine::time::Instant;
 use crate::engine::topology::{PartitionKey, Topic};
@@ -151,7 +151,8 @@ impl MockCluster {
     }
 
     /// What happened, oldest first: connections, requests, replies. The last 65,536 entries are
-    /// kept.
+    /// kept. The requests carry their bytes if
+    /// [`journal_bytes`](crate::MockClusterBuilder::journal_bytes) says so.
     #[must_use]
     pub fn journal(&self) -> Vec<Entry> {
         self.driver()

@@ -65,4 +65,6 @@ pub use config::{
 pub use engine::MoveError;
 pub use engine::effect::{BrokerId, ConnectionId};
 pub use error_code::ErrorCode;
-pub use fault::{Judgement, RequestFacts, Rule, RuleId, Rules, Scope, Target, Verdict};
+pub use fault::{
+    Judgement, RequestFacts, Rule, RuleId, Rules, Scope, SeenRequest, Target, Verdict,
+};

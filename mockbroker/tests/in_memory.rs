@@ -67,6 +67,36 @@ async fn dripping_reply_is_whole_when_its_last_piece_is_there() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn guard_and_journal_show_the_request_as_received() {
+    let cluster = MockCluster::builder()
+        .journal_bytes(1_000)
+        .start_in_memory()
+        .unwrap();
+    let spy = inject(&cluster, Verdict::Pass);
+    let mut client = client(&cluster);
+    client.ask(7).await;
+    client.ask(8).await;
+    assert_eq!(client.answer().await, Some(7));
+    assert_eq!(client.answer().await, Some(8));
+    let [seen] = &spy.requests()[..] else {
+        panic!("one hit: {:?}", spy.requests())
+    };
+    assert_eq!(
+        seen.to_string(),
+        "ApiVersions v0 at broker 1 on connection 0"
+    );
+    assert_eq!(seen.frame.as_deref(), Some(&api_versions(7)[4..]));
+    let carried: Vec<Vec<u8>> = events(&cluster)
+        .into_iter()
+        .filter_map(|event| match event {
+            Event::Request { frame, .. } => Some(frame.unwrap().to_vec()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(carried, [7, 8].map(|id| api_versions(id)[4..].to_vec()));
+}
+
+#[tokio::test(start_paused = true)]
 async fn reset_in_memory_ends_the_pipe() {
     let cluster = cluster();
     let _reset = inject(&cluster, Verdict::ResetAfter);

@@ -5,12 +5,19 @@
 //! 2. At most [`ENTRIES_MAX`] entries and [`DIAGNOSTICS_MAX`] diagnostics are kept; what is
 //!    forgotten is counted, never silently lost.
 //!
+//! 3. The bytes of requests are kept up to [`Journal::keep_request_bytes`], the newest first; when
+//!    some are forgotten for the first time, a diagnostic says so, and all are counted.
+//!
 //! *Source* none in Kafka; this is the mock's own record, for assertions.
 //!
-//! *Not here* record bytes: those are in the logs.
+//! *Not here* what requests mean.
 
+use core::fmt;
+use core::ops::Deref;
 use std::collections::VecDeque;
 use std::sync::Arc;
+
+use bytes::Bytes;
 
 use super::effect::{BrokerId, ConnectionId};
 use super::time::Instant;
@@ -57,6 +64,8 @@ pub enum Event {
         verdict: Verdict,
         /// The rule that decided, if one did.
         rule: Option<RuleId>,
+        /// The frame as received, without the four bytes of size, while the journal keeps it.
+        frame: Option<RequestBytes>,
     },
     /// A reply left.
     Reply {
@@ -79,6 +88,25 @@ pub enum Event {
         /// Why.
         reason: Arc<str>,
     },
+}
+
+/// A frame as it was received.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RequestBytes(Bytes);
+
+impl Deref for RequestBytes {
+    type Target = Bytes;
+
+    fn deref(&self) -> &Bytes {
+        &self.0
+    }
+}
+
+/// How many, so that a journal that is printed can be read.
+impl fmt::Debug for RequestBytes {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{} bytes", self.0.len())
+    }
 }
 
 /// A request, as the journal names it.
@@ -126,16 +154,83 @@ pub struct Journal {
     entries_dropped: u64,
     diagnostics: Vec<Diagnostic>,
     diagnostics_dropped: u64,
+    frames: Frames,
+}
+
+/// The account of the bytes that entries carry.
+#[derive(Debug, Default)]
+struct Frames {
+    bytes_max: usize,
+    bytes: usize,
+    dropped: u64,
+    /// No entry before this one, counted from the first ever, carries bytes.
+    from: u64,
 }
 
 impl Journal {
+    /// Keeps the bytes of requests from now on, at most this many; 0, the default, keeps none.
+    pub const fn keep_request_bytes(&mut self, bytes_max: usize) {
+        self.frames.bytes_max = bytes_max;
+    }
+
+    /// The bytes of a request, to be carried by its entry, if such are kept.
+    #[must_use]
+    pub fn request_bytes(&self, frame: &[u8]) -> Option<RequestBytes> {
+        // A copy: a slice would keep alive whatever was read together with it.
+        (self.frames.bytes_max > 0).then(|| RequestBytes(Bytes::copy_from_slice(frame)))
+    }
+
     /// Adds an entry.
-    pub fn record(&mut self, entry: Entry) {
+    pub fn record(&mut self, mut entry: Entry) {
+        let (at, bytes) = (entry.at, frame_bytes(&entry));
+        if bytes > self.frames.bytes_max {
+            take_frame(&mut entry);
+            self.note_dropped_frame(at);
+        } else {
+            while self.frames.bytes + bytes > self.frames.bytes_max && self.forget_a_frame() {
+                self.note_dropped_frame(at);
+            }
+            self.frames.bytes += bytes;
+        }
         if self.entries.len() == ENTRIES_MAX {
-            self.entries.pop_front();
+            let oldest = self.entries.pop_front();
+            self.frames.bytes -= oldest.as_ref().map_or(0, frame_bytes);
             self.entries_dropped += 1;
         }
         self.entries.push_back(entry);
+    }
+
+    /// Takes the bytes from the oldest entry that carries some; `false` when none does.
+    fn forget_a_frame(&mut self) -> bool {
+        loop {
+            let number = self.frames.from.max(self.entries_dropped);
+            let index = usize::try_from(number - self.entries_dropped).unwrap_or(usize::MAX);
+            let Some(entry) = self.entries.get_mut(index) else {
+                return false;
+            };
+            self.frames.from = number + 1;
+            if let Some(frame) = take_frame(entry) {
+                self.frames.bytes -= frame.len();
+                return true;
+            }
+        }
+    }
+
+    fn note_dropped_frame(&mut self, at: Instant) {
+        if self.frames.dropped == 0 {
+            let text = format!(
+                "bytes of requests are not kept any more: together they exceed {} bytes",
+                self.frames.bytes_max
+            );
+            self.diagnose(text, None, at);
+        }
+        self.frames.dropped += 1;
+    }
+
+    /// Of how many requests the bytes were forgotten for lack of room.
+    #[must_use]
+    pub const fn frames_dropped(&self) -> u64 {
+        self.frames.dropped
     }
 
     /// Adds a diagnostic.
@@ -175,6 +270,20 @@ impl Journal {
     }
 }
 
+fn frame_bytes(entry: &Entry) -> usize {
+    match &entry.event {
+        Event::Request { frame, .. } => frame.as_ref().map_or(0, |frame| frame.len()),
+        _ => 0,
+    }
+}
+
+fn take_frame(entry: &mut Entry) -> Option<RequestBytes> {
+    match &mut entry.event {
+        Event::Request { frame, .. } => frame.take(),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -197,6 +306,72 @@ mod tests {
         assert_eq!(journal.entries().len(), ENTRIES_MAX);
         assert_eq!(journal.entries_dropped(), 3);
         assert_eq!(journal.entries().next(), Some(&entry(3)));
+    }
+
+    fn record_request(journal: &mut Journal, bytes: usize) {
+        let frame = journal.request_bytes(&vec![7; bytes]);
+        let id = RequestId {
+            api: Api::Metadata,
+            version: 0,
+            correlation_id: 0,
+        };
+        let event = Event::Request {
+            id,
+            client_id: None,
+            bytes,
+            verdict: Verdict::Pass,
+            rule: None,
+            frame,
+        };
+        journal.record(Entry { event, ..entry(0) });
+    }
+
+    /// How many bytes each entry carries.
+    fn carried(journal: &Journal) -> Vec<usize> {
+        journal.entries().map(frame_bytes).collect()
+    }
+
+    #[test]
+    fn no_bytes_are_kept_unless_asked_for() {
+        let mut journal = Journal::default();
+        record_request(&mut journal, 10);
+        assert_eq!(carried(&journal), [0]);
+        assert_eq!(
+            (journal.frames_dropped(), journal.diagnostics().len()),
+            (0, 0)
+        );
+    }
+
+    #[test]
+    fn the_newest_bytes_are_kept_and_the_loss_is_told_once() {
+        let mut journal = Journal::default();
+        journal.keep_request_bytes(100);
+        record_request(&mut journal, 60);
+        journal.record(entry(0));
+        record_request(&mut journal, 40);
+        assert_eq!(carried(&journal), [60, 0, 40]);
+        assert_eq!(journal.diagnostics(), []);
+        record_request(&mut journal, 1);
+        assert_eq!(carried(&journal), [0, 0, 40, 1]);
+        record_request(&mut journal, 100);
+        assert_eq!(carried(&journal), [0, 0, 0, 0, 100]);
+        record_request(&mut journal, 101);
+        assert_eq!(carried(&journal), [0, 0, 0, 0, 100, 0], "too large alone");
+        assert_eq!(journal.frames_dropped(), 4);
+        assert_eq!(journal.diagnostics().len(), 1);
+    }
+
+    #[test]
+    fn a_forgotten_entry_gives_its_room_back() {
+        let mut journal = Journal::default();
+        journal.keep_request_bytes(100);
+        record_request(&mut journal, 100);
+        for nanos in 0..u64::try_from(ENTRIES_MAX).unwrap() {
+            journal.record(entry(nanos));
+        }
+        record_request(&mut journal, 100);
+        assert_eq!(carried(&journal).last(), Some(&100));
+        assert_eq!(journal.frames_dropped(), 0);
     }
 
     #[test]

@@ -256,6 +256,11 @@ impl ClusterEngine {
         &self.journal
     }
 
+    /// Lets the journal carry the bytes of requests, at most this many together.
+    pub const fn keep_request_bytes(&mut self, bytes_max: usize) {
+        self.journal.keep_request_bytes(bytes_max);
+    }
+
     /// The fault rules.
     #[must_use]
     pub const fn rules(&self) -> &Rules {
@@ -318,16 +323,16 @@ impl ClusterEngine {
             self.still.insert(connection, Still::Unread(frame));
             return;
         }
-        let bytes = frame.len();
-        match request::parse(frame) {
+        match request::parse(frame.clone()) {
             Ok(request) => {
-                let judgement = self.judge(broker, connection, &request);
+                let judgement = self.judge(broker, connection, &request, &frame);
                 let event = Event::Request {
                     id: request_id(&request.header),
                     client_id: request.header.client_id.as_deref().map(Arc::from),
-                    bytes,
+                    bytes: frame.len(),
                     verdict: judgement.verdict,
                     rule: judgement.rule,
+                    frame: self.journal.request_bytes(&frame),
                 };
                 self.record(broker, connection, event, now);
                 let Judgement { verdict, scope, .. } = judgement;
@@ -357,6 +362,7 @@ impl ClusterEngine {
         broker: BrokerId,
         connection: ConnectionId,
         request: &Request,
+        frame: &Bytes,
     ) -> Judgement {
         let (topics, producer_ids) = if self.rules.is_empty() {
             (Vec::new(), Vec::new())
@@ -376,9 +382,12 @@ impl ClusterEngine {
             version: request.header.version,
             broker,
             connection,
+            correlation_id: request.header.correlation_id,
+            client_id: request.header.client_id.as_deref(),
             targets: &targets,
             producer_ids: &producer_ids,
             transactional_id: targets::transactional_id(request),
+            frame,
         })
     }
 
