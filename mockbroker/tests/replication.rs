@@ -8,7 +8,7 @@ use core::time::Duration;
 use bytes::Bytes;
 use frames::{Batch, fetch, fetched, produce};
 use kafka_mockbroker::engine::Move;
-use kafka_mockbroker::engine::effect::Effect;
+use kafka_mockbroker::engine::effect::{BrokerId, Effect};
 use kafka_mockbroker::engine::time::Instant;
 use rstest::rstest;
 use world::{LEADER, SECOND, THIRD, World, is_closed, only_answer, only_row, outcome, to_orders};
@@ -191,4 +191,54 @@ fn a_crashed_broker_is_not_connected_to() {
     world.make(&Move::CrashBroker { broker: LEADER });
     world.connect(LEADER);
     assert!(is_closed(&world.effects()));
+}
+
+/// What becomes of the batches with these sequences, sent again to `broker`.
+fn sent_again(world: &mut World, broker: BrokerId, sequences: &[i32]) -> Vec<(i16, i64)> {
+    let connection = world.connect(broker);
+    let again = |sequence| to_orders(-1, Batch::idempotent(9, sequence, 1));
+    let sent = sequences.iter().copied();
+    sent.map(|sequence| outcome(world.send(connection, again(sequence))))
+        .collect()
+}
+
+#[test]
+fn after_a_restart_only_the_last_batch_of_a_producer_is_recognised() {
+    let mut world = World::new();
+    sent_again(&mut world, LEADER, &[0, 1, 2, 3, 4]);
+    for broker in [SECOND, THIRD, LEADER] {
+        world.make(&Move::CrashBroker { broker });
+    }
+    world.make(&Move::RestartBroker { broker: LEADER });
+    world.make(&Move::RestartBroker { broker: SECOND });
+    assert_eq!(
+        sent_again(&mut world, LEADER, &[4, 3, 0, 5]),
+        [(0, 4), (45, -1), (45, -1), (0, 5)]
+    );
+    assert_eq!(
+        sent_again(&mut world, LEADER, &[5, 4, 3]),
+        [(0, 5), (0, 4), (45, -1)],
+        "the window fills again"
+    );
+}
+
+#[test]
+fn a_follower_knows_in_full_what_it_followed_since_it_started() {
+    let mut world = World::new();
+    sent_again(&mut world, LEADER, &[0, 1, 2]);
+    world.make(&Move::CrashBroker { broker: SECOND });
+    world.make(&Move::RestartBroker { broker: SECOND });
+    sent_again(&mut world, LEADER, &[3, 4]);
+    world.make(&Move::CrashBroker { broker: LEADER });
+    assert_eq!(
+        sent_again(&mut world, SECOND, &[4, 3, 2, 1]),
+        [(0, 4), (0, 3), (0, 2), (45, -1)]
+    );
+    // The third was never stopped.
+    world.make(&Move::CrashBroker { broker: SECOND });
+    world.make(&Move::RestartBroker { broker: LEADER });
+    assert_eq!(
+        sent_again(&mut world, THIRD, &[4, 3, 2, 1, 0]),
+        [0, 1, 2, 3, 4].map(|at| (0, 4 - at))
+    );
 }

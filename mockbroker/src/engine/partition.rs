@@ -13,7 +13,8 @@
 //!
 //! *Invariants*
 //! 1. A refused or duplicate batch leaves log, producers and replicas as they were.
-//! 2. What the producers remember is in the log: both change together.
+//! 2. What the producers remember is in the log, and as much as the leader may know of it: they
+//!    change together.
 //! 3. Too few in-sync replicas are seen before the batch is looked at (observed: 19 wins over a bad
 //!    checksum, size, timestamp and a duplicate).
 //!
@@ -97,6 +98,9 @@ pub enum AppendError {
 pub struct Partition {
     log: Log,
     producers: ProducerStates,
+    /// The end of the log that the leader had when it started; of what lies before, its producers
+    /// come from a snapshot.
+    started_at: i64,
     replicas: ReplicaSet,
 }
 
@@ -107,6 +111,7 @@ impl Partition {
         Self {
             log: Log::default(),
             producers: ProducerStates::default(),
+            started_at: 0,
             replicas,
         }
     }
@@ -186,28 +191,41 @@ impl Partition {
         now: Instant,
     ) {
         self.replicas.on_leader(leader, now);
-        let end = leader
-            .and_then(|leader| self.replicas.replica(leader))
-            .map(|r| r.end_offset);
-        if let Some(end) = end {
-            if end < self.log.end_offset() {
+        let leader = leader.and_then(|leader| self.replicas.replica(leader));
+        if let Some(leader) = leader {
+            let (end, started_at) = (leader.end_offset, leader.started_at());
+            if end < self.log.end_offset() || started_at != self.started_at {
                 self.log.truncate(end);
+                self.started_at = started_at;
                 self.rebuild_producers(now_ms);
             }
             self.advance_watermark(config);
         }
     }
 
-    /// An in-sync follower has followed the log, so it knows what the log tells.
+    /// A replica that has followed the log knows what the log tells since its broker started, and
+    /// of the time before what a snapshot keeps.
     fn rebuild_producers(&mut self, now_ms: i64) {
-        self.producers = ProducerStates::default();
-        for batch in self.log.batches() {
-            let header = &batch.header;
-            if let Some(producer) = ProducerBatch::of(header) {
-                self.producers
-                    .commit(&producer, header.base_offset, header.last_offset(), now_ms);
+        let before = core::mem::take(&mut self.producers);
+        let batches = self.log.batches();
+        let loaded = batches.partition_point(|batch| batch.header.last_offset() < self.started_at);
+        let (loaded, followed) = batches.split_at(loaded);
+        let replay = |producers: &mut ProducerStates, batches: &[StoredBatch]| {
+            for header in batches.iter().map(|batch| &batch.header) {
+                if let Some(batch) = ProducerBatch::of(header) {
+                    let written_at_ms = before.written_at_ms(batch.producer_id);
+                    producers.commit(
+                        &batch,
+                        header.base_offset,
+                        header.last_offset(),
+                        written_at_ms.unwrap_or(now_ms),
+                    );
+                }
             }
-        }
+        };
+        replay(&mut self.producers, loaded);
+        self.producers.reload();
+        replay(&mut self.producers, followed);
     }
 
     fn isr_min(&self, config: &TopicConfig) -> usize {
@@ -240,7 +258,7 @@ impl Partition {
     /// Panics when an invariant of a machine of this partition does not hold.
     pub fn check_invariants(&self) {
         self.log.check_invariants();
-        self.producers.check_invariants();
+        self.producers.check_invariants(self.started_at);
         self.replicas
             .check_invariants(self.log.end_offset(), self.log.high_watermark());
     }

@@ -8,12 +8,16 @@
 //!    ▲                      │   │ higher epoch and sequence 0: window cleared ▲
 //!    │      expired         │   └────────────────────────────────────────────┘
 //!    └──────────────────────┘
+//!
+//! Known, five remembered ─ the broker starts: loaded from a snapshot ─▶ Known, the last remembered
 //! ```
 //!
 //! *Invariants*
 //! 1. A check changes nothing; only a batch that was appended is committed.
 //! 2. At most [`WINDOW`] batches are remembered per producer, all of its current epoch.
-//! 3. Each remembered batch begins one behind the end of the one before it, modulo 2³¹.
+//! 3. Of what lies before the start of the broker, at most one batch is remembered per producer
+//!    (IDM-16: observed after a clean stop and after a kill).
+//! 4. Each remembered batch begins one behind the end of the one before it, modulo 2³¹.
 //!
 //! *Source* apache/kafka `storage/…/internals/log/{ProducerAppendInfo,ProducerStateEntry,
 //! ProducerStateManager}.java`; verdicts observed on 4.3.1.
@@ -194,22 +198,41 @@ impl ProducerStates {
         producer.written_at_ms = now_ms;
     }
 
+    /// What a snapshot keeps: of each producer the last batch (`ProducerStateManager.
+    /// readSnapshot`).
+    pub fn reload(&mut self) {
+        for producer in self.producers.values_mut() {
+            producer.window.drain(..producer.window.len() - 1);
+        }
+    }
+
+    /// When the producer wrote last, by the broker's clock.
+    #[must_use]
+    pub fn written_at_ms(&self, producer_id: i64) -> Option<i64> {
+        let producer = self.producers.get(&producer_id)?;
+        Some(producer.written_at_ms)
+    }
+
     /// How many producers are known, the expired ones included.
     #[must_use]
     pub fn count(&self) -> usize {
         self.producers.len()
     }
 
-    /// Panics when an invariant of this file does not hold.
-    pub fn check_invariants(&self) {
+    /// Panics when an invariant of this file does not hold; the broker started when the log ended
+    /// at `started_at`.
+    pub fn check_invariants(&self, started_at: i64) {
         for (id, producer) in &self.producers {
+            let window = producer.window.iter();
+            let loaded = window.filter(|batch| batch.last_offset < started_at);
+            assert!(loaded.count() <= 1, "producer state 3: {id}");
             assert!(
                 (1..=WINDOW).contains(&producer.window.len()),
                 "producer state 2: {id}"
             );
             for (left, right) in producer.window.iter().zip(producer.window.iter().skip(1)) {
                 let next = sequence_after(left.last_sequence, 1);
-                assert_eq!(next, right.first_sequence, "producer state 3: {id}");
+                assert_eq!(next, right.first_sequence, "producer state 4: {id}");
             }
         }
     }
@@ -282,7 +305,7 @@ mod tests {
             states.commit(&batch, *offset, *offset + count - 1, 0);
             *offset += count;
         }
-        states.check_invariants();
+        states.check_invariants(0);
         verdict
     }
 
@@ -332,6 +355,23 @@ mod tests {
             }
         }
         assert_eq!(send(&mut states, batch(0, 0, 1), &mut offset), OutOfOrder);
+    }
+
+    #[test]
+    fn a_snapshot_keeps_the_last_batch_and_what_follows_it() {
+        let (mut states, mut offset) = (ProducerStates::default(), 0);
+        for sequence in 0..5 {
+            send(&mut states, batch(0, sequence, 1), &mut offset);
+        }
+        states.reload();
+        states.check_invariants(offset);
+        for sequence in 0..4 {
+            let verdict = send(&mut states, batch(0, sequence, 1), &mut offset);
+            assert_eq!(verdict, OutOfOrder, "{sequence}");
+        }
+        let last = send(&mut states, batch(0, 4, 1), &mut offset);
+        assert!(matches!(last, Duplicate(original) if original.base_offset == 4));
+        assert_eq!(send(&mut states, batch(0, 5, 1), &mut offset), Next);
     }
 
     #[rstest]

@@ -25,6 +25,7 @@
 //! 4. The watermark follows the slowest in-sync replica, and stands still while fewer than the
 //!    effective `min.insync.replicas` are in sync.
 //! 5. While the leader is paused nothing moves: nobody catches up, lags, or raises the watermark.
+//! 6. A replica had started with no more than it has.
 //!
 //! *Source* apache/kafka `core/…/cluster/Partition.scala`: maybeIncrementLeaderHW (isUnderMinIsr,
 //! KAFKA-15583), effectiveMinIsr, isFollowerOutOfSync.
@@ -83,9 +84,17 @@ pub struct Replica {
     pub membership: Membership,
     /// Since when it lacks something that the leader has.
     lagging_since: Option<Instant>,
+    /// Its log's end when its broker started last.
+    started_at: i64,
 }
 
 impl Replica {
+    /// Below this offset it knows the batches of producers from a snapshot: each one's last.
+    #[must_use]
+    pub const fn started_at(&self) -> i64 {
+        self.started_at
+    }
+
     fn follows(&self) -> bool {
         self.link == Link::Following && self.host == Host::Up
     }
@@ -116,6 +125,7 @@ impl ReplicaSet {
                 false => Membership::OutOfSync,
             },
             lagging_since: None,
+            started_at: 0,
         };
         Self {
             replicas: brokers.iter().map(fresh).collect(),
@@ -148,6 +158,7 @@ impl ReplicaSet {
         let leader_runs = self.leader_runs();
         for replica in &mut self.replicas {
             replica.end_offset = replica.end_offset.min(end);
+            replica.started_at = replica.started_at.min(replica.end_offset);
             if Some(replica.broker) == leader {
                 replica.membership = Membership::InSync;
             } else if leader_runs && replica.follows() {
@@ -220,6 +231,7 @@ impl ReplicaSet {
         {
             replica.host = Host::Up;
             replica.link = Link::Following;
+            replica.started_at = replica.end_offset;
             self.catch_up();
         }
     }
@@ -365,6 +377,10 @@ impl ReplicaSet {
         }
         for replica in &self.replicas {
             assert!(replica.end_offset <= log_end, "replication 3: {replica:?}");
+            assert!(
+                replica.started_at <= replica.end_offset,
+                "replication 6: {replica:?}"
+            );
             if replica.membership == Membership::InSync {
                 assert!(
                     replica.end_offset >= high_watermark,
