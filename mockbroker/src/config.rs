@@ -13,6 +13,7 @@
 use core::fmt;
 use core::ops::RangeInclusive;
 use core::str::FromStr;
+use std::collections::BTreeSet;
 
 /// A configuration that cannot be: which key, which value, and what is allowed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -178,6 +179,8 @@ pub struct BrokerConfig {
     pub producer_id_expiration_check_interval_ms: i32,
     /// What holds for topics that do not say otherwise.
     pub topic: TopicConfig,
+    /// The keys of brokers alone that [`set`](Self::set) was given; those of topics are in `topic`.
+    pub assigned: BTreeSet<&'static str>,
 }
 
 impl Default for BrokerConfig {
@@ -192,6 +195,7 @@ impl Default for BrokerConfig {
             producer_id_expiration_ms: 86_400_000,
             producer_id_expiration_check_interval_ms: 600_000,
             topic: TopicConfig::default(),
+            assigned: BTreeSet::new(),
         }
     }
 }
@@ -224,63 +228,113 @@ impl BrokerConfig {
     /// An unknown key, with the nearest known one; a value that the key does not allow, with what
     /// it does.
     pub fn set(&mut self, key: &str, value: &str) -> Result<(), ConfigError> {
-        let topic_key = match key {
+        if let Some(topic_key) = topic_key(key) {
+            let set = self.topic.set(topic_key, value);
+            return set.map_err(|error| ConfigError {
+                key: key.into(),
+                ..error
+            });
+        }
+        match key {
             "auto.create.topics.enable" => {
                 self.auto_create_topics_enable = boolean(key, value)?;
-                return Ok(());
             }
-            "num.partitions" => return assign(&mut self.num_partitions, key, value, 1..=i32::MAX),
+            "num.partitions" => assign(&mut self.num_partitions, key, value, 1..=i32::MAX)?,
             "default.replication.factor" => {
-                return assign(
-                    &mut self.default_replication_factor,
-                    key,
-                    value,
-                    1..=i16::MAX,
-                );
+                let factor = &mut self.default_replication_factor;
+                assign(factor, key, value, 1..=i16::MAX)?;
             }
             "socket.request.max.bytes" => {
-                return assign(&mut self.socket_request_max_bytes, key, value, 1..=i32::MAX);
+                assign(&mut self.socket_request_max_bytes, key, value, 1..=i32::MAX)?;
             }
             "broker.session.timeout.ms" => {
-                return assign(
-                    &mut self.broker_session_timeout_ms,
-                    key,
-                    value,
-                    1..=i32::MAX,
-                );
+                let timeout_ms = &mut self.broker_session_timeout_ms;
+                assign(timeout_ms, key, value, 1..=i32::MAX)?;
             }
             "replica.lag.time.max.ms" => {
-                return assign(&mut self.replica_lag_time_max_ms, key, value, 1..=i64::MAX);
+                assign(&mut self.replica_lag_time_max_ms, key, value, 1..=i64::MAX)?;
             }
             "producer.id.expiration.ms" => {
-                return assign(
-                    &mut self.producer_id_expiration_ms,
-                    key,
-                    value,
-                    1..=i32::MAX,
-                );
+                let expiration_ms = &mut self.producer_id_expiration_ms;
+                assign(expiration_ms, key, value, 1..=i32::MAX)?;
             }
             "producer.id.expiration.check.interval.ms" => {
                 let interval_ms = &mut self.producer_id_expiration_check_interval_ms;
-                return assign(interval_ms, key, value, 1..=i32::MAX);
+                assign(interval_ms, key, value, 1..=i32::MAX)?;
             }
-            // The broker's names of topic defaults: apache/kafka ServerTopicConfigSynonyms.
-            "compression.type" | "min.insync.replicas" => key,
-            "message.max.bytes" => "max.message.bytes",
-            "log.cleanup.policy" => "cleanup.policy",
-            "log.message.timestamp.after.max.ms" => "message.timestamp.after.max.ms",
-            "log.message.timestamp.before.max.ms" => "message.timestamp.before.max.ms",
-            "log.message.timestamp.type" => "message.timestamp.type",
-            "log.segment.bytes" => "segment.bytes",
             _ => return Err(ConfigError::unknown_key(key, value, Self::KEYS)),
-        };
-        self.topic
-            .set(topic_key, value)
-            .map_err(|error| ConfigError {
-                key: key.into(),
-                ..error
-            })
+        }
+        self.assigned.extend(known(Self::KEYS, key));
+        Ok(())
     }
+
+    /// The value of a key as Kafka prints it; `None` for a key that is not one of
+    /// [`KEYS`](Self::KEYS).
+    #[must_use]
+    pub fn value(&self, key: &str) -> Option<String> {
+        if let Some(topic_key) = topic_key(key) {
+            return self.topic.value(topic_key);
+        }
+        Some(match key {
+            "auto.create.topics.enable" => self.auto_create_topics_enable.to_string(),
+            "num.partitions" => self.num_partitions.to_string(),
+            "default.replication.factor" => self.default_replication_factor.to_string(),
+            "socket.request.max.bytes" => self.socket_request_max_bytes.to_string(),
+            "broker.session.timeout.ms" => self.broker_session_timeout_ms.to_string(),
+            "replica.lag.time.max.ms" => self.replica_lag_time_max_ms.to_string(),
+            "producer.id.expiration.ms" => self.producer_id_expiration_ms.to_string(),
+            "producer.id.expiration.check.interval.ms" => {
+                self.producer_id_expiration_check_interval_ms.to_string()
+            }
+            _ => return None,
+        })
+    }
+
+    /// Whether [`set`](Self::set) was given this key, even with the default's value.
+    #[must_use]
+    pub fn is_assigned(&self, key: &str) -> bool {
+        match topic_key(key) {
+            Some(topic_key) => self.topic.assigned.contains(topic_key),
+            None => self.assigned.contains(key),
+        }
+    }
+}
+
+/// Keys of topics with the brokers' names of their defaults: apache/kafka
+/// ServerTopicConfigSynonyms.
+const SYNONYMS: [(&str, &str); 8] = [
+    ("cleanup.policy", "log.cleanup.policy"),
+    ("compression.type", "compression.type"),
+    ("max.message.bytes", "message.max.bytes"),
+    (
+        "message.timestamp.after.max.ms",
+        "log.message.timestamp.after.max.ms",
+    ),
+    (
+        "message.timestamp.before.max.ms",
+        "log.message.timestamp.before.max.ms",
+    ),
+    ("message.timestamp.type", "log.message.timestamp.type"),
+    ("min.insync.replicas", "min.insync.replicas"),
+    ("segment.bytes", "log.segment.bytes"),
+];
+
+/// The topics' name of a broker's key, if it is a default of topics.
+#[must_use]
+pub(crate) fn topic_key(broker_key: &str) -> Option<&'static str> {
+    let synonym = SYNONYMS.iter().find(|(_, broker)| *broker == broker_key);
+    synonym.map(|(topic, _)| *topic)
+}
+
+/// The brokers' name of a topic's key.
+#[must_use]
+pub(crate) fn broker_key(topic_key: &str) -> Option<&'static str> {
+    let synonym = SYNONYMS.iter().find(|(topic, _)| *topic == topic_key);
+    synonym.map(|(_, broker)| *broker)
+}
+
+fn known(keys: &'static [&'static str], key: &str) -> Option<&'static str> {
+    keys.iter().copied().find(|known| *known == key)
 }
 
 /// The configuration of one topic.
@@ -303,6 +357,8 @@ pub struct TopicConfig {
     pub cleanup_policy: CleanupPolicy,
     /// `segment.bytes`: a batch above it is refused; at least 1 MiB (KIP-1030).
     pub segment_bytes: i32,
+    /// The keys that [`set`](Self::set) was given; the others are as they were inherited.
+    pub assigned: BTreeSet<&'static str>,
 }
 
 impl Default for TopicConfig {
@@ -317,6 +373,7 @@ impl Default for TopicConfig {
             compression_type: CompressionType::default(),
             cleanup_policy: CleanupPolicy::default(),
             segment_bytes: 1_073_741_824,
+            assigned: BTreeSet::new(),
         }
     }
 }
@@ -343,35 +400,52 @@ impl TopicConfig {
     pub fn set(&mut self, key: &str, value: &str) -> Result<(), ConfigError> {
         match key {
             "min.insync.replicas" => {
-                assign(&mut self.min_insync_replicas, key, value, 1..=i32::MAX)
+                assign(&mut self.min_insync_replicas, key, value, 1..=i32::MAX)?;
             }
-            "max.message.bytes" => assign(&mut self.max_message_bytes, key, value, 0..=i32::MAX),
-            "message.timestamp.before.max.ms" => assign(
-                &mut self.message_timestamp_before_max_ms,
-                key,
-                value,
-                0..=i64::MAX,
-            ),
-            "message.timestamp.after.max.ms" => assign(
-                &mut self.message_timestamp_after_max_ms,
-                key,
-                value,
-                0..=i64::MAX,
-            ),
-            "segment.bytes" => assign(&mut self.segment_bytes, key, value, 1_048_576..=i32::MAX),
+            "max.message.bytes" => assign(&mut self.max_message_bytes, key, value, 0..=i32::MAX)?,
+            "message.timestamp.before.max.ms" => {
+                let before_ms = &mut self.message_timestamp_before_max_ms;
+                assign(before_ms, key, value, 0..=i64::MAX)?;
+            }
+            "message.timestamp.after.max.ms" => {
+                let after_ms = &mut self.message_timestamp_after_max_ms;
+                assign(after_ms, key, value, 0..=i64::MAX)?;
+            }
+            "segment.bytes" => assign(&mut self.segment_bytes, key, value, 1_048_576..=i32::MAX)?,
             "message.timestamp.type" => {
                 self.message_timestamp_type = choice(key, value, TIMESTAMP_TYPES)?;
-                Ok(())
             }
-            "compression.type" => {
-                self.compression_type = choice(key, value, COMPRESSION_TYPES)?;
-                Ok(())
-            }
-            "cleanup.policy" => {
-                self.cleanup_policy = choice(key, value, CLEANUP_POLICIES)?;
-                Ok(())
-            }
-            _ => Err(ConfigError::unknown_key(key, value, Self::KEYS)),
+            "compression.type" => self.compression_type = choice(key, value, COMPRESSION_TYPES)?,
+            "cleanup.policy" => self.cleanup_policy = choice(key, value, CLEANUP_POLICIES)?,
+            _ => return Err(ConfigError::unknown_key(key, value, Self::KEYS)),
+        }
+        self.assigned.extend(known(Self::KEYS, key));
+        Ok(())
+    }
+
+    /// The value of a key as Kafka prints it; `None` for a key that is not one of
+    /// [`KEYS`](Self::KEYS).
+    #[must_use]
+    pub fn value(&self, key: &str) -> Option<String> {
+        Some(match key {
+            "min.insync.replicas" => self.min_insync_replicas.to_string(),
+            "max.message.bytes" => self.max_message_bytes.to_string(),
+            "message.timestamp.before.max.ms" => self.message_timestamp_before_max_ms.to_string(),
+            "message.timestamp.after.max.ms" => self.message_timestamp_after_max_ms.to_string(),
+            "segment.bytes" => self.segment_bytes.to_string(),
+            "message.timestamp.type" => chosen(self.message_timestamp_type, TIMESTAMP_TYPES),
+            "compression.type" => chosen(self.compression_type, COMPRESSION_TYPES),
+            "cleanup.policy" => chosen(self.cleanup_policy, CLEANUP_POLICIES),
+            _ => return None,
+        })
+    }
+
+    /// What a topic has that says nothing itself.
+    #[must_use]
+    pub(crate) fn inherited(&self) -> Self {
+        Self {
+            assigned: BTreeSet::new(),
+            ..self.clone()
         }
     }
 }
@@ -419,6 +493,12 @@ fn choice<T: Copy>(key: &str, value: &str, choices: &[(&str, T)]) -> Result<T, C
             Err(ConfigError::bad_value(key, value, allowed))
         }
     }
+}
+
+/// The name of a choice; the tables name every one.
+fn chosen<T: PartialEq>(value: T, choices: &[(&str, T)]) -> String {
+    let named = choices.iter().find(|(_, choice)| *choice == value);
+    named.map_or_else(String::new, |(name, _)| (*name).to_owned())
 }
 
 const TIMESTAMP_TYPES: &[(&str, TimestampType)] = &[
@@ -476,12 +556,22 @@ mod tests {
         assert_eq!(keys, BrokerConfig::KEYS, "every key has its default listed");
         for (key, value) in DEFAULTS {
             let mut config = BrokerConfig::default();
+            assert_eq!(config.value(key).as_deref(), Some(*value), "{key}");
+            assert!(!config.is_assigned(key), "{key}");
             config.set(key, value).unwrap();
-            assert_eq!(
-                config,
-                BrokerConfig::default(),
-                "{key} = {value} is the default"
-            );
+            assert_eq!(config.value(key).as_deref(), Some(*value), "{key}");
+            assert!(config.is_assigned(key), "{key}");
+        }
+    }
+
+    #[test]
+    fn every_topic_key_has_a_default_of_the_brokers() {
+        let named: Vec<&str> = SYNONYMS.iter().map(|(topic, _)| *topic).collect();
+        assert_eq!(named, TopicConfig::KEYS);
+        for key in TopicConfig::KEYS {
+            let broker_key = broker_key(key).unwrap();
+            assert!(BrokerConfig::KEYS.contains(&broker_key), "{key}");
+            assert_eq!(topic_key(broker_key), Some(*key));
         }
     }
 
@@ -506,7 +596,7 @@ mod tests {
     fn good_value_changes_the_configuration(#[case] key: &str, #[case] value: &str) {
         let mut config = BrokerConfig::default();
         config.set(key, value).unwrap();
-        assert_ne!(config, BrokerConfig::default());
+        assert_ne!(config.value(key), BrokerConfig::default().value(key));
     }
 
     #[rstest]

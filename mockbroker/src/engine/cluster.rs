@@ -170,7 +170,7 @@ impl Cluster {
                 ));
             }
         };
-        let mut config = self.config.topic.clone();
+        let mut config = self.config.topic.inherited();
         for (key, value) in &spec.overrides {
             config.set(key, value)?;
         }

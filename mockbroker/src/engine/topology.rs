@@ -421,8 +421,26 @@ impl Topology {
 /// apache/kafka `clients/…/common/internals/Topic.java`, `validate`.
 #[must_use]
 pub fn is_valid_name(name: &str) -> bool {
+    name_fault(name).is_none()
+}
+
+/// What is wrong with a topic's name, in Kafka's words; `None` when nothing is.
+#[must_use]
+pub fn name_fault(name: &str) -> Option<String> {
     let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    !matches!(name, "" | "." | "..") && name.len() <= NAME_BYTES_MAX && name.bytes().all(legal)
+    let fault = match name {
+        "" => "the empty string is not allowed".into(),
+        "." | ".." => format!("'{name}' is not allowed"),
+        _ if name.len() > NAME_BYTES_MAX => {
+            format!("the length of '{name}' is longer than the max allowed length {NAME_BYTES_MAX}")
+        }
+        _ if !name.bytes().all(legal) => format!(
+            "'{name}' contains one or more characters other than ASCII alphanumerics, '.', '_' \
+             and '-'"
+        ),
+        _ => return None,
+    };
+    Some(format!("Topic name is invalid: {fault}"))
 }
 
 /// Whether Kafka keeps this topic for itself.

@@ -25,7 +25,7 @@ use super::{Answer, Context};
 use crate::config::TopicConfig;
 use crate::engine::Cluster;
 use crate::engine::effect::BrokerId;
-use crate::engine::topology::{PARTITIONS_MAX, is_valid_name};
+use crate::engine::topology::{PARTITIONS_MAX, name_fault};
 use crate::error_code::ErrorCode;
 use crate::wire::reply::{self, CreatedTopic, Reply};
 use crate::wire::request::{CreateMode, CreateTopics, NewTopic};
@@ -101,8 +101,7 @@ fn refused(error: ErrorCode, message: impl Into<String>) -> Refused {
 
 fn plan(cluster: &Cluster, topic: &NewTopic) -> Result<Plan, Refused> {
     let name = &topic.name;
-    if !is_valid_name(name) {
-        let message = format!("Topic name is invalid: '{name}' is not allowed");
+    if let Some(message) = name_fault(name) {
         return Err(refused(ErrorCode::INVALID_TOPIC_EXCEPTION, message));
     }
     if cluster.topology().topic_by_name(name).is_some() {
@@ -126,7 +125,7 @@ fn plan(cluster: &Cluster, topic: &NewTopic) -> Result<Plan, Refused> {
 }
 
 fn configured(cluster: &Cluster, topic: &NewTopic) -> Result<TopicConfig, Refused> {
-    let mut config = cluster.config().topic.clone();
+    let mut config = cluster.config().topic.inherited();
     for (key, value) in &topic.configs {
         let Some(value) = value else {
             let message = format!("Null value not supported for topic configs: {key}");

@@ -69,6 +69,6 @@ fn spread(key: &str, brokers: usize) -> usize {
 }
 
 /// Kafka's text for a kind of key that it does not know (observed).
-const UNKNOWN_KIND: &str = "This most likely occurs because of a request being malformed by the \
-                            client library or the message was sent to an incompatible broker. See \
-                            the broker logs for more details.";
+pub(super) const UNKNOWN_KIND: &str = "This most likely occurs because of a request being \
+    malformed by the client library or the message was sent to an incompatible broker. See the \
+    broker logs for more details.";

@@ -76,7 +76,8 @@ pub fn handle(cluster: &mut Cluster, context: &Context, request: &Metadata) -> A
     }))
 }
 
-fn live_brokers(cluster: &Cluster) -> Vec<Endpoint> {
+/// The brokers that run; the first is the controller.
+pub(super) fn live_brokers(cluster: &Cluster) -> Vec<Endpoint> {
     let brokers = cluster
         .topology()
         .brokers()
@@ -199,7 +200,7 @@ fn absent(error: ErrorCode, name: Option<&str>) -> MetadataTopic {
     }
 }
 
-fn ownership(name: &str) -> Ownership {
+pub(super) fn ownership(name: &str) -> Ownership {
     if is_internal(name) {
         Ownership::Internal
     } else {
@@ -216,21 +217,16 @@ fn existing(
     if let Some(code) = context.injection.topic_refusal(&topic.name) {
         return absent(code, Some(&topic.name));
     }
-    let partitions = topic
-        .partitions
-        .iter()
-        .zip(topic.indexes())
-        .map(|(placement, index)| {
-            partition(
-                cluster,
-                context,
-                placement,
-                PartitionKey {
-                    topic: topic.key,
-                    partition: index,
-                },
-            )
-        });
+    let placed = topic.partitions.iter().zip(topic.indexes());
+    let partitions = placed.map(|(placement, index)| {
+        let mut row = partition(cluster, topic, placement, index);
+        // Version 0 leaves out what does not run (observed).
+        if context.header.version == 0 {
+            let offline = &row.offline;
+            row.replicas.retain(|broker| !offline.contains(broker));
+        }
+        row
+    });
     MetadataTopic {
         error: ErrorCode::NONE,
         name: Some(Arc::clone(&topic.name)),
@@ -244,15 +240,19 @@ fn existing(
     }
 }
 
-fn partition(
+/// Where a partition lives and who leads it.
+pub(super) fn partition(
     cluster: &Cluster,
-    context: &Context,
+    topic: &Topic,
     placement: &Placement,
-    key: PartitionKey,
+    index: i32,
 ) -> MetadataPartition {
-    let alive = |broker: &BrokerId| cluster.topology().is_alive(*broker);
-    let (running, offline): (Vec<BrokerId>, Vec<BrokerId>) =
-        placement.replicas.iter().partition(|broker| alive(broker));
+    let key = PartitionKey {
+        topic: topic.key,
+        partition: index,
+    };
+    let dead = |broker: &&BrokerId| !cluster.topology().is_alive(**broker);
+    let offline: Vec<BrokerId> = placement.replicas.iter().filter(dead).copied().collect();
     let ids = |brokers: &[BrokerId]| brokers.iter().map(|broker| broker.0).collect();
     let isr = cluster
         .partition(key)
@@ -263,24 +263,19 @@ fn partition(
             Some(_) => ErrorCode::NONE,
             None => ErrorCode::LEADER_NOT_AVAILABLE,
         },
-        index: key.partition,
+        index,
         leader: LeaderHint {
             id: leadership.leader.map_or(-1, |broker| broker.0),
             epoch: leadership.epoch,
         },
-        // Version 0 leaves out what does not run (observed).
-        replicas: if context.header.version == 0 {
-            ids(&running)
-        } else {
-            ids(&placement.replicas)
-        },
+        replicas: ids(&placement.replicas),
         isr: ids(&isr),
         offline: ids(&offline),
     }
 }
 
 /// Everything one may do with a topic, without an authorizer (observed).
-const TOPIC_OPERATIONS: i32 = 3_576;
+pub(super) const TOPIC_OPERATIONS: i32 = 3_576;
 
 /// Everything one may do with a cluster, without an authorizer (observed).
-const CLUSTER_OPERATIONS: i32 = 8_096;
+pub(super) const CLUSTER_OPERATIONS: i32 = 8_096;

@@ -7,10 +7,14 @@
 //! | 2 | [`list_offsets`] |
 //! | 3 | [`metadata`] |
 //! | 10 | [`find_coordinator`] |
+//! | 16 | [`list_groups`] |
 //! | 18 | [`api_versions`] |
 //! | 19 | [`create_topics`] |
 //! | 20 | [`delete_topics`] |
 //! | 22 | [`init_producer_id`] |
+//! | 32 | [`describe_configs`] |
+//! | 60 | [`describe_cluster`] |
+//! | 75 | [`describe_topic_partitions`] |
 //!
 //! What each API advertises is the table in `wire/versions.rs`.
 
@@ -18,9 +22,13 @@ pub mod api_versions;
 mod cluster_engine;
 pub mod create_topics;
 pub mod delete_topics;
+pub mod describe_cluster;
+pub mod describe_configs;
+pub mod describe_topic_partitions;
 pub mod fetch;
 pub mod find_coordinator;
 pub mod init_producer_id;
+pub mod list_groups;
 pub mod list_offsets;
 pub mod metadata;
 pub mod produce;
@@ -39,6 +47,7 @@ use crate::engine::time::Instant;
 use crate::engine::topology::{BrokerEndpoint, PartitionKey, Topic};
 use crate::error_code::ErrorCode;
 use crate::fault::{Scope, Verdict};
+use crate::wire::admin_request::AdminRequest;
 use crate::wire::reply::{Endpoint, LeaderHint, Reply, TopicLabel};
 use crate::wire::request::{RequestBody, RequestHeader, TopicRef};
 
@@ -197,7 +206,24 @@ pub fn handle(cluster: &mut Cluster, context: &Context, body: RequestBody, now: 
         RequestBody::InitProducerId(request) => {
             init_producer_id::handle(cluster, context, &request)
         }
+        RequestBody::Admin(request) => handle_admin(cluster, context, &request),
     }
+}
+
+fn handle_admin(cluster: &mut Cluster, context: &Context, request: &AdminRequest) -> Answer {
+    let reply = match request {
+        AdminRequest::DescribeConfigs(request) => {
+            describe_configs::handle(cluster, context, request)
+        }
+        AdminRequest::DescribeCluster(request) => {
+            describe_cluster::handle(cluster, context, request)
+        }
+        AdminRequest::DescribeTopicPartitions(request) => {
+            describe_topic_partitions::handle(cluster, context, request)
+        }
+        AdminRequest::ListGroups => list_groups::handle(context),
+    };
+    Answer::Reply(Reply::Admin(reply))
 }
 
 fn endpoint(broker: &BrokerEndpoint) -> Endpoint {

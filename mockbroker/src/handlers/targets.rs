@@ -9,8 +9,9 @@
 
 use std::sync::Arc;
 
-use super::label;
+use super::{describe_configs, label};
 use crate::engine::Cluster;
+use crate::wire::admin_request::AdminRequest;
 use crate::wire::batch_view::BatchHeader;
 use crate::wire::request::{Request, RequestBody, TopicRef};
 
@@ -67,6 +68,7 @@ pub(super) fn of(cluster: &Cluster, request: &Request) -> Vec<Named> {
             .iter()
             .map(|topic| (label(cluster, topic).name, None))
             .collect(),
+        RequestBody::Admin(body) => admin(body),
         RequestBody::FindCoordinator(_)
         | RequestBody::ApiVersions(_)
         | RequestBody::InitProducerId(_) => Vec::new(),
@@ -96,6 +98,19 @@ pub(super) fn transactional_id(request: &Request) -> Option<&str> {
         RequestBody::Produce(body) => body.transactional_id.as_deref(),
         RequestBody::InitProducerId(body) => body.transactional_id.as_deref(),
         _ => None,
+    }
+}
+
+fn admin(body: &AdminRequest) -> Vec<Named> {
+    let named = |name: &String| (name.as_str().into(), None);
+    match body {
+        AdminRequest::DescribeConfigs(body) => {
+            let topics = body.resources.iter();
+            let topics = topics.filter(|resource| resource.kind == describe_configs::TOPIC);
+            topics.map(|resource| named(&resource.name)).collect()
+        }
+        AdminRequest::DescribeTopicPartitions(body) => body.topics.iter().map(named).collect(),
+        AdminRequest::DescribeCluster(_) | AdminRequest::ListGroups => Vec::new(),
     }
 }
 

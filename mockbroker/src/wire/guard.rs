@@ -139,6 +139,8 @@ enum Field {
     Structs(&'static Schema),
     /// An array of one plain field.
     Items(&'static Field),
+    /// A struct, or nothing: a byte before it tells.
+    Optional(&'static Schema),
 }
 
 /// A struct: its parts in order, then tagged fields in flexible versions.
@@ -238,6 +240,12 @@ impl Walk<'_> {
                 }
                 Ok(())
             }
+            Field::Optional(schema) => match self.cursor.array()? {
+                [0xff] => Ok(()),
+                [1] => self.schema(schema),
+                // Kafka and the decoder differ in what other values mean.
+                _ => Err("a struct is neither there nor absent"),
+            },
             Field::Items(item) => {
                 for _ in 0..self.count()? {
                     self.field(item)?;
@@ -289,6 +297,10 @@ const fn request_schema(api: Api) -> Option<&'static Schema> {
         Api::CreateTopics => &CREATE_TOPICS,
         Api::DeleteTopics => &DELETE_TOPICS,
         Api::InitProducerId => &INIT_PRODUCER_ID,
+        Api::ListGroups => &LIST_GROUPS,
+        Api::DescribeConfigs => &DESCRIBE_CONFIGS,
+        Api::DescribeCluster => &DESCRIBE_CLUSTER,
+        Api::DescribeTopicPartitions => &DESCRIBE_TOPIC_PARTITIONS,
         _ => return None,
     })
 }
@@ -403,6 +415,32 @@ static INIT_PRODUCER_ID: Schema = schema(&[
     part(3, INT16),
 ]);
 
+static LIST_GROUPS: Schema = schema(&[
+    part(4, Field::Items(&Field::Text)),
+    part(5, Field::Items(&Field::Text)),
+]);
+
+static DESCRIBE_CONFIGS: Schema = schema(&[
+    part(0, Field::Structs(&DESCRIBE_CONFIGS_RESOURCE)),
+    part(1, INT8),
+    part(3, INT8),
+]);
+static DESCRIBE_CONFIGS_RESOURCE: Schema = schema(&[
+    part(0, INT8),
+    part(0, Field::Text),
+    part(0, Field::Items(&Field::Text)),
+]);
+
+static DESCRIBE_CLUSTER: Schema = schema(&[part(0, INT8), part(1, INT8), part(2, INT8)]);
+
+static DESCRIBE_TOPIC_PARTITIONS: Schema = schema(&[
+    part(0, Field::Structs(&DESCRIBED_TOPIC)),
+    part(0, INT32),
+    part(0, Field::Optional(&DESCRIBED_CURSOR)),
+]);
+static DESCRIBED_TOPIC: Schema = schema(&[part(0, Field::Text)]);
+static DESCRIBED_CURSOR: Schema = schema(&[part(0, Field::Text), part(0, INT32)]);
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -451,6 +489,17 @@ mod tests {
     fn a_tag_beyond_the_frame_is_refused() {
         assert!(check(Api::Metadata, 12, &[1, 1, 0, 1, 5, 100]).is_err());
         assert_eq!(check(Api::Metadata, 12, &[1, 1, 0, 1, 5, 1, 9]), Ok(()));
+    }
+
+    #[test]
+    fn an_optional_struct_is_walked_only_when_it_is_there() {
+        // DescribeTopicPartitions v0: no topics, a limit, a cursor, no tags.
+        let asked = |cursor: &[u8]| [&[1, 0, 0, 0, 9][..], cursor, &[0]].concat();
+        let check = |cursor| check(Api::DescribeTopicPartitions, 0, &asked(cursor));
+        assert_eq!(check(&[0xff]), Ok(()));
+        assert_eq!(check(&[1, 2, b'a', 0, 0, 0, 7, 0]), Ok(()));
+        assert_eq!(check(&[1, 9, b'a', 0, 0, 0, 7, 0]), Err(SHORT));
+        assert!(check(&[0]).is_err());
     }
 
     #[test]

@@ -5,12 +5,15 @@
 //! |---|---|
 //! | [`versions`] | which APIs and versions exist here |
 //! | [`request`], [`reply`] | frames to values and back, over the `kafka-protocol` crate |
+//! | [`admin_request`], [`admin_reply`] | the same for what admin clients ask |
 //! | `reply_body` | what replies say, before a version decides how much of it is sent |
 //! | [`guard`] | the walk over a request that makes the decoder above safe to call |
 //! | [`batch_view`], [`records`], [`compression`] | record batches, read independently of any client |
 //! | [`record_writer`] | records written anew in another codec |
 //! | [`refusal`] | why a frame closes its connection |
 
+pub mod admin_reply;
+pub mod admin_request;
 pub mod batch_view;
 pub mod compression;
 pub mod guard;

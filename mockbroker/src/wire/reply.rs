@@ -1,4 +1,4 @@
-//! Replies to frames. With `request.rs` the only file that knows the `kafka-protocol` crate.
+//! Replies to frames. Only `request.rs` and `admin_*.rs` beside it know the `kafka-protocol` crate.
 //!
 //! *Invariants*
 //! 1. A reply is encoded in the version of its request, and a field that the version lacks is left
@@ -11,6 +11,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages as kp;
 use kafka_protocol::protocol::{Encodable, StrBytes};
 
+pub use super::admin_reply::AdminReply;
 pub use super::reply_body::*;
 use super::request::RequestHeader;
 use super::versions;
@@ -58,6 +59,7 @@ impl Reply {
             Self::CreateTopics(body) => encode_create_topics(body, version, &mut frame),
             Self::DeleteTopics(body) => encode_delete_topics(body, version, &mut frame),
             Self::InitProducerId(body) => encode_init_producer_id(body, version, &mut frame),
+            Self::Admin(body) => body.encode(version, &mut frame),
         };
         match encoded {
             Ok(()) => Ok(frame.freeze()),
@@ -70,23 +72,23 @@ impl Reply {
     }
 }
 
-type Encoded = Result<(), String>;
+pub(super) type Encoded = Result<(), String>;
 
-fn put(message: &impl Encodable, version: i16, frame: &mut BytesMut) -> Encoded {
+pub(super) fn put(message: &impl Encodable, version: i16, frame: &mut BytesMut) -> Encoded {
     message
         .encode(frame, version)
         .map_err(|error| error.to_string())
 }
 
-fn text(text: &str) -> StrBytes {
+pub(super) fn text(text: &str) -> StrBytes {
     StrBytes::from_string(text.to_owned())
 }
 
-fn name(name: &str) -> kp::TopicName {
+pub(super) fn name(name: &str) -> kp::TopicName {
     kp::TopicName(text(name))
 }
 
-fn ids(ids: &[i32]) -> Vec<kp::BrokerId> {
+pub(super) fn ids(ids: &[i32]) -> Vec<kp::BrokerId> {
     ids.iter().copied().map(kp::BrokerId).collect()
 }
 
@@ -430,7 +432,12 @@ mod tests {
             Api::ApiVersions => read!(ApiVersionsResponse),
             Api::CreateTopics => read!(CreateTopicsResponse),
             Api::DeleteTopics => read!(DeleteTopicsResponse),
-            _ => read!(InitProducerIdResponse),
+            Api::InitProducerId => read!(InitProducerIdResponse),
+            Api::DescribeConfigs => read!(DescribeConfigsResponse),
+            Api::DescribeCluster => read!(DescribeClusterResponse),
+            Api::DescribeTopicPartitions => read!(DescribeTopicPartitionsResponse),
+            Api::ListGroups => read!(ListGroupsResponse),
+            other => panic!("{other} is not read here"),
         }
         body.len()
     }

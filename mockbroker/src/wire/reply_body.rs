@@ -10,6 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use uuid::Uuid;
 
+use super::admin_reply::AdminReply;
 use super::versions::VersionRange;
 use crate::error_code::ErrorCode;
 
@@ -34,6 +35,8 @@ pub enum Reply {
     DeleteTopics(DeleteTopics),
     /// See [`InitProducerId`].
     InitProducerId(InitProducerId),
+    /// See [`AdminReply`].
+    Admin(AdminReply),
 }
 
 /// A topic as rows stand under it: by name or by id, as the version has it.
@@ -371,6 +374,7 @@ impl Reply {
                     .collect()
             }
             Self::InitProducerId(body) => whole(body.error),
+            Self::Admin(body) => body.codes(),
         }
     }
 }
@@ -379,6 +383,7 @@ impl Reply {
 pub(crate) mod tests {
     use super::*;
     use crate::api::Api;
+    use crate::wire::admin_reply;
     use crate::wire::versions::SERVED;
 
     const CODE: ErrorCode = ErrorCode::NOT_LEADER_OR_FOLLOWER;
@@ -518,11 +523,12 @@ pub(crate) mod tests {
                     message: Some("wrong".into()),
                 }],
             }),
-            _ => Reply::InitProducerId(InitProducerId {
+            Api::InitProducerId => Reply::InitProducerId(InitProducerId {
                 error: CODE,
                 producer_id: 4_000,
                 producer_epoch: 1,
             }),
+            other => Reply::Admin(admin_reply::tests::everything(other, CODE)),
         }
     }
 

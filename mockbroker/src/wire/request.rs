@@ -1,4 +1,4 @@
-//! Frames to requests. With `reply.rs` the only file that knows the `kafka-protocol` crate.
+//! Frames to requests. Only `reply.rs` and `admin_*.rs` beside it know the `kafka-protocol` crate.
 //!
 //! *Invariants*
 //! 1. No frame panics or reserves memory beyond its own size: [`super::guard`] walks it first.
@@ -11,6 +11,7 @@ use kafka_protocol::messages as kp;
 use kafka_protocol::protocol::Decodable;
 use uuid::Uuid;
 
+use super::admin_request::{self, AdminRequest};
 use super::guard::{self, Cursor};
 use super::refusal::Refusal;
 use super::versions;
@@ -59,6 +60,8 @@ pub enum RequestBody {
     DeleteTopics(DeleteTopics),
     /// See [`InitProducerId`].
     InitProducerId(InitProducerId),
+    /// See [`AdminRequest`].
+    Admin(AdminRequest),
 }
 
 /// How a request names a topic.
@@ -340,7 +343,7 @@ fn rest_of_header(
 }
 
 fn decode(api: Api, version: i16, mut body: Bytes) -> Result<RequestBody, Refusal> {
-    let malformed = |_| Refusal::Body {
+    let malformed = || Refusal::Body {
         api,
         version,
         reason: "a field does not follow the schema",
@@ -348,7 +351,7 @@ fn decode(api: Api, version: i16, mut body: Bytes) -> Result<RequestBody, Refusa
     macro_rules! decoded {
         ($message:ident, $convert:ident) => {
             $convert(
-                kp::$message::decode(&mut body, version).map_err(malformed)?,
+                kp::$message::decode(&mut body, version).map_err(|_| malformed())?,
                 version,
             )
         };
@@ -359,8 +362,8 @@ fn decode(api: Api, version: i16, mut body: Bytes) -> Result<RequestBody, Refusa
         Api::ListOffsets => {
             // Version 11 has the layout of 10 (KIP-1023: one more negative timestamp).
             let layout = version.min(10);
-            let message = kp::ListOffsetsRequest::decode(&mut body, layout).map_err(malformed)?;
-            RequestBody::ListOffsets(list_offsets(message))
+            let message = kp::ListOffsetsRequest::decode(&mut body, layout);
+            RequestBody::ListOffsets(list_offsets(message.map_err(|_| malformed())?))
         }
         Api::Metadata => RequestBody::Metadata(decoded!(MetadataRequest, metadata)),
         Api::FindCoordinator => {
@@ -376,7 +379,11 @@ fn decode(api: Api, version: i16, mut body: Bytes) -> Result<RequestBody, Refusa
         Api::InitProducerId => {
             RequestBody::InitProducerId(decoded!(InitProducerIdRequest, init_producer_id))
         }
-        _ => return Err(Refusal::UnsupportedVersion { api, version }),
+        _ => {
+            let admin = admin_request::decode(api, version, &mut body);
+            let admin = admin.map_err(|_| malformed())?;
+            RequestBody::Admin(admin.ok_or(Refusal::UnsupportedVersion { api, version })?)
+        }
     })
 }
 

@@ -54,7 +54,7 @@ impl Served {
 }
 
 /// The APIs that are served, ascending by key.
-pub const SERVED: [Served; 9] = [
+pub const SERVED: [Served; 13] = [
     Served {
         served: VersionRange::new(3, 13),
         ..served(Api::Produce, 0, 13, 9)
@@ -63,10 +63,14 @@ pub const SERVED: [Served; 9] = [
     served(Api::ListOffsets, 1, 11, 6),
     served(Api::Metadata, 0, 13, 9),
     served(Api::FindCoordinator, 0, 6, 3),
+    served(Api::ListGroups, 0, 5, 3),
     served(Api::ApiVersions, 0, 4, 3),
     served(Api::CreateTopics, 2, 7, 5),
     served(Api::DeleteTopics, 1, 6, 4),
     served(Api::InitProducerId, 0, 5, 2),
+    served(Api::DescribeConfigs, 1, 4, 4),
+    served(Api::DescribeCluster, 0, 2, 0),
+    served(Api::DescribeTopicPartitions, 0, 0, 0),
 ];
 
 const fn served(api: Api, min: i16, max: i16, flexible_since: i16) -> Served {

@@ -1,0 +1,398 @@
+//! Replies to admin clients: what they say, and how it is put into the generated messages.
+//!
+//! *Invariants*
+//! 1. A value holds what the newest version can say; what an older one lacks is left out here.
+//! 2. Rows leave in the order in which the handler gave them.
+//!
+//! *Source* the response schemas of apache/kafka 4.3.1.
+
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use kafka_protocol::messages as kp;
+use uuid::Uuid;
+
+use super::reply::{Encoded, ids, name, put, text};
+use super::reply_body::{Endpoint, MetadataPartition, Ownership, RowCode};
+use crate::error_code::ErrorCode;
+
+/// The body of a reply to an admin client, one variant for each API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AdminReply {
+    /// See [`DescribeConfigs`].
+    DescribeConfigs(DescribeConfigs),
+    /// See [`DescribeCluster`].
+    DescribeCluster(DescribeCluster),
+    /// See [`DescribeTopicPartitions`].
+    DescribeTopicPartitions(DescribeTopicPartitions),
+    /// ListGroups: the outcome, and no group.
+    ListGroups(ErrorCode),
+}
+
+/// DescribeConfigs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DescribeConfigs {
+    /// One result a resource.
+    pub results: Vec<ConfigResult>,
+}
+
+/// A resource of [`DescribeConfigs`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigResult {
+    /// What kind, as asked.
+    pub kind: i8,
+    /// Its name, as asked.
+    pub name: String,
+    /// The outcome.
+    pub error: ErrorCode,
+    /// What is wrong; empty in good results.
+    pub message: Option<String>,
+    /// Its configuration.
+    pub configs: Vec<ConfigEntry>,
+}
+
+/// A key of [`ConfigResult`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigEntry {
+    /// The key.
+    pub key: &'static str,
+    /// Its value.
+    pub value: String,
+    /// Whether a running broker takes another value.
+    pub mutability: Mutability,
+    /// Where the value comes from.
+    pub source: ConfigSource,
+    /// Where it comes from, and where it would come from otherwise; empty when not asked for.
+    pub synonyms: Vec<(&'static str, String, ConfigSource)>,
+    /// Of what type values are; from v3.
+    pub value_type: ConfigType,
+}
+
+/// Whether a key may be changed while the broker runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mutability {
+    /// It may.
+    Dynamic,
+    /// It may not.
+    ReadOnly,
+}
+
+/// Where a value comes from: `DescribeConfigsResponse.ConfigSource`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConfigSource {
+    /// The topic's own configuration.
+    Topic,
+    /// The file that the broker was started with.
+    StaticBroker,
+    /// Kafka's default.
+    Default,
+}
+
+impl ConfigSource {
+    const fn id(self) -> i8 {
+        match self {
+            Self::Topic => 1,
+            Self::StaticBroker => 4,
+            Self::Default => 5,
+        }
+    }
+}
+
+/// Of what type a value is: `DescribeConfigsResponse.ConfigType`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConfigType {
+    /// `true` or `false`.
+    Boolean,
+    /// Text.
+    String,
+    /// 32 bits.
+    Int,
+    /// 64 bits.
+    Long,
+    /// Several, with commas between.
+    List,
+}
+
+impl ConfigType {
+    const fn id(self) -> i8 {
+        match self {
+            Self::Boolean => 1,
+            Self::String => 2,
+            Self::Int => 3,
+            Self::Long => 5,
+            Self::List => 7,
+        }
+    }
+}
+
+/// DescribeCluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DescribeCluster {
+    /// The outcome.
+    pub error: ErrorCode,
+    /// What is wrong.
+    pub message: Option<String>,
+    /// What kind of listener was asked: 1 broker; from v1.
+    pub endpoint_type: i8,
+    /// The cluster's id; empty on errors.
+    pub cluster_id: Arc<str>,
+    /// The controller; -1 for none.
+    pub controller_id: i32,
+    /// The brokers, and whether each runs; the latter from v2.
+    pub brokers: Vec<(Endpoint, Fencing)>,
+    /// What the client may do with the cluster.
+    pub operations: i32,
+}
+
+/// Whether a broker takes part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fencing {
+    /// It does not run.
+    Fenced,
+    /// It runs.
+    Active,
+}
+
+/// DescribeTopicPartitions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DescribeTopicPartitions {
+    /// The topics.
+    pub topics: Vec<DescribedTopic>,
+    /// Where to go on, when something is left.
+    pub next_cursor: Option<(Arc<str>, i32)>,
+}
+
+/// A topic of [`DescribeTopicPartitions`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DescribedTopic {
+    /// The outcome.
+    pub error: ErrorCode,
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its id.
+    pub id: Uuid,
+    /// Whether it is Kafka's own.
+    pub internal: Ownership,
+    /// Its partitions.
+    pub partitions: Vec<MetadataPartition>,
+    /// What the client may do with it.
+    pub operations: i32,
+}
+
+impl AdminReply {
+    /// The code of every row, for the journal.
+    #[must_use]
+    pub fn codes(&self) -> Vec<RowCode> {
+        let row = |topic: Option<Arc<str>>, code| RowCode {
+            topic,
+            partition: None,
+            code,
+        };
+        match self {
+            Self::DescribeConfigs(body) => {
+                let results = body.results.iter();
+                results
+                    .map(|of| row(Some(of.name.as_str().into()), of.error))
+                    .collect()
+            }
+            Self::DescribeCluster(body) => vec![row(None, body.error)],
+            Self::DescribeTopicPartitions(body) => {
+                let topics = body.topics.iter();
+                topics
+                    .map(|of| row(Some(Arc::clone(&of.name)), of.error))
+                    .collect()
+            }
+            Self::ListGroups(error) => vec![row(None, *error)],
+        }
+    }
+
+    pub(super) fn encode(&self, version: i16, frame: &mut BytesMut) -> Encoded {
+        match self {
+            Self::DescribeConfigs(body) => encode_describe_configs(body, version, frame),
+            Self::DescribeCluster(body) => encode_describe_cluster(body, version, frame),
+            Self::DescribeTopicPartitions(body) => {
+                encode_describe_topic_partitions(body, version, frame)
+            }
+            Self::ListGroups(error) => put(
+                &kp::ListGroupsResponse::default().with_error_code(error.0),
+                version,
+                frame,
+            ),
+        }
+    }
+}
+
+fn encode_describe_configs(body: &DescribeConfigs, version: i16, frame: &mut BytesMut) -> Encoded {
+    use kp::describe_configs_response::{
+        DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
+    };
+    let entry = |entry: &ConfigEntry| {
+        let synonyms = entry.synonyms.iter().map(|(key, value, source)| {
+            DescribeConfigsSynonym::default()
+                .with_name(text(key))
+                .with_value(Some(text(value)))
+                .with_source(source.id())
+        });
+        let mut encoded = DescribeConfigsResourceResult::default()
+            .with_name(text(entry.key))
+            .with_value(Some(text(&entry.value)))
+            .with_read_only(entry.mutability == Mutability::ReadOnly)
+            .with_config_source(entry.source.id())
+            .with_synonyms(synonyms.collect())
+            .with_documentation(None);
+        if version >= 3 {
+            encoded.config_type = entry.value_type.id();
+        }
+        encoded
+    };
+    let results = body.results.iter().map(|result| {
+        DescribeConfigsResult::default()
+            .with_error_code(result.error.0)
+            .with_error_message(result.message.as_deref().map(text))
+            .with_resource_type(result.kind)
+            .with_resource_name(text(&result.name))
+            .with_configs(result.configs.iter().map(entry).collect())
+    });
+    let message = kp::DescribeConfigsResponse::default().with_results(results.collect());
+    put(&message, version, frame)
+}
+
+fn encode_describe_cluster(body: &DescribeCluster, version: i16, frame: &mut BytesMut) -> Encoded {
+    use kp::describe_cluster_response::DescribeClusterBroker;
+    let brokers = body.brokers.iter().map(|(endpoint, fencing)| {
+        DescribeClusterBroker::default()
+            .with_broker_id(kp::BrokerId(endpoint.id))
+            .with_host(text(&endpoint.host))
+            .with_port(endpoint.port)
+            .with_is_fenced(version >= 2 && *fencing == Fencing::Fenced)
+    });
+    let mut message = kp::DescribeClusterResponse::default()
+        .with_error_code(body.error.0)
+        .with_error_message(body.message.as_deref().map(text))
+        .with_cluster_id(text(&body.cluster_id))
+        .with_controller_id(kp::BrokerId(body.controller_id))
+        .with_brokers(brokers.collect())
+        .with_cluster_authorized_operations(body.operations);
+    if version >= 1 {
+        message.endpoint_type = body.endpoint_type;
+    }
+    put(&message, version, frame)
+}
+
+fn encode_describe_topic_partitions(
+    body: &DescribeTopicPartitions,
+    version: i16,
+    frame: &mut BytesMut,
+) -> Encoded {
+    use kp::describe_topic_partitions_response::{
+        Cursor, DescribeTopicPartitionsResponsePartition, DescribeTopicPartitionsResponseTopic,
+    };
+    let partition = |partition: &MetadataPartition| {
+        DescribeTopicPartitionsResponsePartition::default()
+            .with_error_code(partition.error.0)
+            .with_partition_index(partition.index)
+            .with_leader_id(kp::BrokerId(partition.leader.id))
+            .with_leader_epoch(partition.leader.epoch)
+            .with_replica_nodes(ids(&partition.replicas))
+            .with_isr_nodes(ids(&partition.isr))
+            .with_eligible_leader_replicas(Some(Vec::new()))
+            .with_last_known_elr(Some(Vec::new()))
+            .with_offline_replicas(ids(&partition.offline))
+    };
+    let topics = body.topics.iter().map(|topic| {
+        DescribeTopicPartitionsResponseTopic::default()
+            .with_error_code(topic.error.0)
+            .with_name(Some(name(&topic.name)))
+            .with_topic_id(topic.id)
+            .with_is_internal(topic.internal == Ownership::Internal)
+            .with_partitions(topic.partitions.iter().map(partition).collect())
+            .with_topic_authorized_operations(topic.operations)
+    });
+    let cursor = body.next_cursor.as_ref().map(|(topic, partition)| {
+        Cursor::default()
+            .with_topic_name(name(topic))
+            .with_partition_index(*partition)
+    });
+    let message = kp::DescribeTopicPartitionsResponse::default()
+        .with_topics(topics.collect())
+        .with_next_cursor(cursor);
+    put(&message, version, frame)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::api::Api;
+    use crate::wire::reply_body::LeaderHint;
+
+    fn endpoint() -> Endpoint {
+        Endpoint {
+            id: 2,
+            host: "mock".into(),
+            port: 9092,
+        }
+    }
+
+    fn config() -> ConfigEntry {
+        ConfigEntry {
+            key: "segment.bytes",
+            value: "1".into(),
+            mutability: Mutability::ReadOnly,
+            source: ConfigSource::Topic,
+            synonyms: vec![("log.segment.bytes", "2".into(), ConfigSource::StaticBroker)],
+            value_type: ConfigType::Int,
+        }
+    }
+
+    fn topic(error: ErrorCode) -> DescribedTopic {
+        let partition = MetadataPartition {
+            error,
+            index: 0,
+            leader: LeaderHint { id: 2, epoch: 5 },
+            replicas: vec![1, 2],
+            isr: vec![2],
+            offline: vec![1],
+        };
+        DescribedTopic {
+            error,
+            name: "orders".into(),
+            id: Uuid::from_u128(7),
+            internal: Ownership::Internal,
+            partitions: vec![partition],
+            operations: 9,
+        }
+    }
+
+    /// A reply of the API in which everything is set that any version can say.
+    pub(crate) fn everything(api: Api, error: ErrorCode) -> AdminReply {
+        let message = Some("wrong".to_owned());
+        match api {
+            Api::DescribeConfigs => AdminReply::DescribeConfigs(DescribeConfigs {
+                results: vec![ConfigResult {
+                    kind: 2,
+                    name: "orders".into(),
+                    error,
+                    message,
+                    configs: vec![config()],
+                }],
+            }),
+            Api::DescribeCluster => AdminReply::DescribeCluster(DescribeCluster {
+                error,
+                message,
+                endpoint_type: 2,
+                cluster_id: "cluster".into(),
+                controller_id: 2,
+                brokers: vec![(endpoint(), Fencing::Fenced)],
+                operations: 9,
+            }),
+            Api::DescribeTopicPartitions => {
+                AdminReply::DescribeTopicPartitions(DescribeTopicPartitions {
+                    topics: vec![topic(error)],
+                    next_cursor: Some(("orders".into(), 3)),
+                })
+            }
+            Api::ListGroups => AdminReply::ListGroups(error),
+            other => panic!("{other} has no reply here"),
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Requests of admin clients: what they ask, and how it is read from the generated messages.
+//!
+//! *Invariants*
+//! 1. A body comes here after [`super::guard`] has walked it.
+//!
+//! *Source* the request schemas of apache/kafka 4.3.1.
+
+use bytes::Bytes;
+use kafka_protocol::messages as kp;
+use kafka_protocol::protocol::Decodable;
+
+use super::request::Operations;
+use crate::api::Api;
+
+/// The body of an admin client's request, one variant for each API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AdminRequest {
+    /// See [`DescribeConfigs`].
+    DescribeConfigs(DescribeConfigs),
+    /// See [`DescribeCluster`].
+    DescribeCluster(DescribeCluster),
+    /// See [`DescribeTopicPartitions`].
+    DescribeTopicPartitions(DescribeTopicPartitions),
+    /// ListGroups: which states and types of groups does not matter where there are none.
+    ListGroups,
+}
+
+/// DescribeConfigs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DescribeConfigs {
+    /// Whose configuration.
+    pub resources: Vec<ConfigResource>,
+    /// Whether the answer tells where else a value could come from.
+    pub synonyms: Synonyms,
+}
+
+/// Whether DescribeConfigs lists synonyms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Synonyms {
+    /// It was asked to.
+    Asked,
+    /// It was not.
+    NotAsked,
+}
+
+/// A resource of [`DescribeConfigs`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigResource {
+    /// What kind: 2 topic, 4 broker; others are not modelled.
+    pub kind: i8,
+    /// A topic's name, or a broker's id in digits.
+    pub name: String,
+    /// Which keys; `None` is all of them, and so is an empty list.
+    pub keys: Option<Vec<String>>,
+}
+
+/// DescribeCluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DescribeCluster {
+    /// Whether the answer tells what the client may do with the cluster.
+    pub operations: Operations,
+    /// What kind of listener the client wants to have asked: 1 broker, 2 controller.
+    pub endpoint_type: i8,
+    /// Whether the answer lists brokers that do not run.
+    pub fenced: FencedBrokers,
+}
+
+/// Whether DescribeCluster lists brokers that do not run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FencedBrokers {
+    /// It was asked to.
+    Asked,
+    /// It was not.
+    NotAsked,
+}
+
+/// DescribeTopicPartitions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DescribeTopicPartitions {
+    /// Which topics; none is all of them.
+    pub topics: Vec<String>,
+    /// How many partitions the answer holds at most.
+    pub partitions_max: i32,
+    /// Where to go on: a topic and a partition of it.
+    pub cursor: Option<(String, i32)>,
+}
+
+/// A field does not follow the schema.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Malformed;
+
+/// Reads the body of an admin client's request; `None` when `api` is none of theirs.
+///
+/// # Errors
+///
+/// When a field does not follow the schema.
+pub(super) fn decode(
+    api: Api,
+    version: i16,
+    body: &mut Bytes,
+) -> Result<Option<AdminRequest>, Malformed> {
+    macro_rules! decoded {
+        ($message:ident) => {
+            kp::$message::decode(body, version).map_err(|_| Malformed)?
+        };
+    }
+    Ok(Some(match api {
+        Api::DescribeConfigs => {
+            AdminRequest::DescribeConfigs(describe_configs(decoded!(DescribeConfigsRequest)))
+        }
+        Api::DescribeCluster => {
+            AdminRequest::DescribeCluster(describe_cluster(&decoded!(DescribeClusterRequest)))
+        }
+        Api::DescribeTopicPartitions => AdminRequest::DescribeTopicPartitions(
+            describe_topic_partitions(decoded!(DescribeTopicPartitionsRequest)),
+        ),
+        Api::ListGroups => {
+            drop(decoded!(ListGroupsRequest));
+            AdminRequest::ListGroups
+        }
+        _ => return Ok(None),
+    }))
+}
+
+fn describe_configs(message: kp::DescribeConfigsRequest) -> DescribeConfigs {
+    let resources = message
+        .resources
+        .into_iter()
+        .map(|resource| ConfigResource {
+            kind: resource.resource_type,
+            name: resource.resource_name.to_string(),
+            keys: resource
+                .configuration_keys
+                .map(|keys| keys.into_iter().map(|key| key.to_string()).collect()),
+        });
+    DescribeConfigs {
+        resources: resources.collect(),
+        synonyms: if message.include_synonyms {
+            Synonyms::Asked
+        } else {
+            Synonyms::NotAsked
+        },
+    }
+}
+
+fn describe_cluster(message: &kp::DescribeClusterRequest) -> DescribeCluster {
+    DescribeCluster {
+        operations: if message.include_cluster_authorized_operations {
+            Operations::Asked
+        } else {
+            Operations::NotAsked
+        },
+        endpoint_type: message.endpoint_type,
+        fenced: if message.include_fenced_brokers {
+            FencedBrokers::Asked
+        } else {
+            FencedBrokers::NotAsked
+        },
+    }
+}
+
+fn describe_topic_partitions(
+    message: kp::DescribeTopicPartitionsRequest,
+) -> DescribeTopicPartitions {
+    let topics = message.topics.into_iter();
+    DescribeTopicPartitions {
+        topics: topics.map(|topic| topic.name.to_string()).collect(),
+        partitions_max: message.response_partition_limit,
+        cursor: message
+            .cursor
+            .map(|cursor| (cursor.topic_name.to_string(), cursor.partition_index)),
+    }
+}

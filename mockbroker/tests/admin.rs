@@ -1,0 +1,347 @@
+//! What admin clients ask: configuration, the cluster, topics page by page.
+
+#![expect(clippy::unwrap_used, reason = "a failing helper fails its test")]
+
+mod frames;
+mod world;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use frames::header;
+use kafka_mockbroker::engine::Move;
+use kafka_mockbroker::engine::effect::BrokerId;
+use rstest::rstest;
+use world::{LEADER, THIRD, World, only_answer};
+
+const TOPIC: i8 = 2;
+const BROKER: i8 = 4;
+
+fn put_text(frame: &mut BytesMut, text: &str) {
+    frame.put_i16(i16::try_from(text.len()).unwrap());
+    frame.put_slice(text.as_bytes());
+}
+
+fn text(answer: &mut Bytes) -> String {
+    let bytes = usize::try_from(answer.get_i16()).unwrap_or(0);
+    String::from_utf8(answer.split_to(bytes).to_vec()).unwrap()
+}
+
+/// DescribeConfigs, version 3, with synonyms; no keys is all of them.
+fn describe_configs(kind: i8, name: &str, keys: &[&str]) -> Bytes {
+    let mut frame = header(32, 3, 1);
+    frame.put_i32(1);
+    frame.put_i8(kind);
+    put_text(&mut frame, name);
+    frame.put_i32(i32::try_from(keys.len()).unwrap());
+    keys.iter().for_each(|key| put_text(&mut frame, key));
+    frame.put_slice(&[1, 0]);
+    frame.freeze()
+}
+
+/// A key as DescribeConfigs tells it.
+#[derive(Debug, PartialEq)]
+struct Entry {
+    key: String,
+    value: String,
+    read_only: u8,
+    source: i8,
+    synonyms: Vec<(String, String, i8)>,
+    value_type: i8,
+}
+
+/// The code, the message and the keys of the one resource of an answer.
+fn described(mut answer: Bytes) -> (i16, String, Vec<Entry>) {
+    assert_eq!((answer.get_i32(), answer.get_i32()), (1, 0));
+    assert_eq!(answer.get_i32(), 1, "one resource");
+    let (code, message) = (answer.get_i16(), text(&mut answer));
+    let _kind = answer.get_i8();
+    let _name = text(&mut answer);
+    let mut entries = Vec::new();
+    for _ in 0..answer.get_i32() {
+        let (key, value) = (text(&mut answer), text(&mut answer));
+        let (read_only, source) = (answer.get_u8(), answer.get_i8());
+        assert_eq!(answer.get_u8(), 0, "nothing is secret");
+        let synonyms = (0..answer.get_i32()).map(|_| {
+            let (key, value) = (text(&mut answer), text(&mut answer));
+            (key, value, answer.get_i8())
+        });
+        let synonyms = synonyms.collect();
+        let value_type = answer.get_i8();
+        assert_eq!(answer.get_i16(), -1, "no documentation");
+        entries.push(Entry {
+            key,
+            value,
+            read_only,
+            source,
+            synonyms,
+            value_type,
+        });
+    }
+    assert!(answer.is_empty());
+    (code, message, entries)
+}
+
+fn ask_configs(world: &mut World, kind: i8, name: &str, keys: &[&str]) -> (i16, Vec<Entry>) {
+    let connection = world.connect(LEADER);
+    let asked = describe_configs(kind, name, keys);
+    let (code, _, entries) = described(only_answer(world.send(connection, asked)));
+    (code, entries)
+}
+
+#[test]
+fn what_a_topic_sets_is_told_before_the_default() {
+    let mut world = World::configured(&[
+        ("min.insync.replicas", "2"),
+        ("segment.bytes", "1073741824"),
+    ]);
+    let keys = [
+        "segment.bytes",
+        "min.insync.replicas",
+        "cleanup.policy",
+        "no.such.key",
+    ];
+    let (code, entries) = ask_configs(&mut world, TOPIC, "orders", &keys);
+    let synonym = |key: &str, value: &str, source| (key.to_owned(), value.to_owned(), source);
+    let entry = |key: &str, value: &str, value_type, synonyms: Vec<(String, String, i8)>| Entry {
+        key: key.into(),
+        value: value.into(),
+        read_only: 0,
+        source: synonyms[0].2,
+        synonyms,
+        value_type,
+    };
+    let gib = "1073741824";
+    let expected = [
+        entry(
+            "cleanup.policy",
+            "delete",
+            7,
+            vec![synonym("log.cleanup.policy", "delete", 5)],
+        ),
+        entry(
+            "min.insync.replicas",
+            "2",
+            3,
+            vec![
+                synonym("min.insync.replicas", "2", 1),
+                synonym("min.insync.replicas", "1", 5),
+            ],
+        ),
+        // Set to the default's value is set.
+        entry(
+            "segment.bytes",
+            gib,
+            3,
+            vec![
+                synonym("segment.bytes", gib, 1),
+                synonym("log.segment.bytes", gib, 5),
+            ],
+        ),
+    ];
+    assert_eq!(code, 0);
+    assert_eq!(entries, expected);
+}
+
+#[test]
+fn what_the_broker_was_started_with_is_told_of_it_and_of_its_topics() {
+    let settings = [("log.cleanup.policy", "compact"), ("num.partitions", "6")];
+    let mut world = World::of_brokers(&settings, &[]);
+    let told = |world: &mut World, kind, name, key| {
+        let (code, mut entries) = ask_configs(world, kind, name, &[key]);
+        assert_eq!((code, entries.len()), (0, 1));
+        let entry = entries.remove(0);
+        (entry.value, entry.read_only, entry.source, entry.value_type)
+    };
+    let compact = || "compact".to_owned();
+    let of_topic = told(&mut world, TOPIC, "orders", "cleanup.policy");
+    assert_eq!(of_topic, (compact(), 0, 4, 7));
+    let of_broker = told(&mut world, BROKER, "1", "log.cleanup.policy");
+    assert_eq!(of_broker, (compact(), 0, 4, 7));
+    let fixed = told(&mut world, BROKER, "1", "num.partitions");
+    assert_eq!(fixed, ("6".into(), 1, 4, 3));
+    let default = told(&mut world, BROKER, "1", "auto.create.topics.enable");
+    assert_eq!(default, ("true".into(), 1, 5, 1));
+}
+
+#[rstest]
+#[case::unknown_topic(TOPIC, "nope", 3, "")]
+#[case::bad_name(TOPIC, "..", 17, "Topic name is invalid: '..' is not allowed")]
+#[case::other_broker(
+    BROKER,
+    "2",
+    42,
+    "Unexpected broker id, expected 1 or empty string, but received 2"
+)]
+#[case::no_number(BROKER, "x", 42, "Broker id must be an integer, but it is: x")]
+#[case::dynamic_defaults(BROKER, "", 0, "")]
+fn a_resource_that_is_not_here_is_told_so(
+    #[case] kind: i8,
+    #[case] name: &str,
+    #[case] code: i16,
+    #[case] message: &str,
+) {
+    let mut world = World::new();
+    let connection = world.connect(LEADER);
+    let answer = only_answer(world.send(connection, describe_configs(kind, name, &[])));
+    let (told, text, entries) = described(answer);
+    assert_eq!((told, text.as_str(), entries.len()), (code, message, 0));
+}
+
+/// A request header with no tags, as flexible versions have it.
+fn flexible(key: i16, version: i16) -> BytesMut {
+    let mut frame = header(key, version, 1);
+    frame.put_u8(0);
+    frame
+}
+
+#[rstest]
+#[case::those_that_run(0, &[1, 2])]
+#[case::all(1, &[1, 2, 3])]
+fn a_broker_that_is_down_is_told_when_asked_for(#[case] fenced: u8, #[case] expected: &[i32]) {
+    let mut world = World::new();
+    world.make(&Move::CrashBroker { broker: THIRD });
+    let connection = world.connect(LEADER);
+    let mut asked = flexible(60, 2);
+    asked.put_slice(&[0, 1, fenced, 0]);
+    let mut answer = only_answer(world.send(connection, asked.freeze()));
+    answer.advance(4 + 1 + 4);
+    assert_eq!(
+        (answer.get_i16(), answer.get_u8()),
+        (0, 0),
+        "no error, no message"
+    );
+    assert_eq!(answer.get_u8(), 1, "a broker was asked");
+    let id = usize::from(answer.get_u8()) - 1;
+    assert_eq!(id, 22);
+    answer.advance(id);
+    assert_eq!(answer.get_i32(), 1, "the controller");
+    let brokers = (1..answer.get_u8()).map(|_| {
+        let id = answer.get_i32();
+        let host = usize::from(answer.get_u8()) - 1;
+        answer.advance(host + 4);
+        assert_eq!(answer.get_u8(), 0, "no rack");
+        let is_fenced = answer.get_u8();
+        assert_eq!(is_fenced == 1, BrokerId(id) == THIRD);
+        answer.advance(1);
+        id
+    });
+    assert_eq!(brokers.collect::<Vec<_>>(), expected);
+}
+
+#[rstest]
+#[case::controller(2, 114)]
+#[case::neither(3, 115)]
+fn the_wrong_kind_of_listener_is_told(#[case] endpoint_type: u8, #[case] code: i16) {
+    let mut world = World::new();
+    let connection = world.connect(LEADER);
+    let mut asked = flexible(60, 1);
+    asked.put_slice(&[0, endpoint_type, 0]);
+    let mut answer = only_answer(world.send(connection, asked.freeze()));
+    answer.advance(4 + 1 + 4);
+    assert_eq!(answer.get_i16(), code);
+}
+
+/// DescribeTopicPartitions: topics, a limit, a cursor.
+fn describe_topics(topics: &[&str], limit: i32, cursor: Option<(&str, i32)>) -> Bytes {
+    let mut frame = flexible(75, 0);
+    let put = |frame: &mut BytesMut, text: &str| {
+        frame.put_u8(u8::try_from(text.len() + 1).unwrap());
+        frame.put_slice(text.as_bytes());
+    };
+    frame.put_u8(u8::try_from(topics.len() + 1).unwrap());
+    for topic in topics {
+        put(&mut frame, topic);
+        frame.put_u8(0);
+    }
+    frame.put_i32(limit);
+    match cursor {
+        None => frame.put_i8(-1),
+        Some((topic, partition)) => {
+            frame.put_i8(1);
+            put(&mut frame, topic);
+            frame.put_i32(partition);
+            frame.put_u8(0);
+        }
+    }
+    frame.put_u8(0);
+    frame.freeze()
+}
+
+/// Topics with code and partitions, and the next cursor.
+type Page = (Vec<(String, i16, Vec<i32>)>, Option<(String, i32)>);
+
+fn page(mut answer: Bytes) -> Page {
+    fn compact(answer: &mut Bytes) -> String {
+        let bytes = usize::from(answer.get_u8()) - 1;
+        String::from_utf8(answer.split_to(bytes).to_vec()).unwrap()
+    }
+    answer.advance(4 + 1 + 4);
+    let topics = (1..answer.get_u8()).map(|_| {
+        let (code, name) = (answer.get_i16(), compact(&mut answer));
+        answer.advance(16 + 1);
+        let partitions = (1..answer.get_u8()).map(|_| {
+            assert_eq!(answer.get_i16(), 0);
+            let index = answer.get_i32();
+            answer.advance(4 + 4);
+            for _list in ["replicas", "in sync", "eligible", "last known", "offline"] {
+                let count = usize::from(answer.get_u8()) - 1;
+                answer.advance(4 * count);
+            }
+            answer.advance(1);
+            index
+        });
+        let partitions = partitions.collect();
+        answer.advance(4 + 1);
+        (name, code, partitions)
+    });
+    let topics = topics.collect();
+    let cursor = (answer.get_i8() == 1).then(|| {
+        let at = (compact(&mut answer), answer.get_i32());
+        answer.advance(1);
+        at
+    });
+    answer.advance(1);
+    assert!(answer.is_empty());
+    (topics, cursor)
+}
+
+#[rstest]
+#[case::all(&[], 9, None, "more 0 [0], orders 0 [0, 1]", None)]
+#[case::named(&["orders", "nope", "a b"], 9, None, "a b 17 [], nope 3 [], orders 0 [0, 1]", None)]
+#[case::inside_a_topic(&[], 2, None, "more 0 [0], orders 0 [0]", Some(("orders", 1)))]
+#[case::between_topics(&[], 1, None, "more 0 [0]", Some(("orders", 0)))]
+#[case::from_the_cursor(&[], 9, Some(("orders", 1)), "orders 0 [1]", None)]
+#[case::at_least_one(&[], -5, Some(("orders", 1)), "orders 0 [1]", None)]
+#[case::cursor_elsewhere(&["more"], 9, Some(("orders", 1)), "more 42 []", None)]
+#[case::cursor_below_0(&["orders"], 9, Some(("orders", -1)), "orders 42 []", None)]
+fn topics_are_described_page_by_page(
+    #[case] topics: &[&str],
+    #[case] limit: i32,
+    #[case] cursor: Option<(&str, i32)>,
+    #[case] expected: &str,
+    #[case] next: Option<(&str, i32)>,
+) {
+    let mut world = World::new();
+    let connection = world.connect(LEADER);
+    let more = [frames::NewTopic::new("more", 1, 1)];
+    only_answer(world.send(connection, frames::create_topics(&more, 0)));
+    let asked = describe_topics(topics, limit, cursor);
+    let (told, cursor) = page(only_answer(world.send(connection, asked)));
+    let told: Vec<String> = told
+        .iter()
+        .map(|(name, code, partitions)| format!("{name} {code} {partitions:?}"))
+        .collect();
+    assert_eq!(told.join(", "), expected);
+    let cursor = cursor
+        .as_ref()
+        .map(|(topic, partition)| (topic.as_str(), *partition));
+    assert_eq!(cursor, next);
+}
+
+#[test]
+fn there_are_no_groups() {
+    let mut world = World::new();
+    let connection = world.connect(LEADER);
+    let asked = header(16, 2, 1).freeze();
+    let answer = only_answer(world.send(connection, asked));
+    assert_eq!(answer[..], [0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+}
