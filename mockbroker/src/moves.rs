@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use crate::api::Api;
 use crate::cluster::MockCluster;
 use crate::config::ConfigError;
 
@@ -154,6 +155,38 @@ impl MockCluster {
             partition,
             broker,
         })
+    }
+
+    /// A broker offers an API in the versions from `min` to `max` only, as far as it knows them, as
+    /// an older or newer release would: ApiVersions names no others, and a request in another one
+    /// closes its connection. A wider range later gives versions back.
+    ///
+    /// # Errors
+    ///
+    /// No such broker; none of these versions is served.
+    pub fn restrict_versions(
+        &self,
+        broker: BrokerId,
+        api: Api,
+        min: i16,
+        max: i16,
+    ) -> Result<(), MoveError> {
+        self.make_move(Move::RestrictVersions {
+            broker,
+            api,
+            min,
+            max,
+        })
+    }
+
+    /// Every partition forgets a producer, as after `producer.id.expiration.ms`: what it sends next
+    /// may begin at any sequence, and a batch sent again is appended again.
+    ///
+    /// # Errors
+    ///
+    /// No partition knows the producer.
+    pub fn expire_producer(&self, producer_id: i64) -> Result<(), MoveError> {
+        self.make_move(Move::ExpireProducer { producer_id })
     }
 
     fn make_move(&self, to_make: Move) -> Result<(), MoveError> {

@@ -8,7 +8,7 @@ use core::time::Duration;
 
 use kafka_mockbroker::inspect::Event;
 use kafka_mockbroker::wire::versions::SERVED;
-use kafka_mockbroker::{Api, BrokerId, FaultGuard, MockCluster, Rule, Verdict};
+use kafka_mockbroker::{Api, BrokerId, FaultGuard, MockCluster, MoveError, Rule, Verdict};
 use raw::{Client, api_versions};
 use rstest::rstest;
 use tokio::io::DuplexStream;
@@ -96,6 +96,25 @@ async fn guard_and_journal_show_the_request_as_received() {
         })
         .collect();
     assert_eq!(carried, [7, 8].map(|id| api_versions(id)[4..].to_vec()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn restricted_broker_refuses_other_versions_and_its_neighbour_does_not() {
+    let cluster = cluster();
+    let metadata_v1 = [0, 0, 0, 14, 0, 3, 0, 1, 0, 0, 0, 9, 255, 255, 0, 0, 0, 0];
+    let broker = BrokerId(1);
+    cluster
+        .restrict_versions(broker, Api::Metadata, 4, 9)
+        .unwrap();
+    for (port, expected) in [(9092, None), (9093, Some(9))] {
+        let mut client = Client::new(cluster.connect(port).unwrap(), PATIENCE);
+        client.send_bytes(&metadata_v1).await;
+        assert_eq!(client.answer().await, expected, "port {port}");
+    }
+    let nothing = cluster.restrict_versions(broker, Api::Metadata, 14, 20);
+    assert_eq!(nothing, Err(MoveError::NoSuchVersion));
+    let nobody = cluster.restrict_versions(BrokerId(9), Api::Metadata, 0, 1);
+    assert_eq!(nobody, Err(MoveError::UnknownBroker));
 }
 
 #[tokio::test(start_paused = true)]

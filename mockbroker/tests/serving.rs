@@ -7,10 +7,14 @@ mod world;
 
 use core::time::Duration;
 
-use bytes::Bytes;
-use frames::{Batch, fetch, fetched, list_offsets, listed, metadata, produce, produce_rows};
+use bytes::{Buf, BufMut, Bytes};
+use frames::{
+    Batch, fetch, fetched, header, list_offsets, listed, metadata, produce, produce_rows,
+};
+use kafka_mockbroker::Api;
 use kafka_mockbroker::engine::effect::{ConnectionId, Effect};
 use kafka_mockbroker::engine::journal::{Event, Silence};
+use kafka_mockbroker::engine::{Move, MoveError};
 use proptest::prelude::*;
 use rstest::rstest;
 use world::{LEADER, THIRD, World, answer_on, is_closed, only_answer, outcome, to_orders};
@@ -244,4 +248,71 @@ proptest! {
         }
         prop_assert_eq!(world.send(honest, metadata("orders")).len(), 1);
     }
+}
+
+fn api_versions(version: i16) -> Bytes {
+    let mut frame = header(18, version, 1);
+    if version >= 3 {
+        // Name and version of the software, as compact strings; no tagged fields.
+        frame.put_slice(&[0, 2, b'x', 2, b'1', 0]);
+    }
+    frame.freeze()
+}
+
+/// Code, then key, oldest and newest version of each API, in the layout of version 0.
+fn offered(mut answer: Bytes) -> (i16, Vec<(i16, i16, i16)>) {
+    answer.advance(4);
+    let code = answer.get_i16();
+    let count = answer.get_i32();
+    let apis = (0..count).map(|_| (answer.get_i16(), answer.get_i16(), answer.get_i16()));
+    (code, apis.collect())
+}
+
+fn restrict(world: &mut World, api: Api, min: i16, max: i16) {
+    world.make(&Move::RestrictVersions {
+        broker: LEADER,
+        api,
+        min,
+        max,
+    });
+}
+
+#[test]
+fn a_restricted_broker_names_the_narrowed_range_and_a_wider_one_gives_it_back() {
+    let mut world = World::new();
+    let connection = world.connect(LEADER);
+    restrict(&mut world, Api::Produce, 3, 9);
+    let answer = only_answer(world.send(connection, api_versions(0)));
+    let (code, apis) = offered(answer);
+    assert_eq!((code, apis[0]), (0, (0, 3, 9)));
+    restrict(&mut world, Api::Produce, 0, i16::MAX);
+    let answer = only_answer(world.send(connection, api_versions(0)));
+    assert_eq!(offered(answer).1[0], (0, 0, 13));
+}
+
+#[test]
+fn a_restricted_api_versions_refuses_in_the_layout_of_version_0() {
+    let mut world = World::new();
+    let connection = world.connect(LEADER);
+    restrict(&mut world, Api::ApiVersions, 0, 2);
+    let answer = only_answer(world.send(connection, api_versions(3)));
+    assert_eq!(offered(answer), (35, vec![(18, 0, 2)]));
+    let answer = only_answer(world.send(connection, api_versions(0)));
+    assert_eq!(offered(answer).0, 0);
+}
+
+#[test]
+fn an_expired_producer_may_begin_anywhere_and_duplicates_are_not_known() {
+    let mut world = World::new();
+    let batch = Batch::idempotent(9, 0, 1);
+    assert_eq!(outcome(world.append(-1, batch)), (0, 0));
+    assert_eq!(outcome(world.append(-1, batch)), (0, 0), "a duplicate");
+    let expire = Move::ExpireProducer { producer_id: 9 };
+    world.make(&expire);
+    assert_eq!(outcome(world.append(-1, batch)), (0, 1), "appended again");
+    let nobody = Move::ExpireProducer { producer_id: 8 };
+    assert_eq!(
+        world.engine.make_move(&nobody, world.now),
+        Err(MoveError::UnknownProducer)
+    );
 }

@@ -25,6 +25,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use uuid::Uuid;
 
+use super::api_limits::ApiLimits;
 use super::effect::BrokerId;
 use super::moves::MoveError;
 use super::partition::{Acks, Append, AppendError, Appended, Partition};
@@ -76,6 +77,7 @@ pub struct Cluster {
     pub(super) producer_ids: ProducerIds,
     /// When the controller will fence a paused broker.
     pub(super) sessions: BTreeMap<BrokerId, Instant>,
+    pub(super) api_limits: ApiLimits,
     config: BrokerConfig,
     cluster_id: Arc<str>,
     wall_clock_origin_ms: i64,
@@ -107,6 +109,7 @@ impl Cluster {
             partitions: BTreeMap::new(),
             producer_ids: ProducerIds::default(),
             sessions: BTreeMap::new(),
+            api_limits: ApiLimits::default(),
             config: config.broker,
             cluster_id,
             wall_clock_origin_ms: config.wall_clock_origin_ms,
@@ -379,8 +382,15 @@ impl Cluster {
         wall_clock_ms(self.wall_clock_origin_ms, now)
     }
 
+    /// Which versions the brokers offer.
+    #[must_use]
+    pub const fn api_limits(&self) -> &ApiLimits {
+        &self.api_limits
+    }
+
     /// Panics when an invariant of a machine does not hold.
     pub fn check_invariants(&self) {
+        self.api_limits.check_invariants();
         self.topology.check_invariants();
         let placed: usize = self
             .topology

@@ -11,6 +11,7 @@
 //! | [`producer_state`] | epochs and sequences, window of five |
 //! | [`log`] | batches as received, offsets, high watermark |
 //! | [`replication`] | who follows how far, ISR, the watermark rule |
+//! | [`api_limits`] | versions that a broker no longer offers |
 //! | [`producer_ids`] | producer ids |
 //! | [`connections`] | one request in progress per connection, the ones behind it |
 //! | [`purgatory`] | requests that wait |
@@ -20,6 +21,7 @@
 //!
 //! `handlers::ClusterEngine` drives them.
 
+pub mod api_limits;
 pub mod cluster;
 pub mod connections;
 pub mod effect;

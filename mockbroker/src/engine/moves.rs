@@ -36,6 +36,8 @@ use super::effect::BrokerId;
 use super::replication::{Membership, ReplicaSet};
 use super::time::Instant;
 use super::topology::{BrokerState, PartitionKey};
+use crate::api::Api;
+use crate::wire::versions::VersionRange;
 
 /// A move of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,6 +100,23 @@ pub enum Move {
         /// The broker.
         broker: BrokerId,
     },
+    /// A broker offers an API in these versions only, as far as it knows them: ApiVersions names no
+    /// others, and a request in another one closes its connection.
+    RestrictVersions {
+        /// The broker.
+        broker: BrokerId,
+        /// The API.
+        api: Api,
+        /// The oldest.
+        min: i16,
+        /// The newest.
+        max: i16,
+    },
+    /// Every partition forgets a producer, as after `producer.id.expiration.ms`.
+    ExpireProducer {
+        /// The producer's id.
+        producer_id: i64,
+    },
 }
 
 /// A move that the cluster cannot make.
@@ -119,6 +138,12 @@ pub enum MoveError {
     /// The broker's replica is not in sync, or the broker does not run.
     #[error("the broker cannot lead the partition: its replica is not in sync, or it does not run")]
     CannotLead,
+    /// Nothing is known of the producer, in any partition.
+    #[error("no partition knows the producer")]
+    UnknownProducer,
+    /// The API is not served, or not in any of the versions.
+    #[error("the API is not served in any of these versions")]
+    NoSuchVersion,
 }
 
 impl Cluster {
@@ -168,6 +193,13 @@ impl Cluster {
             Move::RestartBroker { broker } => self.restart(*broker, now)?,
             Move::PauseBroker { broker } => self.pause(*broker, now)?,
             Move::ResumeBroker { broker } => self.resume(*broker, now)?,
+            Move::RestrictVersions {
+                broker,
+                api,
+                min,
+                max,
+            } => self.restrict_versions(*broker, *api, VersionRange::new(*min, *max))?,
+            Move::ExpireProducer { producer_id } => self.expire_producer(*producer_id)?,
         }
         Ok(())
     }
@@ -247,6 +279,32 @@ impl Cluster {
             self.come_back(broker, ReplicaSet::on_broker_resumed, now);
         }
         Ok(())
+    }
+
+    fn restrict_versions(
+        &mut self,
+        broker: BrokerId,
+        api: Api,
+        range: VersionRange,
+    ) -> Result<(), MoveError> {
+        self.broker_state(broker)?;
+        if self.api_limits.restrict(broker, api, range) {
+            Ok(())
+        } else {
+            Err(MoveError::NoSuchVersion)
+        }
+    }
+
+    fn expire_producer(&mut self, producer_id: i64) -> Result<(), MoveError> {
+        let mut known = false;
+        for partition in self.partitions.values_mut() {
+            known |= partition.forget_producer(producer_id);
+        }
+        if known {
+            Ok(())
+        } else {
+            Err(MoveError::UnknownProducer)
+        }
     }
 
     /// Fences the paused brokers whose sessions are over.

@@ -182,6 +182,11 @@ impl Partition {
         self.log.raise_high_watermark(to);
     }
 
+    /// Forgets what a producer wrote; `false` when nothing is known of it.
+    pub fn forget_producer(&mut self, producer_id: i64) -> bool {
+        self.producers.forget(producer_id)
+    }
+
     /// Another leader, or none: what it lacks is dropped, and what producers had there with it.
     pub fn change_leader(
         &mut self,

@@ -213,6 +213,11 @@ impl ProducerStates {
         Some(producer.written_at_ms)
     }
 
+    /// Forgets a producer, as when it was idle for too long; `false` when it is not known.
+    pub fn forget(&mut self, producer_id: i64) -> bool {
+        self.producers.remove(&producer_id).is_some()
+    }
+
     /// How many producers are known, the expired ones included.
     #[must_use]
     pub fn count(&self) -> usize {

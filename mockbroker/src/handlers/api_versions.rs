@@ -16,17 +16,27 @@
 
 use super::{Answer, Context};
 use crate::api::Api;
+use crate::engine::Cluster;
+use crate::engine::api_limits::ApiLimits;
+use crate::engine::effect::BrokerId;
 use crate::error_code::ErrorCode;
+use crate::wire::refusal::Refusal;
 use crate::wire::reply::{self, Reply};
-use crate::wire::request::ApiVersions;
-use crate::wire::versions::{SERVED, VersionRange};
+use crate::wire::request::{ApiVersions, Request};
+use crate::wire::versions::{SERVED, Served, VersionRange};
 
 /// Answers with what is served.
 #[must_use]
-pub fn handle(context: &Context, request: &ApiVersions) -> Answer {
+pub fn handle(cluster: &Cluster, context: &Context, request: &ApiVersions) -> Answer {
     let version = context.header.version;
+    let advertised = |served: &Served| cluster.api_limits().advertised(context.broker, served);
+    let this = cluster
+        .api_limits()
+        .allow(context.broker, Api::ApiVersions, version);
+    let refused = |error| refused(error, advertised);
     Answer::Reply(Reply::ApiVersions(match request {
         ApiVersions::Unknown => refused(ErrorCode::UNSUPPORTED_VERSION),
+        ApiVersions::Known { .. } if !this => refused(ErrorCode::UNSUPPORTED_VERSION),
         ApiVersions::Known { .. } if context.injection.refusal().is_some() => {
             refused(context.injection.refusal().unwrap_or_default())
         }
@@ -37,7 +47,7 @@ pub fn handle(context: &Context, request: &ApiVersions) -> Answer {
             error: context.injection.overwriting().unwrap_or_default(),
             apis: SERVED
                 .iter()
-                .map(|served| (served.api.key(), served.advertised))
+                .map(|served| (served.api.key(), advertised(served)))
                 .collect(),
             supported_features: supported_features(version),
             finalized_features: FINALIZED_FEATURES.to_vec(),
@@ -46,15 +56,30 @@ pub fn handle(context: &Context, request: &ApiVersions) -> Answer {
     }))
 }
 
+/// The request, if its broker offers its version.
+///
+/// # Errors
+///
+/// A version that a move has taken from the broker. ApiVersions is never refused here: it answers
+/// a version that it does not know (KIP-511).
+pub fn offered(limits: &ApiLimits, broker: BrokerId, request: Request) -> Result<Request, Refusal> {
+    let (api, version) = (request.header.api, request.header.version);
+    if limits.allow(broker, api, version) || api == Api::ApiVersions {
+        Ok(request)
+    } else {
+        Err(Refusal::UnsupportedVersion { api, version })
+    }
+}
+
 /// An unknown version is told which versions of ApiVersions there are; other refusals name none.
-fn refused(error: ErrorCode) -> reply::ApiVersions {
+fn refused(error: ErrorCode, advertised: impl Fn(&Served) -> VersionRange) -> reply::ApiVersions {
     let this = SERVED
         .iter()
         .filter(|served| error == ErrorCode::UNSUPPORTED_VERSION && served.api == Api::ApiVersions);
     reply::ApiVersions {
         error,
         apis: this
-            .map(|served| (served.api.key(), served.advertised))
+            .map(|served| (served.api.key(), advertised(served)))
             .collect(),
         supported_features: Vec::new(),
         finalized_features: Vec::new(),

@@ -26,7 +26,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Answer, Context, Injection, Pending, Wait, handle, targets};
+use super::{Answer, Context, Injection, Pending, Wait, api_versions, handle, targets};
 use crate::config::ConfigError;
 use crate::engine::connections::{Connections, Offer};
 use crate::engine::effect::{BrokerId, ConnectionId, Effect};
@@ -36,7 +36,7 @@ use crate::engine::time::Instant;
 use crate::engine::topology::BrokerState;
 use crate::engine::{Cluster, ClusterConfig, Move, MoveError, TopicSpec};
 use crate::fault::{Judgement, RequestFacts, Rules, Target, Verdict};
-use crate::wire::reply::Reply;
+use crate::wire::reply::{Reply, SIZE_BYTES, sized};
 use crate::wire::request::{self, Request, RequestBody};
 
 /// A whole cluster as one value: requests in, effects out, time as an argument.
@@ -323,7 +323,8 @@ impl ClusterEngine {
             self.still.insert(connection, Still::Unread(frame));
             return;
         }
-        match request::parse(frame.clone()) {
+        let offered = |request| api_versions::offered(self.cluster.api_limits(), broker, request);
+        match request::parse(frame.clone()).and_then(offered) {
             Ok(request) => {
                 let judgement = self.judge(broker, connection, &request, &frame);
                 let event = Event::Request {
@@ -614,13 +615,3 @@ const fn request_id(header: &request::RequestHeader) -> RequestId {
         correlation_id: header.correlation_id,
     }
 }
-
-/// A frame behind its size, as it is on the wire.
-fn sized(frame: &Bytes) -> Bytes {
-    // No reply reaches 2 GiB: requests are bounded, and Fetch by what it asks for as an i32.
-    let size = i32::try_from(frame.len()).unwrap_or(i32::MAX);
-    [&size.to_be_bytes()[..], frame].concat().into()
-}
-
-/// Bytes of the size before a frame.
-const SIZE_BYTES: usize = 4;

@@ -200,7 +200,7 @@ pub fn handle(cluster: &mut Cluster, context: &Context, body: RequestBody, now: 
         RequestBody::FindCoordinator(request) => {
             find_coordinator::handle(cluster, context, &request)
         }
-        RequestBody::ApiVersions(request) => api_versions::handle(context, &request),
+        RequestBody::ApiVersions(request) => api_versions::handle(cluster, context, &request),
         RequestBody::CreateTopics(request) => create_topics::handle(cluster, context, &request),
         RequestBody::DeleteTopics(request) => delete_topics::handle(cluster, context, &request),
         RequestBody::InitProducerId(request) => {

@@ -16,6 +16,7 @@ pub use super::reply_body::*;
 use super::request::RequestHeader;
 use super::versions;
 use crate::api::Api;
+use crate::error_code::ErrorCode;
 
 /// A reply that cannot be written in the version of its request; a defect of this crate.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -53,7 +54,8 @@ impl Reply {
             Self::FindCoordinator(body) => encode_find_coordinator(body, version, &mut frame),
             Self::ApiVersions(body) => {
                 // An unknown version is answered in the layout of version 0 (KIP-511).
-                let known = served.is_some_and(|served| served.served.contains(version));
+                let known = served.is_some_and(|served| served.served.contains(version))
+                    && body.error != ErrorCode::UNSUPPORTED_VERSION;
                 encode_api_versions(body, if known { version } else { 0 }, &mut frame)
             }
             Self::CreateTopics(body) => encode_create_topics(body, version, &mut frame),
@@ -90,6 +92,17 @@ pub(super) fn name(name: &str) -> kp::TopicName {
 
 pub(super) fn ids(ids: &[i32]) -> Vec<kp::BrokerId> {
     ids.iter().copied().map(kp::BrokerId).collect()
+}
+
+/// Bytes of the size before a frame.
+pub const SIZE_BYTES: usize = 4;
+
+/// A frame behind its size, as it is on the wire.
+#[must_use]
+pub fn sized(frame: &Bytes) -> Bytes {
+    // No reply reaches 2 GiB: requests are bounded, and Fetch by what it asks for as an i32.
+    let size = i32::try_from(frame.len()).unwrap_or(i32::MAX);
+    [&size.to_be_bytes()[..], frame].concat().into()
 }
 
 fn encode_produce(body: &Produce, version: i16, frame: &mut BytesMut) -> Encoded {
