@@ -219,6 +219,7 @@ impl BrokerConfig {
         "producer.id.expiration.ms",
         "replica.lag.time.max.ms",
         "socket.request.max.bytes",
+        "unclean.leader.election.enable",
     ];
 
     /// Sets one key of `server.properties`.
@@ -302,7 +303,7 @@ impl BrokerConfig {
 
 /// Keys of topics with the brokers' names of their defaults: apache/kafka
 /// ServerTopicConfigSynonyms.
-const SYNONYMS: [(&str, &str); 8] = [
+const SYNONYMS: [(&str, &str); 9] = [
     ("cleanup.policy", "log.cleanup.policy"),
     ("compression.type", "compression.type"),
     ("max.message.bytes", "message.max.bytes"),
@@ -317,6 +318,10 @@ const SYNONYMS: [(&str, &str); 8] = [
     ("message.timestamp.type", "log.message.timestamp.type"),
     ("min.insync.replicas", "min.insync.replicas"),
     ("segment.bytes", "log.segment.bytes"),
+    (
+        "unclean.leader.election.enable",
+        "unclean.leader.election.enable",
+    ),
 ];
 
 /// The topics' name of a broker's key, if it is a default of topics.
@@ -357,6 +362,9 @@ pub struct TopicConfig {
     pub cleanup_policy: CleanupPolicy,
     /// `segment.bytes`: a batch above it is refused; at least 1 MiB (KIP-1030).
     pub segment_bytes: i32,
+    /// `unclean.leader.election.enable`: whether a replica that is not in sync may lead where no
+    /// other can, which loses what it lacks.
+    pub unclean_leader_election_enable: bool,
     /// The keys that [`set`](Self::set) was given; the others are as they were inherited.
     pub assigned: BTreeSet<&'static str>,
 }
@@ -373,6 +381,7 @@ impl Default for TopicConfig {
             compression_type: CompressionType::default(),
             cleanup_policy: CleanupPolicy::default(),
             segment_bytes: 1_073_741_824,
+            unclean_leader_election_enable: false,
             assigned: BTreeSet::new(),
         }
     }
@@ -389,6 +398,7 @@ impl TopicConfig {
         "message.timestamp.type",
         "min.insync.replicas",
         "segment.bytes",
+        "unclean.leader.election.enable",
     ];
 
     /// Sets one key of a topic's configuration, as CreateTopics carries them.
@@ -412,6 +422,9 @@ impl TopicConfig {
                 assign(after_ms, key, value, 0..=i64::MAX)?;
             }
             "segment.bytes" => assign(&mut self.segment_bytes, key, value, 1_048_576..=i32::MAX)?,
+            "unclean.leader.election.enable" => {
+                self.unclean_leader_election_enable = boolean(key, value)?;
+            }
             "message.timestamp.type" => {
                 self.message_timestamp_type = choice(key, value, TIMESTAMP_TYPES)?;
             }
@@ -433,6 +446,7 @@ impl TopicConfig {
             "message.timestamp.before.max.ms" => self.message_timestamp_before_max_ms.to_string(),
             "message.timestamp.after.max.ms" => self.message_timestamp_after_max_ms.to_string(),
             "segment.bytes" => self.segment_bytes.to_string(),
+            "unclean.leader.election.enable" => self.unclean_leader_election_enable.to_string(),
             "message.timestamp.type" => chosen(self.message_timestamp_type, TIMESTAMP_TYPES),
             "compression.type" => chosen(self.compression_type, COMPRESSION_TYPES),
             "cleanup.policy" => chosen(self.cleanup_policy, CLEANUP_POLICIES),
@@ -548,6 +562,7 @@ mod tests {
         ("producer.id.expiration.ms", "86400000"),
         ("replica.lag.time.max.ms", "30000"),
         ("socket.request.max.bytes", "104857600"),
+        ("unclean.leader.election.enable", "false"),
     ];
 
     #[test]

@@ -242,3 +242,43 @@ fn a_follower_knows_in_full_what_it_followed_since_it_started() {
         [0, 1, 2, 3, 4].map(|at| (0, 4 - at))
     );
 }
+
+/// A leader with a record that no other replica has, though acks=all acknowledged it.
+fn leader_ahead(unclean: &str) -> World {
+    let mut world = World::configured(&[("unclean.leader.election.enable", unclean)]);
+    world.append(-1, Batch::plain(2));
+    world.shrink(SECOND);
+    world.shrink(THIRD);
+    assert_eq!(outcome(world.append(-1, Batch::plain(3))), (0, 2));
+    world
+}
+
+#[test]
+fn an_unclean_leader_loses_what_it_lacks_and_no_more() {
+    let mut world = leader_ahead("true");
+    world.make(&Move::CrashBroker { broker: LEADER });
+    assert_eq!(world.log_end(0), 2);
+    let reader = world.connect(SECOND);
+    let seen = world.send(reader, fetch("orders", 0, 0, (0, 1)));
+    assert_eq!(fetched(only_answer(seen)).1, 2, "the watermark fell");
+    world.make(&Move::RestartBroker { broker: LEADER });
+    let there = world.connect(SECOND);
+    let next = to_orders(-1, Batch::plain(1));
+    assert_eq!(
+        outcome(world.send(there, next)),
+        (0, 2),
+        "the one that returned has dropped what the others lack"
+    );
+}
+
+#[test]
+fn nobody_leads_rather_than_an_unclean_leader_unless_that_is_allowed() {
+    let mut world = leader_ahead("false");
+    world.make(&Move::CrashBroker { broker: LEADER });
+    let there = world.connect(SECOND);
+    let next = to_orders(-1, Batch::plain(1));
+    assert_eq!(outcome(world.send(there, next)), (6, -1));
+    world.make(&Move::RestartBroker { broker: LEADER });
+    assert_eq!(world.log_end(0), 5, "nothing is lost");
+    assert_eq!(outcome(world.append(-1, Batch::plain(1))), (0, 5));
+}

@@ -8,6 +8,7 @@ use core::time::Duration;
 use frames::{Batch, produce_rows};
 use kafka_mockbroker::engine::Move;
 use kafka_mockbroker::engine::effect::{BrokerId, ConnectionId, Effect};
+use kafka_mockbroker::engine::log::StoredBatch;
 use proptest::prelude::*;
 use world::{World, to_orders};
 
@@ -134,6 +135,26 @@ proptest! {
                 prop_assert_eq!(stands, Some(*sequence), "lost at offset {}", offset);
                 prop_assert!(*offset < watermark, "acknowledged, and not visible");
             }
+        }
+    }
+
+    #[test]
+    fn nothing_is_lost_without_an_election_even_where_it_may_be_unclean(
+        steps in proptest::collection::vec(step(), 1..60),
+    ) {
+        let mut world = World::configured(&[("unclean.leader.election.enable", "true")]);
+        let (mut before, mut epoch): (Vec<StoredBatch>, i32) = (Vec::new(), 0);
+        for numbered in (0..).zip(&steps) {
+            take(&mut world, &mut Sent::default(), numbered);
+            let cluster = world.engine.cluster();
+            let key = cluster.key("orders", 0).unwrap();
+            let now = cluster.partition(key).unwrap().log().batches().to_vec();
+            // A broker that is resumed may be elected and append in one step.
+            let kept = before.iter().zip(&now).take_while(|(before, now)| before == now);
+            let elected = cluster.topology().placement(key).unwrap().leadership.epoch > epoch;
+            prop_assert!(kept.count() == before.len() || elected, "lost without an election");
+            epoch = cluster.topology().placement(key).unwrap().leadership.epoch;
+            before = now;
         }
     }
 }

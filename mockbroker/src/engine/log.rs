@@ -4,9 +4,9 @@
 //!
 //! ```text
 //!         append              watermark passes it
-//! beyond ───────▶ appended ──────────────────────▶ visible, never lost again
+//! beyond ───────▶ appended ──────────────────────▶ visible, lost by an unclean election alone
 //!   ▲                │
-//!   └────────────────┘ truncate, on a change of leader
+//!   └────────────────┘ truncate, on a change of leader; below the watermark on an unclean one
 //! ```
 //!
 //! *Invariants*
@@ -81,14 +81,15 @@ impl Log {
         self.batches.push(batch);
     }
 
-    /// Raises the high watermark; it never falls.
+    /// Raises the high watermark; it falls by truncation alone.
     pub fn raise_high_watermark(&mut self, to: i64) {
         self.high_watermark = self.high_watermark.max(to.min(self.end_offset()));
     }
 
-    /// Drops every batch that reaches beyond `end`, which is not below the high watermark.
+    /// Drops every batch that reaches beyond `end`. That is below the high watermark only after an
+    /// unclean election; the watermark falls then.
     pub fn truncate(&mut self, end: i64) {
-        let end = end.max(self.high_watermark);
+        self.high_watermark = self.high_watermark.min(end);
         let kept = self
             .batches
             .partition_point(|batch| batch.header.last_offset() < end);
@@ -314,10 +315,12 @@ mod tests {
     }
 
     #[test]
-    fn truncation_stops_at_the_watermark() {
+    fn truncation_takes_the_watermark_along() {
         let mut log = log(&[10, 20, 30]);
-        log.raise_high_watermark(2);
-        log.truncate(0);
+        log.raise_high_watermark(4);
+        log.truncate(4);
+        assert_eq!((log.end_offset(), log.high_watermark()), (4, 4));
+        log.truncate(2);
         assert_eq!((log.end_offset(), log.high_watermark()), (2, 2));
         log.check_invariants();
     }

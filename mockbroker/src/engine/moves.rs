@@ -323,9 +323,8 @@ impl Cluster {
         for key in self.hosted_by(broker) {
             if let Some(partition) = self.partitions.get_mut(&key) {
                 partition.replicas_mut().on_broker_down(broker);
-                let electable = partition.replicas().electable();
                 if self.leader(key) == Some(broker) {
-                    self.elect(key, electable, now);
+                    self.elect_any(key, now);
                 }
                 self.on_replicas_changed(key);
             }
@@ -338,9 +337,8 @@ impl Cluster {
         for key in self.hosted_by(broker) {
             if let Some(partition) = self.partitions.get_mut(&key) {
                 back(partition.replicas_mut(), broker);
-                let electable = partition.replicas().electable();
                 if self.leader(key).is_none() {
-                    self.elect(key, electable, now);
+                    self.elect_any(key, now);
                 }
                 self.on_replicas_changed(key);
             }
@@ -357,6 +355,16 @@ impl Cluster {
         let hosted = self.partitions.iter();
         let hosted = hosted.filter(|(_, partition)| partition.replicas().replica(broker).is_some());
         hosted.map(|(key, _)| *key).collect()
+    }
+
+    /// Whoever may lead leads, or nobody.
+    fn elect_any(&mut self, key: PartitionKey, now: Instant) {
+        if let (Some(topic), Some(partition)) =
+            (self.topology.topic(key.topic), self.partitions.get(&key))
+        {
+            let electable = partition.electable(&topic.config);
+            self.elect(key, electable, now);
+        }
     }
 
     fn elect(&mut self, key: PartitionKey, leader: Option<BrokerId>, now: Instant) {

@@ -17,6 +17,8 @@
 //!    change together.
 //! 3. Too few in-sync replicas are seen before the batch is looked at (observed: 19 wins over a bad
 //!    checksum, size, timestamp and a duplicate).
+//! 4. A leader that was in sync has all that was visible: in an unclean election alone the
+//!    watermark falls, and records are lost that all had acknowledged.
 //!
 //! *Source* apache/kafka `core/…/cluster/Partition.scala` appendRecordsToLeader;
 //! `storage/…/internals/log/UnifiedLog.java` append.
@@ -28,7 +30,7 @@ use bytes::Bytes;
 use super::effect::BrokerId;
 use super::log::{Log, StoredBatch};
 use super::producer_state::{Expiry, ProducerBatch, ProducerStates, SequenceVerdict};
-use super::replication::{ReplicaSet, effective_isr_min};
+use super::replication::{Election, Membership, ReplicaSet, effective_isr_min};
 use super::time::Instant;
 use super::validator::{self, Refusal};
 use crate::config::{TimestampType, TopicConfig};
@@ -195,11 +197,18 @@ impl Partition {
         now_ms: i64,
         now: Instant,
     ) {
+        let clean = leader
+            .and_then(|leader| self.replicas.replica(leader))
+            .is_some_and(|leader| leader.membership == Membership::InSync);
         self.replicas.on_leader(leader, now);
         let leader = leader.and_then(|leader| self.replicas.replica(leader));
         if let Some(leader) = leader {
             let (end, started_at) = (leader.end_offset, leader.started_at());
             if end < self.log.end_offset() || started_at != self.started_at {
+                assert!(
+                    !clean || end >= self.log.high_watermark(),
+                    "partition 4: a clean election loses what was visible"
+                );
                 self.log.truncate(end);
                 self.started_at = started_at;
                 self.rebuild_producers(now_ms);
@@ -231,6 +240,16 @@ impl Partition {
         replay(&mut self.producers, loaded);
         self.producers.reload();
         replay(&mut self.producers, followed);
+    }
+
+    /// The replica that may lead next.
+    #[must_use]
+    pub fn electable(&self, config: &TopicConfig) -> Option<BrokerId> {
+        self.replicas
+            .electable(match config.unclean_leader_election_enable {
+                true => Election::Unclean,
+                false => Election::Clean,
+            })
     }
 
     fn isr_min(&self, config: &TopicConfig) -> usize {

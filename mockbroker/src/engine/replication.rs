@@ -20,7 +20,7 @@
 //! *Invariants*
 //! 1. The leader is a replica, in sync, and has everything.
 //! 2. Somebody is in sync: the last one that was stays so when it crashes, so that only it can lead
-//!    again (no unclean election).
+//!    again, unless an unclean election is allowed.
 //! 3. No replica is ahead of the leader.
 //! 4. The watermark follows the slowest in-sync replica, and stands still while fewer than the
 //!    effective `min.insync.replicas` are in sync.
@@ -47,6 +47,15 @@ pub enum Link {
     Following,
     /// It stands still, though its broker runs.
     Held,
+}
+
+/// Who may lead where no replica in sync can.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Election {
+    /// Nobody.
+    Clean,
+    /// Any replica (`unclean.leader.election.enable`); what it lacks is lost.
+    Unclean,
 }
 
 /// How a replica's broker is.
@@ -156,6 +165,10 @@ impl ReplicaSet {
             return;
         };
         let leader_runs = self.leader_runs();
+        let in_sync = |replica: &Replica| replica.membership == Membership::InSync;
+        let clean = leader
+            .and_then(|leader| self.replica(leader))
+            .is_some_and(in_sync);
         for replica in &mut self.replicas {
             replica.end_offset = replica.end_offset.min(end);
             replica.started_at = replica.started_at.min(replica.end_offset);
@@ -164,6 +177,8 @@ impl ReplicaSet {
             } else if leader_runs && replica.follows() {
                 replica.end_offset = end;
                 replica.membership = Membership::InSync;
+            } else if !clean {
+                replica.membership = Membership::OutOfSync;
             }
             replica.lagging_since = (replica.end_offset < end).then_some(now);
         }
@@ -309,14 +324,17 @@ impl ReplicaSet {
     }
 
     /// The first replica, in the order of preference, that may lead: in sync, and its broker not
-    /// down. The controller may choose one that is paused, which it does not know.
+    /// down; failing that, and if the election may be unclean, one that is not in sync. The
+    /// controller may choose one that is paused, which it does not know.
     #[must_use]
-    pub fn electable(&self) -> Option<BrokerId> {
-        let may_lead = |r: &&Replica| r.membership == Membership::InSync && r.host != Host::Down;
-        self.replicas
-            .iter()
-            .find(may_lead)
-            .map(|replica| replica.broker)
+    pub fn electable(&self, election: Election) -> Option<BrokerId> {
+        let live = || self.replicas.iter().filter(|r| r.host != Host::Down);
+        let in_sync = live().find(|r| r.membership == Membership::InSync);
+        let chosen = match election {
+            Election::Clean => in_sync,
+            Election::Unclean => in_sync.or_else(|| live().next()),
+        };
+        chosen.map(|replica| replica.broker)
     }
 
     /// The replicas, in the order of preference.
@@ -465,10 +483,20 @@ mod tests {
         set.shrink(THREE);
         set.on_broker_down(ONE);
         set.on_leader(None, at(0));
-        assert_eq!(set.electable(), None, "an out-of-sync replica may not lead");
+        assert_eq!(
+            set.electable(Election::Clean),
+            None,
+            "an out-of-sync replica may not lead"
+        );
+        assert_eq!(set.electable(Election::Unclean), Some(TWO));
         assert_eq!(set.isr(), [], "it is not shown while it is down");
         set.on_broker_up(ONE);
-        assert_eq!(set.electable(), Some(ONE));
+        assert_eq!(set.electable(Election::Clean), Some(ONE));
+        assert_eq!(
+            set.electable(Election::Unclean),
+            Some(ONE),
+            "in sync comes first"
+        );
     }
 
     #[test]

@@ -177,7 +177,7 @@ fn first_source(synonyms: &[(&str, String, ConfigSource)]) -> ConfigSource {
 
 fn value_type(key: &str) -> ConfigType {
     match key {
-        "auto.create.topics.enable" => ConfigType::Boolean,
+        "auto.create.topics.enable" | "unclean.leader.election.enable" => ConfigType::Boolean,
         "cleanup.policy" => ConfigType::List,
         "compression.type" | "message.timestamp.type" => ConfigType::String,
         "message.timestamp.after.max.ms"
