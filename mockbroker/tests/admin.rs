@@ -6,7 +6,7 @@ mod frames;
 mod world;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use frames::header;
+use frames::{Batch, header};
 use kafka_mockbroker::engine::Move;
 use kafka_mockbroker::engine::effect::BrokerId;
 use rstest::rstest;
@@ -344,4 +344,117 @@ fn there_are_no_groups() {
     let asked = header(16, 2, 1).freeze();
     let answer = only_answer(world.send(connection, asked));
     assert_eq!(answer[..], [0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+}
+
+/// A topic, how many partitions it is to have, and the brokers of each new one.
+type Growth<'a> = (&'a str, i32, Option<&'a [&'a [i32]]>);
+
+/// CreatePartitions, version 1.
+fn create_partitions(topics: &[Growth<'_>], validate_only: u8) -> Bytes {
+    let count = |length: usize| i32::try_from(length).unwrap();
+    let mut frame = header(37, 1, 1);
+    frame.put_i32(count(topics.len()));
+    for (topic, partitions, assignments) in topics {
+        put_text(&mut frame, topic);
+        frame.put_i32(*partitions);
+        frame.put_i32(assignments.map_or(-1, |assignments| count(assignments.len())));
+        for brokers in assignments.unwrap_or_default() {
+            frame.put_i32(count(brokers.len()));
+            brokers.iter().for_each(|broker| frame.put_i32(*broker));
+        }
+    }
+    frame.put_i32(1_000);
+    frame.put_u8(validate_only);
+    frame.freeze()
+}
+
+fn grown(world: &mut World, asked: Bytes) -> Vec<(i16, Option<String>)> {
+    let connection = world.connect(LEADER);
+    let mut answer = only_answer(world.send(connection, asked));
+    assert_eq!((answer.get_i32(), answer.get_i32()), (1, 0));
+    let rows = (0..answer.get_i32()).map(|_| {
+        let _name = text(&mut answer);
+        let code = answer.get_i16();
+        let message = answer.starts_with(&[0xff, 0xff]);
+        let message = if message {
+            answer.advance(2);
+            None
+        } else {
+            Some(text(&mut answer))
+        };
+        (code, message)
+    });
+    rows.collect()
+}
+
+fn partitions(world: &World) -> usize {
+    let topic = world.engine.cluster().topology().topic_by_name("orders");
+    topic.unwrap().partitions.len()
+}
+
+#[test]
+fn a_topic_grows_and_keeps_what_it_has() {
+    let mut world = World::new();
+    only_answer(world.append(-1, Batch::plain(3)));
+    let asked = create_partitions(&[("orders", 4, None)], 1);
+    assert_eq!(grown(&mut world, asked), [(0, None)]);
+    assert_eq!(partitions(&world), 2, "it was only checked");
+    let asked = create_partitions(&[("orders", 4, None)], 0);
+    assert_eq!(grown(&mut world, asked), [(0, None)]);
+    assert_eq!(partitions(&world), 4);
+    assert_eq!(world.log_end(0), 3);
+    let connection = world.connect(THIRD);
+    let batch = Some(Batch::plain(1).encode());
+    let rows = world.send(connection, frames::produce(-1, 0, "orders", &[(2, batch)]));
+    assert_eq!(frames::produce_rows(only_answer(rows))[0].code, 0);
+}
+
+#[rstest]
+#[case::unknown("nope", 4, None, 3, None)]
+#[case::as_many("orders", 2, None, 37, Some("Topic already has 2 partition(s)."))]
+#[case::fewer(
+    "orders",
+    1,
+    None,
+    37,
+    Some("The topic orders currently has 2 partition(s); 1 would not be an increase.")
+)]
+#[case::too_many(
+    "orders",
+    10_003,
+    None,
+    44,
+    Some("Excessively large number of partitions per request.")
+)]
+#[case::assigned("orders", 3, Some(&[&[3, 1, 2][..]][..]), 0, None)]
+#[case::assignments_missing("orders", 4, Some(&[&[3, 1, 2][..]][..]), 39, Some(
+    "Attempted to add 2 additional partition(s), but only 1 assignment(s) were specified."
+))]
+#[case::unregistered("orders", 3, Some(&[&[3, 1, 9][..]][..]), 39, Some(
+    "The manual partition assignment includes broker 9, but no such broker is registered."
+))]
+#[case::twice("orders", 3, Some(&[&[3, 1, 1][..]][..]), 39, Some(
+    "The manual partition assignment includes the broker 1 more than once."
+))]
+fn a_topic_grows_or_is_refused_as_by_kafka(
+    #[case] topic: &str,
+    #[case] count: i32,
+    #[case] assignments: Option<&[&[i32]]>,
+    #[case] code: i16,
+    #[case] message: Option<&str>,
+) {
+    let mut world = World::new();
+    let asked = create_partitions(&[(topic, count, assignments)], 0);
+    let expected = (code, message.map(str::to_owned));
+    assert_eq!(grown(&mut world, asked), [expected]);
+    assert_eq!(partitions(&world), if code == 0 { 3 } else { 2 });
+}
+
+#[test]
+fn a_topic_named_twice_is_refused_once() {
+    let mut world = World::new();
+    let twice = [("orders", 3, None), ("orders", 4, None)];
+    let refused = (42, Some("Duplicate topic name.".to_owned()));
+    assert_eq!(grown(&mut world, create_partitions(&twice, 0)), [refused]);
+    assert_eq!(partitions(&world), 2);
 }

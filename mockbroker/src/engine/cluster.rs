@@ -192,21 +192,33 @@ impl Cluster {
         // The lower half is never 0, so no topic has the zero id, which stands for "none".
         let id = Uuid::from_u64_pair(self.random.u64(..), self.random.u64(1..));
         let topic = self.topology.add_topic(name, id, config, replicas);
-        let Some(added) = self.topology.topic(topic) else {
-            return id;
+        self.make_replica_sets(topic);
+        id
+    }
+
+    /// Adds partitions to a topic; their placements were checked.
+    pub fn add_partitions(&mut self, topic: TopicKey, replicas: Vec<Vec<BrokerId>>) {
+        self.topology.add_partitions(topic, replicas);
+        self.make_replica_sets(topic);
+    }
+
+    /// An empty log for every partition of a topic that has none yet.
+    fn make_replica_sets(&mut self, topic: TopicKey) {
+        let Some(known) = self.topology.topic(topic) else {
+            return;
         };
-        for (placement, partition) in added.partitions.iter().zip(added.indexes()) {
+        for (placement, partition) in known.partitions.iter().zip(known.indexes()) {
             let host = |broker| match self.topology.broker_state(broker) {
                 Some(BrokerState::Alive) => Host::Up,
                 Some(BrokerState::Paused) => Host::Paused,
                 Some(BrokerState::Fenced | BrokerState::Crashed) | None => Host::Down,
             };
             let leader = placement.leadership.leader;
-            let set = ReplicaSet::new(&placement.replicas, leader, host);
-            self.partitions
-                .insert(PartitionKey { topic, partition }, Partition::new(set));
+            let key = PartitionKey { topic, partition };
+            self.partitions.entry(key).or_insert_with(|| {
+                Partition::new(ReplicaSet::new(&placement.replicas, leader, host))
+            });
         }
-        id
     }
 
     /// Removes a topic with everything in it.

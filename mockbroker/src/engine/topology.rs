@@ -207,19 +207,7 @@ impl Topology {
         let key = TopicKey(self.next_key);
         self.next_key += 1;
         self.partition_count += replicas.len();
-        let partitions = replicas
-            .into_iter()
-            .map(|replicas| {
-                let leader = replicas
-                    .iter()
-                    .copied()
-                    .find(|broker| self.is_alive(*broker));
-                Placement {
-                    replicas,
-                    leadership: Leadership { leader, epoch: 0 },
-                }
-            })
-            .collect();
+        let partitions = self.placements(replicas);
         self.by_name.insert(Arc::clone(&name), key);
         self.by_id.insert(id, key);
         self.by_metric_name.insert(metric_name(&name), key);
@@ -234,6 +222,27 @@ impl Topology {
             },
         );
         key
+    }
+
+    /// Adds partitions to a topic; their placements are already decided.
+    pub fn add_partitions(&mut self, key: TopicKey, replicas: Vec<Vec<BrokerId>>) {
+        let added = self.placements(replicas);
+        if let Some(topic) = self.topics.get_mut(&key) {
+            self.partition_count += added.len();
+            topic.partitions.extend(added);
+        }
+    }
+
+    fn placements(&self, replicas: Vec<Vec<BrokerId>>) -> Vec<Placement> {
+        let placed = replicas.into_iter().map(|replicas| {
+            let mut brokers = replicas.iter().copied();
+            let leader = brokers.find(|broker| self.is_alive(*broker));
+            Placement {
+                replicas,
+                leadership: Leadership { leader, epoch: 0 },
+            }
+        });
+        placed.collect()
     }
 
     /// Removes a topic.

@@ -253,4 +253,4 @@ fn failed(topic: &NewTopic, refused: Refused) -> CreatedTopic {
 }
 
 /// Partitions that one request may make: `ReplicationControlManager.MAX_PARTITIONS_PER_BATCH`.
-const PARTITIONS_PER_REQUEST_MAX: usize = 10_000;
+pub(super) const PARTITIONS_PER_REQUEST_MAX: usize = 10_000;

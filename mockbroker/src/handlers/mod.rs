@@ -13,6 +13,7 @@
 //! | 20 | [`delete_topics`] |
 //! | 22 | [`init_producer_id`] |
 //! | 32 | [`describe_configs`] |
+//! | 37 | [`create_partitions`] |
 //! | 60 | [`describe_cluster`] |
 //! | 75 | [`describe_topic_partitions`] |
 //!
@@ -20,6 +21,7 @@
 
 pub mod api_versions;
 mod cluster_engine;
+pub mod create_partitions;
 pub mod create_topics;
 pub mod delete_topics;
 pub mod describe_cluster;
@@ -220,6 +222,9 @@ fn handle_admin(cluster: &mut Cluster, context: &Context, request: &AdminRequest
         }
         AdminRequest::DescribeTopicPartitions(request) => {
             describe_topic_partitions::handle(cluster, context, request)
+        }
+        AdminRequest::CreatePartitions(request) => {
+            create_partitions::handle(cluster, context, request)
         }
         AdminRequest::ListGroups => list_groups::handle(context),
     };

@@ -110,6 +110,9 @@ fn admin(body: &AdminRequest) -> Vec<Named> {
             topics.map(|resource| named(&resource.name)).collect()
         }
         AdminRequest::DescribeTopicPartitions(body) => body.topics.iter().map(named).collect(),
+        AdminRequest::CreatePartitions(body) => {
+            body.topics.iter().map(|topic| named(&topic.name)).collect()
+        }
         AdminRequest::DescribeCluster(_) | AdminRequest::ListGroups => Vec::new(),
     }
 }

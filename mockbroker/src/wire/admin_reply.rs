@@ -25,6 +25,8 @@ pub enum AdminReply {
     DescribeCluster(DescribeCluster),
     /// See [`DescribeTopicPartitions`].
     DescribeTopicPartitions(DescribeTopicPartitions),
+    /// CreatePartitions: one row a topic.
+    CreatePartitions(Vec<GrownTopic>),
     /// ListGroups: the outcome, and no group.
     ListGroups(ErrorCode),
 }
@@ -179,6 +181,17 @@ pub struct DescribedTopic {
     pub operations: i32,
 }
 
+/// A topic of CreatePartitions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GrownTopic {
+    /// Its name.
+    pub name: String,
+    /// The outcome.
+    pub error: ErrorCode,
+    /// What is wrong.
+    pub message: Option<String>,
+}
+
 impl AdminReply {
     /// The code of every row, for the journal.
     #[must_use]
@@ -202,6 +215,10 @@ impl AdminReply {
                     .map(|of| row(Some(Arc::clone(&of.name)), of.error))
                     .collect()
             }
+            Self::CreatePartitions(topics) => topics
+                .iter()
+                .map(|of| row(Some(of.name.as_str().into()), of.error))
+                .collect(),
             Self::ListGroups(error) => vec![row(None, *error)],
         }
     }
@@ -213,6 +230,7 @@ impl AdminReply {
             Self::DescribeTopicPartitions(body) => {
                 encode_describe_topic_partitions(body, version, frame)
             }
+            Self::CreatePartitions(topics) => encode_create_partitions(topics, version, frame),
             Self::ListGroups(error) => put(
                 &kp::ListGroupsResponse::default().with_error_code(error.0),
                 version,
@@ -319,6 +337,17 @@ fn encode_describe_topic_partitions(
     put(&message, version, frame)
 }
 
+fn encode_create_partitions(topics: &[GrownTopic], version: i16, frame: &mut BytesMut) -> Encoded {
+    let results = topics.iter().map(|topic| {
+        kp::create_partitions_response::CreatePartitionsTopicResult::default()
+            .with_name(name(&topic.name))
+            .with_error_code(topic.error.0)
+            .with_error_message(topic.message.as_deref().map(text))
+    });
+    let message = kp::CreatePartitionsResponse::default().with_results(results.collect());
+    put(&message, version, frame)
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
@@ -391,6 +420,11 @@ pub(crate) mod tests {
                     next_cursor: Some(("orders".into(), 3)),
                 })
             }
+            Api::CreatePartitions => AdminReply::CreatePartitions(vec![GrownTopic {
+                name: "orders".into(),
+                error,
+                message,
+            }]),
             Api::ListGroups => AdminReply::ListGroups(error),
             other => panic!("{other} has no reply here"),
         }

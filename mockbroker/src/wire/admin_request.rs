@@ -9,7 +9,7 @@ use bytes::Bytes;
 use kafka_protocol::messages as kp;
 use kafka_protocol::protocol::Decodable;
 
-use super::request::Operations;
+use super::request::{CreateMode, Operations};
 use crate::api::Api;
 
 /// The body of an admin client's request, one variant for each API.
@@ -21,6 +21,8 @@ pub enum AdminRequest {
     DescribeCluster(DescribeCluster),
     /// See [`DescribeTopicPartitions`].
     DescribeTopicPartitions(DescribeTopicPartitions),
+    /// See [`CreatePartitions`].
+    CreatePartitions(CreatePartitions),
     /// ListGroups: which states and types of groups does not matter where there are none.
     ListGroups,
 }
@@ -85,6 +87,26 @@ pub struct DescribeTopicPartitions {
     pub cursor: Option<(String, i32)>,
 }
 
+/// CreatePartitions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CreatePartitions {
+    /// The topics.
+    pub topics: Vec<GrownTopic>,
+    /// Whether to make them, or only to check.
+    pub mode: CreateMode,
+}
+
+/// A topic of [`CreatePartitions`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GrownTopic {
+    /// Its name.
+    pub name: String,
+    /// How many partitions it is to have.
+    pub count: i32,
+    /// The brokers of each new partition, where the client chooses.
+    pub assignments: Option<Vec<Vec<i32>>>,
+}
+
 /// A field does not follow the schema.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Malformed;
@@ -114,6 +136,9 @@ pub(super) fn decode(
         Api::DescribeTopicPartitions => AdminRequest::DescribeTopicPartitions(
             describe_topic_partitions(decoded!(DescribeTopicPartitionsRequest)),
         ),
+        Api::CreatePartitions => {
+            AdminRequest::CreatePartitions(create_partitions(decoded!(CreatePartitionsRequest)))
+        }
         Api::ListGroups => {
             drop(decoded!(ListGroupsRequest));
             AdminRequest::ListGroups
@@ -169,5 +194,27 @@ fn describe_topic_partitions(
         cursor: message
             .cursor
             .map(|cursor| (cursor.topic_name.to_string(), cursor.partition_index)),
+    }
+}
+
+fn create_partitions(message: kp::CreatePartitionsRequest) -> CreatePartitions {
+    let topics = message.topics.into_iter().map(|topic| GrownTopic {
+        name: topic.name.to_string(),
+        count: topic.count,
+        assignments: topic.assignments.map(|assignments| {
+            let brokers = assignments.into_iter().map(|assignment| {
+                let brokers = assignment.broker_ids.into_iter();
+                brokers.map(|broker| broker.0).collect()
+            });
+            brokers.collect()
+        }),
+    });
+    CreatePartitions {
+        topics: topics.collect(),
+        mode: if message.validate_only {
+            CreateMode::ValidateOnly
+        } else {
+            CreateMode::Create
+        },
     }
 }

@@ -299,6 +299,7 @@ const fn request_schema(api: Api) -> Option<&'static Schema> {
         Api::InitProducerId => &INIT_PRODUCER_ID,
         Api::ListGroups => &LIST_GROUPS,
         Api::DescribeConfigs => &DESCRIBE_CONFIGS,
+        Api::CreatePartitions => &CREATE_PARTITIONS,
         Api::DescribeCluster => &DESCRIBE_CLUSTER,
         Api::DescribeTopicPartitions => &DESCRIBE_TOPIC_PARTITIONS,
         _ => return None,
@@ -430,6 +431,18 @@ static DESCRIBE_CONFIGS_RESOURCE: Schema = schema(&[
     part(0, Field::Text),
     part(0, Field::Items(&Field::Text)),
 ]);
+
+static CREATE_PARTITIONS: Schema = schema(&[
+    part(0, Field::Structs(&GROWN_TOPIC)),
+    part(0, INT32),
+    part(0, INT8),
+]);
+static GROWN_TOPIC: Schema = schema(&[
+    part(0, Field::Text),
+    part(0, INT32),
+    part(0, Field::Structs(&GROWN_ASSIGNMENT)),
+]);
+static GROWN_ASSIGNMENT: Schema = schema(&[part(0, Field::Items(&INT32))]);
 
 static DESCRIBE_CLUSTER: Schema = schema(&[part(0, INT8), part(1, INT8), part(2, INT8)]);
 

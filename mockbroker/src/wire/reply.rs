@@ -449,6 +449,7 @@ mod tests {
             Api::DescribeConfigs => read!(DescribeConfigsResponse),
             Api::DescribeCluster => read!(DescribeClusterResponse),
             Api::DescribeTopicPartitions => read!(DescribeTopicPartitionsResponse),
+            Api::CreatePartitions => read!(CreatePartitionsResponse),
             Api::ListGroups => read!(ListGroupsResponse),
             other => panic!("{other} is not read here"),
         }

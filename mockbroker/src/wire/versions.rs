@@ -54,7 +54,7 @@ impl Served {
 }
 
 /// The APIs that are served, ascending by key.
-pub const SERVED: [Served; 13] = [
+pub const SERVED: [Served; 14] = [
     Served {
         served: VersionRange::new(3, 13),
         ..served(Api::Produce, 0, 13, 9)
@@ -69,6 +69,7 @@ pub const SERVED: [Served; 13] = [
     served(Api::DeleteTopics, 1, 6, 4),
     served(Api::InitProducerId, 0, 5, 2),
     served(Api::DescribeConfigs, 1, 4, 4),
+    served(Api::CreatePartitions, 0, 3, 2),
     served(Api::DescribeCluster, 0, 2, 0),
     served(Api::DescribeTopicPartitions, 0, 0, 0),
 ];
