@@ -28,7 +28,7 @@ use crate::wire::answer::{
 };
 use crate::wire::batch::Stamp;
 use crate::wire::error_code::ErrorCode;
-use crate::wire::produce::{Produce, Row, TOPIC_ID_FROM, TopicData};
+use crate::wire::produce::{Produce, Row, TIMEOUT_MS, TOPIC_ID_FROM, TopicData};
 
 /// Longest wait for anything that a broker is still busy with.
 pub const PATIENCE: Duration = Duration::from_secs(15);
@@ -75,6 +75,12 @@ pub struct Topic {
 }
 
 impl Topic {
+    /// The address of a partition's leader, as it was when the topic was handed out.
+    pub fn leader_of(&self, partition: i32) -> Option<&str> {
+        let index = usize::try_from(partition).ok()?;
+        self.leaders.get(index).map(String::as_str)
+    }
+
     /// A Produce request with acks=all that writes `records` to `partition`.
     pub fn produce(&self, partition: i32, records: Bytes) -> Produce {
         self.produce_all(vec![(partition, records)])
@@ -92,7 +98,9 @@ impl Topic {
             partitions,
         };
         Produce {
+            transactional_id: None,
             acks: -1,
+            timeout_ms: TIMEOUT_MS,
             topics: vec![data],
         }
     }
@@ -197,8 +205,7 @@ impl Context {
     ///
     /// Safe.
     pub async fn leader(&self, topic: &Topic, partition: i32) -> Result<Connection, Objection> {
-        let index = usize::try_from(partition).unwrap_or(usize::MAX);
-        match topic.leaders.get(index) {
+        match topic.leader_of(partition) {
             Some(address) => self.connect_to(address).await,
             None => Err(Objection::new(
                 "leader",
@@ -242,12 +249,49 @@ impl Context {
     ///
     /// The topic may have been created.
     pub async fn topic(&self, partitions: i32) -> Result<Topic, Objection> {
+        self.topic_with(partitions, &[]).await
+    }
+
+    /// As [`Self::topic`], with the topic configuration `configs` by Kafka's names.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::topic`].
+    ///
+    /// # Cancellation
+    ///
+    /// The topic may have been created.
+    pub async fn topic_with(
+        &self,
+        partitions: i32,
+        configs: &[(&str, &str)],
+    ) -> Result<Topic, Objection> {
+        self.replicated_topic((partitions, 1), configs).await
+    }
+
+    /// As [`Self::topic_with`], with `replicas` of each partition.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::topic`].
+    ///
+    /// # Cancellation
+    ///
+    /// The topic may have been created.
+    pub async fn replicated_topic(
+        &self,
+        (partitions, replicas): (i32, i16),
+        configs: &[(&str, &str)],
+    ) -> Result<Topic, Objection> {
         let name = self.topic_name();
         let request = CreateTopic {
             name: name.clone(),
             partitions,
-            replicas: 1,
-            configs: Vec::new(),
+            replicas,
+            configs: configs
+                .iter()
+                .map(|&(key, value)| (key.to_owned(), value.to_owned()))
+                .collect(),
         };
         let mut connection = self.connect().await?;
         let answer = connection
@@ -360,7 +404,7 @@ impl Context {
     ) -> Result<Stamp, Objection> {
         let patience = Patience::new("a producer id is given".to_owned());
         loop {
-            let answer = connection.ask(&InitProducerId, version).await?;
+            let answer = connection.ask(&InitProducerId::NEW, version).await?;
             match answer.error.0 {
                 0 => {
                     let (id, epoch) = (answer.producer_id, answer.epoch);

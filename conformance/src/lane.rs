@@ -4,7 +4,7 @@
 use bytes::Bytes;
 
 use crate::case::Objection;
-use crate::context::{Context, Topic};
+use crate::context::{Context, Rows, Topic};
 use crate::io::connection::Connection;
 use crate::wire::batch::BatchSpec;
 use crate::wire::produce::Row;
@@ -36,10 +36,22 @@ impl Context {
     ///
     /// The topic may have been created.
     pub async fn lanes(&self) -> Result<Vec<Lane>, Objection> {
+        self.lanes_with(&[]).await
+    }
+
+    /// As [`Self::lanes`], on a topic with the configuration `configs` by Kafka's names.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::lanes`].
+    ///
+    /// # Cancellation
+    ///
+    /// The topic may have been created.
+    pub async fn lanes_with(&self, configs: &[(&str, &str)]) -> Result<Vec<Lane>, Objection> {
         let versions = self.produce_versions();
-        let topic = self
-            .topic(i32::try_from(versions.len()).unwrap_or(1))
-            .await?;
+        let partitions = i32::try_from(versions.len()).unwrap_or(1);
+        let topic = self.topic_with(partitions, configs).await?;
         let mut lanes = Vec::new();
         for (partition, version) in (0..).zip(versions) {
             lanes.push(Lane {
@@ -134,6 +146,31 @@ impl Lane {
     ) -> Result<(), Objection> {
         let row = Row::refused_by_log(self.partition, code, self.version);
         self.expect(step, records, row).await
+    }
+
+    /// Sends `records` and returns the one row of the answer, for what cannot be foretold whole.
+    ///
+    /// # Errors
+    ///
+    /// When the answer has not exactly one row.
+    ///
+    /// # Cancellation
+    ///
+    /// The records may have been written.
+    pub async fn row_of(&mut self, step: &str, records: Bytes) -> Result<Row, Objection> {
+        let mut request = self.topic.produce(self.partition, records);
+        request.acks = self.acks;
+        let rows = self
+            .context
+            .produce(&mut self.connection, &request, self.version)
+            .await?;
+        match <[Row; 1]>::try_from(rows) {
+            Ok([row]) => Ok(row),
+            Err(rows) => {
+                let step = format!("Produce v{}, {step}", self.version);
+                Err(Objection::new(step, "one row", Rows(rows)))
+            }
+        }
     }
 
     /// Objects unless the partition's visible values are `expected`, at offsets 0, 1, 2….

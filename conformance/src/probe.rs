@@ -150,6 +150,7 @@ mod tests {
         let answer = ApiVersionsAnswer {
             error: ErrorCode::NONE,
             apis,
+            finalized: None,
         };
         assert_eq!(release_by_ranges(&answer).to_string(), words);
     }

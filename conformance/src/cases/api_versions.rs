@@ -2,7 +2,7 @@
 
 use crate::case::{Case, Level, Objection, expect_eq};
 use crate::context::Context;
-use crate::io::connection::CLIENT_ID;
+use crate::io::connection::{CLIENT_ID, Connection};
 use crate::wire::answer::{ApiRange, ApiVersions, ApiVersionsAnswer, InitProducerId, Metadata};
 use crate::wire::error_code::ErrorCode;
 use crate::wire::produce::Produce;
@@ -38,12 +38,30 @@ pub(super) const CASES: &[Case] = &[
         run: |c| Box::pin(plain_response_header(c)),
     },
     Case {
+        id: "APV-04",
+        level: Level::Wire,
+        sentence: "an empty or illegal software name or version is refused with 42 and no table, \
+                   and the connection stays usable",
+        source: "KIP-511; ApiVersionsRequest.java isValid",
+        needs: &[],
+        run: |c| Box::pin(illegal_software(c)),
+    },
+    Case {
         id: "APV-05",
         level: Level::Wire,
         sentence: "Produce is advertised from 0 to 13 (Kafka 4.1 and later)",
         source: "ProduceRequest.json; KAFKA-18659 (v0 to v2 stay advertised)",
         needs: &[],
         run: |c| Box::pin(produce_range(c)),
+    },
+    Case {
+        id: "APV-06",
+        level: Level::Wire,
+        sentence: "from v3 the finalized features name transaction.version 2 and \
+                   metadata.version, with an epoch of 0 or more (a new cluster of Kafka 4)",
+        source: "KIP-584, KIP-1022; ApiVersionsResponse.json",
+        needs: &[],
+        run: |c| Box::pin(finalized_features(c)),
     },
 ];
 
@@ -160,3 +178,97 @@ async fn produce_range(c: Context) -> Result<(), Objection> {
     let observed = observed.map_or("no entry".to_owned(), |range| range.to_string());
     expect_eq("entry of Produce", expected.to_string(), observed)
 }
+
+async fn illegal_software(c: Context) -> Result<(), Objection> {
+    let illegal = [
+        ("", "1.0"),
+        ("a", ""),
+        ("a b", "1.0"),
+        ("-a", "1.0"),
+        ("a-", "1.0"),
+        ("a_b", "1.0"),
+        (".", "1.0"),
+        ("\u{e4}", "1.0"),
+        ("a", "1."),
+        ("a", "1 0"),
+    ];
+    let mut connection = c.connect().await?;
+    for version in [3, 4] {
+        for (name, software_version) in illegal {
+            let step = format!("ApiVersions v{version}, {name:?} {software_version:?}");
+            let answer = ask_as(&mut connection, version, (name, software_version)).await?;
+            expect_eq(&step, ErrorCode(42), answer.error)?;
+            expect_eq(&step, 0, answer.apis.len())?;
+        }
+        let long = "x".repeat(100);
+        for name in ["a.b-c", &long] {
+            let step = format!("ApiVersions v{version}, {name:?}");
+            let answer = ask_as(&mut connection, version, (name, "1.0-x")).await?;
+            expect_eq(&step, ErrorCode::NONE, answer.error)?;
+        }
+    }
+    Ok(())
+}
+
+/// Asks for ApiVersions as software of that name and version, each at most 126 bytes.
+async fn ask_as(
+    connection: &mut Connection,
+    version: i16,
+    (name, software_version): (&str, &str),
+) -> Result<ApiVersionsAnswer, Objection> {
+    let mut body = Vec::new();
+    for text in [name, software_version] {
+        // A compact string: one byte holds its length and one.
+        body.push(u8::try_from(text.len() + 1).unwrap_or(u8::MAX));
+        body.extend_from_slice(text.as_bytes());
+    }
+    body.push(0); // no tags
+    let header = Header {
+        api_key: ApiVersions::API_KEY,
+        version,
+        correlation_id: 10,
+        client_id: Some(CLIENT_ID),
+        layout: Layout::Flexible,
+    };
+    let step = format!("ApiVersions v{version} as {name:?} {software_version:?}");
+    connection.send_frame(&step, &header.frame(&body)).await?;
+    let frame = connection.frame(&step).await?;
+    let (_, answer) = read_response::<ApiVersions>(&frame, version)
+        .map_err(|error| Objection::new(&step, "an answer", error))?;
+    Ok(answer)
+}
+
+async fn finalized_features(c: Context) -> Result<(), Objection> {
+    let mut connection = c.connect().await?;
+    for version in [3, 4] {
+        let step = format!("ApiVersions v{version}, finalized features");
+        let answer = connection.ask(&ApiVersions, version).await?;
+        let finalized = answer
+            .finalized
+            .ok_or_else(|| Objection::new(&step, "some", "none"))?;
+        if finalized.epoch < 0 {
+            return Err(Objection::new(
+                &step,
+                "an epoch of 0 or more",
+                finalized.epoch,
+            ));
+        }
+        let level = |name: &str| {
+            let feature = finalized.features.iter().find(|(known, _)| known == name);
+            feature.map_or(0, |(_, level)| *level)
+        };
+        expect_eq(&step, 2, level("transaction.version"))?;
+        if level("metadata.version") < METADATA_VERSION_MIN {
+            let observed = format!("{:?}", finalized.features);
+            return Err(Objection::new(
+                &step,
+                "a metadata.version that Kafka 4 knows",
+                observed,
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The lowest metadata.version that Kafka 4 knows (3.3).
+const METADATA_VERSION_MIN: i16 = 7;

@@ -2,7 +2,7 @@
 
 use crate::case::{Case, Level, Objection, expect_eq};
 use crate::context::Context;
-use crate::wire::answer::{Metadata, TopicMetadata};
+use crate::wire::answer::{Metadata, MetadataById, TopicMetadata};
 use crate::wire::error_code::ErrorCode;
 
 pub(super) const CASES: &[Case] = &[
@@ -29,6 +29,23 @@ pub(super) const CASES: &[Case] = &[
         source: "Topic.java validate; KafkaApis.scala getTopicMetadata",
         needs: &[],
         run: |c| Box::pin(impossible_names(c)),
+    },
+    Case {
+        id: "MD-06",
+        level: Level::Wire,
+        sentence: "from v12 a topic is found by its id, and an unknown id is answered with 100, \
+                   a null name and that id",
+        source: "KIP-516; KafkaApis.scala handleTopicMetadataRequest",
+        needs: &[],
+        run: |c| Box::pin(topics_by_id(c)),
+    },
+    Case {
+        id: "MD-09",
+        level: Level::Wire,
+        sentence: "Kafka's own topics are internal, whether they exist or not, and others are not",
+        source: "Topic.java isInternal; KafkaApis.scala metadataResponseTopic",
+        needs: &[],
+        run: |c| Box::pin(internal_topics(c)),
     },
 ];
 
@@ -93,11 +110,64 @@ async fn impossible_names(c: Context) -> Result<(), Objection> {
     Ok(())
 }
 
+async fn topics_by_id(c: Context) -> Result<(), Objection> {
+    const UNKNOWN: [u8; 16] = [0xcd; 16];
+    let topic = c.topic(2).await?;
+    let mut connection = c.connect().await?;
+    for version in versions(&c, 12) {
+        let request = MetadataById {
+            ids: vec![topic.id, UNKNOWN],
+        };
+        let mut rows = connection.ask(&request, version).await?.topics;
+        rows.sort_by_key(|row| row.error);
+        let step = format!("Metadata v{version} by id");
+        let unknown = TopicMetadata {
+            error: ErrorCode(100),
+            name: None,
+            id: UNKNOWN,
+            internal: false,
+            partitions: Vec::new(),
+        };
+        expect_eq(
+            &step,
+            Row(vec![unknown]),
+            Row(rows.split_off(1.min(rows.len()))),
+        )?;
+        let known = rows.pop().filter(|row| row.id == topic.id);
+        let known = known.ok_or_else(|| Objection::new(&step, "the known topic", "no row"))?;
+        expect_eq(&step, ErrorCode::NONE, known.error)?;
+        let name = known.name.unwrap_or_default();
+        expect_eq(&step, &topic.name, &name)?;
+        expect_eq(&step, 2, known.partitions.len())?;
+    }
+    Ok(())
+}
+
+async fn internal_topics(c: Context) -> Result<(), Objection> {
+    let own = ["__consumer_offsets", "__transaction_state"];
+    let topic = c.topic(1).await?;
+    let stranger = c.topic_name();
+    let mut connection = c.connect().await?;
+    for version in versions(&c, 4) {
+        let mut names = own.to_vec();
+        names.extend([topic.name.as_str(), stranger.as_str()]);
+        let answer = connection.ask(&Metadata::of(&names), version).await?;
+        for name in names {
+            let step = format!("Metadata v{version}, {name}");
+            let row = answer.topic(name);
+            let row = row.ok_or_else(|| Objection::new(&step, "a row", "none"))?;
+            expect_eq(&step, own.contains(&name), row.internal)?;
+        }
+    }
+    Ok(())
+}
+
 fn unknown_row(name: &str, code: i16) -> Row {
     Row(vec![TopicMetadata {
         error: ErrorCode(code),
         name: Some(name.to_owned()),
         id: [0; 16],
+        internal: false,
         partitions: Vec::new(),
     }])
 }
@@ -111,7 +181,7 @@ impl std::fmt::Display for Row {
         let rows: Vec<String> = self
             .0
             .iter()
-            .map(|row| format!("{row} (id {:?})", row.id))
+            .map(|row| format!("{row} (id {:?}, internal {})", row.id, row.internal))
             .collect();
         write!(f, "{} rows: {}", rows.len(), rows.join("; "))
     }

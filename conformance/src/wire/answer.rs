@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::Request;
 use super::error_code::ErrorCode;
-use super::reader::{DecodeError, Reader};
+use super::reader::{DecodeError, Layout, Reader};
 use super::request::{self, EncodeError};
 
 /// Asks which APIs a broker offers.
@@ -40,6 +40,17 @@ pub struct ApiVersionsAnswer {
     pub error: ErrorCode,
     /// In the broker's order.
     pub apis: Vec<ApiRange>,
+    /// What the cluster has settled on; `None` before version 3.
+    pub finalized: Option<Finalized>,
+}
+
+/// The features that a cluster has settled on.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Finalized {
+    /// Grows with every change; −1 when not known.
+    pub epoch: i64,
+    /// Name and level.
+    pub features: Vec<(String, i16)>,
 }
 
 impl ApiVersionsAnswer {
@@ -78,9 +89,42 @@ impl Request for ApiVersions {
         if version >= 1 {
             reader.i32("throttle time")?;
         }
-        reader.tags("body tags")?;
-        Ok(ApiVersionsAnswer { error, apis })
+        let tags = reader.tags("body tags")?;
+        let finalized = match version >= 3 {
+            true => Some(read_finalized(&tags)?),
+            false => None,
+        };
+        Ok(ApiVersionsAnswer {
+            error,
+            apis,
+            finalized,
+        })
     }
+}
+
+/// Tags 1 and 2 of an answer to ApiVersions (KIP-584).
+fn read_finalized(tags: &[(u32, &[u8])]) -> Result<Finalized, DecodeError> {
+    let mut finalized = Finalized {
+        epoch: -1,
+        features: Vec::new(),
+    };
+    for (tag, bytes) in tags {
+        let mut reader = Reader::new(bytes, Layout::Flexible);
+        match tag {
+            1 => finalized.epoch = reader.i64("finalized features epoch")?,
+            2 => {
+                finalized.features = reader.list("finalized features", |reader| {
+                    let name = reader.string("feature name")?;
+                    let level = reader.i16("max version level")?;
+                    reader.i16("min version level")?;
+                    reader.tags("feature tags")?;
+                    Ok((name, level))
+                })?;
+            }
+            _ => {}
+        }
+    }
+    Ok(finalized)
 }
 
 /// Asks for brokers and topics; `names` of `None` asks for all topics.
@@ -104,6 +148,29 @@ impl Metadata {
     }
 }
 
+/// Asks for topics by id, from version 12 on.
+#[derive(Clone, Debug)]
+pub struct MetadataById {
+    /// Which topics.
+    pub ids: Vec<[u8; 16]>,
+}
+
+impl Request for MetadataById {
+    type Answer = MetadataAnswer;
+    const API_KEY: i16 = Metadata::API_KEY;
+    const NAME: &'static str = Metadata::NAME;
+    const VERSION_MAX: i16 = Metadata::VERSION_MAX;
+    const FLEXIBLE_FROM: i16 = Metadata::FLEXIBLE_FROM;
+
+    fn body(&self, version: i16) -> Result<Bytes, EncodeError> {
+        request::metadata_by_id(&self.ids, version)
+    }
+
+    fn read_answer(reader: &mut Reader<'_>, version: i16) -> Result<Self::Answer, DecodeError> {
+        Metadata::read_answer(reader, version)
+    }
+}
+
 /// A broker's address as it advertises it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Broker {
@@ -122,6 +189,8 @@ pub struct TopicMetadata {
     pub name: Option<String>,
     /// All zero before version 10.
     pub id: [u8; 16],
+    /// Whether it is Kafka's own; false before version 1.
+    pub internal: bool,
     /// In the broker's order.
     pub partitions: Vec<PartitionMetadata>,
 }
@@ -150,6 +219,8 @@ pub struct PartitionMetadata {
     pub index: i32,
     /// Node id; −1 when there is none.
     pub leader: i32,
+    /// How often the leader was chosen; −1 before version 7.
+    pub leader_epoch: i32,
 }
 
 /// The answer to [`Metadata`].
@@ -243,16 +314,15 @@ fn read_topic(reader: &mut Reader<'_>, version: i16) -> Result<TopicMetadata, De
     } else {
         [0; 16]
     };
-    if version >= 1 {
-        reader.i8("is internal")?;
-    }
+    let internal = version >= 1 && reader.i8("is internal")? != 0;
     let partitions = reader.list("partitions", |reader| {
         let error = ErrorCode(reader.i16("partition error code")?);
         let index = reader.i32("partition index")?;
         let leader = reader.i32("leader id")?;
-        if version >= 7 {
-            reader.i32("leader epoch")?;
-        }
+        let leader_epoch = match version >= 7 {
+            true => reader.i32("leader epoch")?,
+            false => -1,
+        };
         reader.list("replicas", |reader| reader.i32("replica"))?;
         reader.list("in-sync replicas", |reader| reader.i32("replica"))?;
         if version >= 5 {
@@ -263,6 +333,7 @@ fn read_topic(reader: &mut Reader<'_>, version: i16) -> Result<TopicMetadata, De
             error,
             index,
             leader,
+            leader_epoch,
         })
     })?;
     if version >= 8 {
@@ -273,6 +344,7 @@ fn read_topic(reader: &mut Reader<'_>, version: i16) -> Result<TopicMetadata, De
         error,
         name,
         id,
+        internal,
         partitions,
     })
 }
@@ -347,7 +419,20 @@ fn read_topic_config(reader: &mut Reader<'_>) -> Result<(), DecodeError> {
 
 /// Asks for a producer id without a transactional id.
 #[derive(Clone, Copy, Debug)]
-pub struct InitProducerId;
+pub struct InitProducerId {
+    /// The id to go on with, sent from version 3; −1 asks for a new one.
+    pub producer_id: i64,
+    /// Its epoch; −1 with a new one.
+    pub epoch: i16,
+}
+
+impl InitProducerId {
+    /// Asks for a new id.
+    pub const NEW: Self = Self {
+        producer_id: -1,
+        epoch: -1,
+    };
+}
 
 /// The answer to [`InitProducerId`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -368,7 +453,7 @@ impl Request for InitProducerId {
     const FLEXIBLE_FROM: i16 = 2;
 
     fn body(&self, version: i16) -> Result<Bytes, EncodeError> {
-        request::init_producer_id(version)
+        request::init_producer_id(*self, version)
     }
 
     fn read_answer(reader: &mut Reader<'_>, _: i16) -> Result<Self::Answer, DecodeError> {

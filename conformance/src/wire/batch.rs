@@ -11,6 +11,8 @@ use super::codec::Codec;
 
 /// Bytes before the first record.
 pub const HEADER_BYTES: usize = 61;
+/// Offset of the length field.
+const LENGTH_AT: usize = 8;
 /// Offset of the checksum.
 const CRC_AT: usize = 17;
 /// The checksum covers everything from here.
@@ -78,8 +80,23 @@ pub struct BatchSpec {
     pub last_offset_delta: Option<i32>,
     /// Instead of the number of records.
     pub count: Option<i32>,
+    /// Of each record after [`Self::timestamp_ms`], milliseconds; those not named are at 0.
+    pub timestamp_deltas: Vec<i64>,
+    /// What stands behind the header.
+    pub payload: Payload,
     /// The records.
     pub records: Vec<RecordSpec>,
+}
+
+/// What stands behind a batch's header.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Payload {
+    /// The records, packed.
+    Records,
+    /// These bytes instead of the records, packed.
+    Unpacked(Bytes),
+    /// These bytes as they are, whatever the codec's bits say.
+    Packed(Bytes),
 }
 
 impl BatchSpec {
@@ -94,6 +111,8 @@ impl BatchSpec {
             stamp: Stamp::NONE,
             last_offset_delta: None,
             count: None,
+            timestamp_deltas: Vec::new(),
+            payload: Payload::Records,
             records,
         }
     }
@@ -113,12 +132,11 @@ impl BatchSpec {
 
     /// The batch as bytes.
     pub fn encode(&self) -> Bytes {
-        let mut records = Vec::new();
-        for (index, record) in self.records.iter().enumerate() {
-            encode_record(record, index, &mut records);
-        }
-        // The libraries pack into memory and report no failure there.
-        let packed = self.codec.pack(&records).unwrap_or_default();
+        let packed = match &self.payload {
+            Payload::Records => self.packed(&self.records_encoded()),
+            Payload::Unpacked(records) => self.packed(records),
+            Payload::Packed(packed) => packed.to_vec(),
+        };
         let count = i32::try_from(self.records.len()).unwrap_or(i32::MAX);
         let length = HEADER_BYTES - 12 + packed.len();
 
@@ -131,16 +149,76 @@ impl BatchSpec {
         batch.extend_from_slice(&(self.attributes | self.codec.bits()).to_be_bytes());
         batch.extend_from_slice(&self.last_offset_delta.unwrap_or(count - 1).to_be_bytes());
         batch.extend_from_slice(&self.timestamp_ms.to_be_bytes());
-        batch.extend_from_slice(&self.timestamp_ms.to_be_bytes());
+        let latest = self.timestamp_deltas.iter().max().copied().unwrap_or(0);
+        batch.extend_from_slice(&self.timestamp_ms.saturating_add(latest).to_be_bytes());
         batch.extend_from_slice(&self.stamp.id.to_be_bytes());
         batch.extend_from_slice(&self.stamp.epoch.to_be_bytes());
         batch.extend_from_slice(&self.stamp.sequence.to_be_bytes());
         batch.extend_from_slice(&self.count.unwrap_or(count).to_be_bytes());
         batch.extend_from_slice(&packed);
-        let checksum = crc32c::crc32c(&batch[CRC_COVERS_FROM..]);
-        batch[CRC_AT..CRC_COVERS_FROM].copy_from_slice(&checksum.to_be_bytes());
+        seal(&mut batch);
         batch.into()
     }
+
+    /// The records as they are before they are packed.
+    pub fn records_encoded(&self) -> Vec<u8> {
+        let mut records = Vec::new();
+        for (index, record) in self.records.iter().enumerate() {
+            let delta = self.timestamp_deltas.get(index).copied().unwrap_or(0);
+            encode_record(record, (index, delta), &mut records);
+        }
+        records
+    }
+
+    fn packed(&self, records: &[u8]) -> Vec<u8> {
+        // The libraries pack into memory and report no failure there.
+        self.codec.pack(records).unwrap_or_default()
+    }
+}
+
+/// Writes the checksum of what follows it.
+fn seal(batch: &mut [u8]) {
+    let Some((head, covered)) = batch.split_at_mut_checked(CRC_COVERS_FROM) else {
+        return;
+    };
+    head[CRC_AT..].copy_from_slice(&crc32c::crc32c(covered).to_be_bytes());
+}
+
+/// `batch` with its length field changed by `change`; the checksum does not cover that field.
+pub fn lengthened(batch: &[u8], change: i32) -> Bytes {
+    let mut changed = batch.to_vec();
+    if let Some(field) = changed.get_mut(LENGTH_AT..LENGTH_AT + 4) {
+        let length = field.first_chunk().copied().map_or(0, i32::from_be_bytes);
+        field.copy_from_slice(&length.wrapping_add(change).to_be_bytes());
+    }
+    changed.into()
+}
+
+/// `batch` whose checksum covers only what its length field claims, as if the rest were not there.
+pub fn sealed_to_its_length(batch: &[u8]) -> Bytes {
+    let mut sealed = batch.to_vec();
+    let length = sealed
+        .get(LENGTH_AT..)
+        .and_then(|field| field.first_chunk())
+        .map_or(0, |field| i32::from_be_bytes(*field));
+    let end = usize::try_from(length).map_or(0, |length| LENGTH_AT + 4 + length);
+    let end = end.min(sealed.len());
+    seal(&mut sealed[..end]);
+    sealed.into()
+}
+
+/// `body` as a record: behind its length.
+pub fn record_of(body: &[u8]) -> Vec<u8> {
+    let mut record = varint(i64::try_from(body.len()).unwrap_or(i64::MAX));
+    record.extend_from_slice(body);
+    record
+}
+
+/// `value` as the varint of Kafka's records: zigzag, seven bits a byte.
+pub fn varint(value: i64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    put_varint(value, &mut bytes);
+    bytes
 }
 
 /// `batch` with one bit turned: bit `bit` (0 is the lowest) of the byte at `at`.
@@ -152,9 +230,9 @@ pub fn flip_bit(batch: &[u8], at: usize, bit: u8) -> Bytes {
     flipped.into()
 }
 
-fn encode_record(record: &RecordSpec, index: usize, out: &mut Vec<u8>) {
+fn encode_record(record: &RecordSpec, (index, delta): (usize, i64), out: &mut Vec<u8>) {
     let mut body = vec![0]; // attributes
-    put_varint(0, &mut body); // timestamp delta
+    put_varint(delta, &mut body); // timestamp delta
     put_varint(i64::try_from(index).unwrap_or(i64::MAX), &mut body);
     put_bytes(record.key.as_deref(), &mut body);
     put_bytes(record.value.as_deref(), &mut body);
@@ -166,8 +244,7 @@ fn encode_record(record: &RecordSpec, index: usize, out: &mut Vec<u8>) {
         put_bytes(Some(key.as_bytes()), &mut body);
         put_bytes(value.as_deref(), &mut body);
     }
-    put_varint(i64::try_from(body.len()).unwrap_or(i64::MAX), out);
-    out.extend_from_slice(&body);
+    out.extend_from_slice(&record_of(&body));
 }
 
 fn put_bytes(bytes: Option<&[u8]>, out: &mut Vec<u8>) {
@@ -211,6 +288,34 @@ mod tests {
                       10000000026b027600";
         let hex: String = batch.iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(hex, golden);
+    }
+
+    #[test]
+    fn changed_length_leaves_the_checksum_alone_until_it_is_sealed() {
+        let batch = BatchSpec::numbered("v", 1, 7).encode();
+        let shorter = lengthened(&batch, -4);
+        assert_eq!(lengthened(&shorter, 4), batch);
+        assert_eq!(shorter[CRC_AT..], batch[CRC_AT..]);
+        let sealed = sealed_to_its_length(&shorter);
+        let covered = crc32c::crc32c(&sealed[CRC_COVERS_FROM..sealed.len() - 4]);
+        assert_eq!(sealed[CRC_AT..CRC_COVERS_FROM], covered.to_be_bytes());
+    }
+
+    #[test]
+    fn payload_replaces_the_records() {
+        let records = BatchSpec::numbered("v", 2, 7);
+        let same = Payload::Unpacked(records.records_encoded().into());
+        let same = BatchSpec {
+            payload: same,
+            ..records.clone()
+        };
+        assert_eq!(same.encode(), records.encode());
+        let garbage = BatchSpec {
+            payload: Payload::Packed(Bytes::from_static(b"garbage")),
+            codec: Codec::Gzip,
+            ..records
+        };
+        assert_eq!(&garbage.encode()[HEADER_BYTES..], b"garbage");
     }
 
     #[test]

@@ -9,8 +9,9 @@ use std::fmt;
 use bytes::Bytes;
 
 use super::Request;
+use super::answer::{Broker, read_broker};
 use super::error_code::ErrorCode;
-use super::reader::{DecodeError, Reader};
+use super::reader::{DecodeError, Layout, Reader};
 use super::request::{self, EncodeError};
 
 /// First version that names topics by id (KIP-516).
@@ -20,11 +21,18 @@ pub const LOG_START_FROM: i16 = 5;
 /// First version whose rows carry record errors and a message (KIP-467).
 pub const RECORD_ERRORS_FROM: i16 = 8;
 
+/// How long a broker may take with acks=all, unless a case says otherwise.
+pub const TIMEOUT_MS: i32 = 10_000;
+
 /// Writes record batches.
 #[derive(Clone, Debug)]
 pub struct Produce {
+    /// Not checked by Kafka unless a batch is transactional.
+    pub transactional_id: Option<String>,
     /// −1 all in-sync replicas, 0 none, 1 the leader; anything else is refused by Kafka.
     pub acks: i16,
+    /// How long the broker may wait for its replicas.
+    pub timeout_ms: i32,
     /// Data by topic.
     pub topics: Vec<TopicData>,
 }
@@ -57,6 +65,8 @@ pub struct Row {
     pub record_errors: Vec<RecordError>,
     /// The broker's words.
     pub message: Option<String>,
+    /// Node id and epoch of the leader, told from v10 with code 6.
+    pub leader: Option<(i32, i32)>,
 }
 
 /// One record that a broker refused.
@@ -80,6 +90,7 @@ impl Row {
             log_start: (version >= LOG_START_FROM).then_some(0),
             record_errors: Vec::new(),
             message: None,
+            leader: None,
         }
     }
 
@@ -99,6 +110,50 @@ impl Row {
             ..Self::written(partition, -1, version)
         }
     }
+
+    /// The same with the broker's words, which rows have from v8.
+    pub fn saying(mut self, message: &str, version: i16) -> Self {
+        self.message = (version >= RECORD_ERRORS_FROM).then(|| message.to_owned());
+        self
+    }
+
+    /// The same with the records that were refused one by one, and the words that go with them;
+    /// before v8 a row has neither.
+    pub fn because_of(mut self, records: &[(i32, String)], version: i16) -> Self {
+        if version < RECORD_ERRORS_FROM {
+            return self;
+        }
+        self.record_errors = records
+            .iter()
+            .map(|(index, message)| RecordError {
+                index: *index,
+                message: Some(message.clone()),
+            })
+            .collect();
+        self.message = Some(match self.code {
+            ErrorCode(32) => {
+                "One or more records have been rejected due to invalid timestamp".into()
+            }
+            _ => refused_records(records),
+        });
+        self
+    }
+}
+
+/// Kafka's words for records that were refused for anything but their timestamp: it names three.
+fn refused_records(records: &[(i32, String)]) -> String {
+    const SHOWN_MAX: usize = 3;
+    let count = records.len();
+    let shown: Vec<String> = records
+        .iter()
+        .take(SHOWN_MAX)
+        .map(|(index, message)| format!("RecordError(batchIndex={index}, message='{message}')"))
+        .collect();
+    format!(
+        "One or more records have been rejected due to {count} record errors in total, and only \
+         showing the first three errors at most: [{}]",
+        shown.join(", ")
+    )
 }
 
 impl fmt::Display for Row {
@@ -126,7 +181,11 @@ impl fmt::Display for Row {
                 error.index, error.message
             )?;
         }
-        write!(f, "message {:?}", self.message)
+        write!(f, "message {:?}", self.message)?;
+        match self.leader {
+            Some((id, epoch)) => write!(f, ", led by {id} at epoch {epoch}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -135,6 +194,8 @@ impl fmt::Display for Row {
 pub struct ProduceAnswer {
     /// One per topic of the answer.
     pub topics: Vec<TopicRows>,
+    /// Brokers that lead what was refused with 6, told from v10.
+    pub nodes: Vec<Broker>,
 }
 
 /// The rows of one topic.
@@ -171,8 +232,18 @@ impl Request for Produce {
             Ok(TopicRows { name, id, rows })
         })?;
         reader.i32("throttle time")?;
-        reader.tags("body tags")?;
-        Ok(ProduceAnswer { topics })
+        let tags = reader.tags("body tags")?;
+        let nodes = tags
+            .iter()
+            .find(|(tag, _)| *tag == 0)
+            .map(|(_, bytes)| {
+                // The fields of a node are those of a broker in Metadata.
+                let mut reader = Reader::new(bytes, Layout::Flexible);
+                reader.list("node endpoints", |reader| read_broker(reader, 9))
+            })
+            .transpose()?
+            .unwrap_or_default();
+        Ok(ProduceAnswer { topics, nodes })
     }
 }
 
@@ -196,7 +267,15 @@ fn read_row(reader: &mut Reader<'_>, version: i16) -> Result<Row, DecodeError> {
         })?;
         message = reader.nullable_string("error message")?;
     }
-    reader.tags("partition tags")?;
+    let tags = reader.tags("partition tags")?;
+    let leader = tags
+        .iter()
+        .find(|(tag, _)| *tag == 0)
+        .map(|(_, bytes)| {
+            let mut reader = Reader::new(bytes, Layout::Flexible);
+            Ok((reader.i32("leader id")?, reader.i32("leader epoch")?))
+        })
+        .transpose()?;
     Ok(Row {
         partition,
         code,
@@ -205,5 +284,6 @@ fn read_row(reader: &mut Reader<'_>, version: i16) -> Result<Row, DecodeError> {
         log_start,
         record_errors,
         message,
+        leader,
     })
 }

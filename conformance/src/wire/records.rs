@@ -121,6 +121,8 @@ fn read_partition(reader: &mut Reader<'_>, version: i16) -> Result<FetchAnswer, 
 pub struct StoredBatch {
     /// Offset of the first record.
     pub base_offset: i64,
+    /// The leader's epoch when it was appended.
+    pub leader_epoch: i32,
     /// Codec, timestamp type, transactional and control bits.
     pub attributes: i16,
     /// Offset of the last record less the base offset.
@@ -186,7 +188,7 @@ const SIZE_FIELD_END: usize = 12;
 
 fn read_batch(base_offset: i64, body: &[u8]) -> Result<StoredBatch, DecodeError> {
     let mut reader = Reader::new(body, Layout::Plain);
-    reader.i32("partition leader epoch")?;
+    let leader_epoch = reader.i32("partition leader epoch")?;
     let magic = reader.i8("magic")?;
     if magic != 2 {
         return Err(reader.error(format!("magic is {magic}, not 2")));
@@ -224,6 +226,7 @@ fn read_batch(base_offset: i64, body: &[u8]) -> Result<StoredBatch, DecodeError>
     }
     Ok(StoredBatch {
         base_offset,
+        leader_epoch,
         attributes,
         last_offset_delta,
         stamp,

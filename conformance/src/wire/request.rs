@@ -90,6 +90,22 @@ pub(super) fn metadata(names: Option<&[String]>, version: i16) -> Result<Bytes, 
     encode("Metadata", &request, version)
 }
 
+/// The body of Metadata that asks by topic id (version 12 and later).
+pub(super) fn metadata_by_id(ids: &[[u8; 16]], version: i16) -> Result<Bytes, EncodeError> {
+    let topics = ids
+        .iter()
+        .map(|id| {
+            MetadataRequestTopic::default()
+                .with_topic_id(uuid::Uuid::from_bytes(*id))
+                .with_name(None)
+        })
+        .collect();
+    let request = MetadataRequest::default()
+        .with_topics(Some(topics))
+        .with_allow_auto_topic_creation(false);
+    encode("Metadata", &request, version)
+}
+
 /// The body of CreateTopics for one topic with replication factor `replicas`.
 pub(super) fn create_topic(
     question: &super::answer::CreateTopic,
@@ -116,12 +132,15 @@ pub(super) fn create_topic(
 }
 
 /// The body of InitProducerId without a transactional id.
-pub(super) fn init_producer_id(version: i16) -> Result<Bytes, EncodeError> {
+pub(super) fn init_producer_id(
+    question: super::answer::InitProducerId,
+    version: i16,
+) -> Result<Bytes, EncodeError> {
     let request = InitProducerIdRequest::default()
         .with_transactional_id(None)
         .with_transaction_timeout_ms(TIMEOUT_MS)
-        .with_producer_id(ProducerId(-1))
-        .with_producer_epoch(-1);
+        .with_producer_id(ProducerId(question.producer_id))
+        .with_producer_epoch(question.epoch);
     encode("InitProducerId", &request, version)
 }
 
@@ -200,7 +219,13 @@ pub(super) fn produce(
         .collect();
     let request = ProduceRequest::default()
         .with_acks(question.acks)
-        .with_timeout_ms(TIMEOUT_MS)
+        .with_transactional_id(
+            question
+                .transactional_id
+                .as_deref()
+                .map(|id| text(id).into()),
+        )
+        .with_timeout_ms(question.timeout_ms)
         .with_topic_data(topics);
     encode("Produce", &request, version)
 }
