@@ -276,7 +276,10 @@ mod tests {
             .lines()
             .filter_map(|line| line.split(' ').next())
             .collect();
-        assert_eq!(ids, ["FRM-01", "FRM-02", "FRM-04", "FRM-09", "MD-04"]);
+        let expected = [
+            "FRM-01", "FRM-02", "FRM-04", "FRM-05", "FRM-06", "FRM-08", "FRM-09", "MD-04",
+        ];
+        assert_eq!(ids, expected);
         let last = "MD-04    wire    a name that no topic can have is answered with 17";
         assert_eq!(text.lines().last(), Some(last));
         let (_, all) = printed(&["list"]).await;

@@ -8,13 +8,12 @@ use std::time::Duration;
 
 use kafka_producer::Record;
 
+use super::producer_state::{batch, duplicate_of, stamped_lanes};
 use crate::case::{Case, Level, Objection, expect_eq};
 use crate::client;
 use crate::context::Context;
-use crate::lane::Lane;
 use crate::wire::answer::{InitProducerId, Metadata};
 use crate::wire::batch::{BatchSpec, Stamp};
-use crate::wire::produce::Row;
 
 pub(super) const CASES: &[Case] = &[
     Case {
@@ -313,26 +312,4 @@ async fn lost_reply(c: Context) -> Result<(), Objection> {
     }
     expect_eq("replies lost", 1, path.lost())?;
     c.expect_values(&topic, 0, &values).await
-}
-
-/// A lane per version, each with a new producer.
-async fn stamped_lanes(c: &Context) -> Result<Vec<(Lane, Stamp)>, Objection> {
-    let mut stamped = Vec::new();
-    for lane in c.lanes().await? {
-        stamped.push((lane, c.producer().await?));
-    }
-    Ok(stamped)
-}
-
-fn batch(c: &Context, prefix: &str, count: usize, stamp: Stamp, sequence: i32) -> BatchSpec {
-    BatchSpec::numbered(prefix, count, c.now_ms()).stamped(Stamp { sequence, ..stamp })
-}
-
-/// The row of a repeat: the first append's offset, and the batch's greatest timestamp as append
-/// time although the topic keeps the producer's timestamps (observed on 4.3.1).
-fn duplicate_of(lane: &Lane, batch: &BatchSpec, base_offset: i64) -> Row {
-    Row {
-        append_time_ms: batch.timestamp_ms,
-        ..Row::written(lane.partition, base_offset, lane.version)
-    }
 }
