@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::record_batch::refuses_counts;
 use crate::case::{Case, Level, Objection, expect_eq};
 use crate::context::Context;
 use crate::wire::answer::{ApiVersions, Metadata};
@@ -114,22 +115,11 @@ async fn null_records(c: Context) -> Result<(), Objection> {
 }
 
 async fn count_below_one(c: Context) -> Result<(), Objection> {
-    // Records written, count, last offset delta.
-    let counts = [(1, 0, 0), (1, 0, -1), (0, 0, -1), (1, -1, 0), (1, -1, -2)];
-    for mut lane in c.lanes().await? {
-        for (records, count, last_offset_delta) in counts {
-            let batch = BatchSpec {
-                count: Some(count),
-                last_offset_delta: Some(last_offset_delta),
-                ..BatchSpec::numbered("v", records, c.now_ms())
-            };
-            let step = format!("{records} records, count {count}, last delta {last_offset_delta}");
-            lane.expect_refused_by_log(&step, batch.encode(), 87)
-                .await?;
-        }
-        lane.expect_values::<&str>(&[]).await?;
-    }
-    Ok(())
+    refuses_counts(
+        c,
+        &[(1, 0, 0), (1, 0, -1), (0, 0, -1), (1, -1, 0), (1, -1, -2)],
+    )
+    .await
 }
 
 async fn id_without_sequence(c: Context) -> Result<(), Objection> {

@@ -130,10 +130,16 @@ async fn base_offset_of_seven(c: Context) -> Result<(), Objection> {
 }
 
 async fn count_that_lies(c: Context) -> Result<(), Objection> {
-    // Records written, count, last offset delta.
-    let lies = [(2, 2, 5), (2, 3, 1), (1, 3, 2), (3, 1, 0), (1, 0, -1)];
+    refuses_counts(c, &[(2, 2, 5), (2, 3, 1), (1, 3, 2), (3, 1, 0), (1, 0, -1)]).await
+}
+
+/// Batches with these records written, count and last offset delta are refused with 87.
+pub(super) async fn refuses_counts(
+    c: Context,
+    counts: &[(usize, i32, i32)],
+) -> Result<(), Objection> {
     for mut lane in c.lanes().await? {
-        for (records, count, last_offset_delta) in lies {
+        for &(records, count, last_offset_delta) in counts {
             let batch = BatchSpec {
                 count: Some(count),
                 last_offset_delta: Some(last_offset_delta),
