@@ -19,24 +19,26 @@
 //!
 //! *Source* apache/kafka `core/…/network/SocketServer.scala` for muting and closing.
 //!
-//! *Not here* what requests do: one file per API beside this one.
+//! *Not here* what requests do: one file per API beside this one; how they end
+//! (`cluster_engine/answering.rs`).
+
+mod answering;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Answer, Context, Injection, Pending, Wait, api_versions, handle, targets};
+use super::{Answer, Context, Injection, Pending, api_versions, handle, targets};
 use crate::config::ConfigError;
 use crate::engine::connections::{Connections, Offer};
 use crate::engine::effect::{BrokerId, ConnectionId, Effect};
-use crate::engine::journal::{Entry, Event, Journal, RequestId, Silence};
+use crate::engine::journal::{Event, Journal, RequestId, Silence};
 use crate::engine::purgatory::{Parked, Purgatory};
 use crate::engine::time::Instant;
 use crate::engine::topology::BrokerState;
 use crate::engine::{Cluster, ClusterConfig, Move, MoveError, TopicSpec};
 use crate::fault::{Judgement, RequestFacts, Rules, Target, Verdict};
-use crate::wire::reply::{Reply, SIZE_BYTES, sized};
 use crate::wire::request::{self, Request, RequestBody};
 
 /// A whole cluster as one value: requests in, effects out, time as an argument.
@@ -412,199 +414,6 @@ impl ClusterEngine {
                 self.deliver(connection, answer, now);
             }
         }
-    }
-
-    fn end_wait_if_complete(&mut self, connection: ConnectionId, now: Instant) {
-        let Some(Waiting::Pending(pending)) = self.purgatory.waiting(connection) else {
-            return;
-        };
-        let in_progress = self.in_progress.get(&connection);
-        let complete = in_progress
-            .is_some_and(|in_progress| pending.is_complete(&self.cluster, &in_progress.context));
-        if complete && let Some(Waiting::Pending(pending)) = self.purgatory.take(connection) {
-            self.end_wait(connection, pending, now);
-        }
-    }
-
-    fn end_wait(&mut self, connection: ConnectionId, pending: Pending, now: Instant) {
-        if let Some(in_progress) = self.in_progress.get(&connection) {
-            let answer = pending.answer(&self.cluster, &in_progress.context);
-            self.deliver(connection, answer, now);
-        }
-    }
-
-    /// A wait whose time has come already ends at once.
-    fn park(&mut self, connection: ConnectionId, wait: Wait, now: Instant) {
-        if wait.deadline <= now {
-            self.end_wait(connection, wait.pending, now);
-        } else {
-            let waiting = Waiting::Pending(wait.pending);
-            self.purgatory
-                .park(connection, waiting, wait.watched, wait.deadline);
-        }
-    }
-
-    /// An answer is there; the rule's verdict decides what becomes of it.
-    fn deliver(&mut self, connection: ConnectionId, answer: Answer, now: Instant) {
-        let Some(in_progress) = self.in_progress.get(&connection) else {
-            return;
-        };
-        match (answer, in_progress.verdict) {
-            (Answer::Wait(wait), _) => self.park(connection, wait, now),
-            (_, Verdict::ApplyThenLose) => self.silence(connection, Silence::Lost, now),
-            (_, Verdict::CloseAfter) => self.close(connection, "a fault rule".into(), now),
-            (_, Verdict::ResetAfter) => self.reset(connection, now),
-            // There is no reply that could be cut.
-            (Answer::Silent, Verdict::CutAfter(_)) => {
-                self.close(connection, "a fault rule".into(), now);
-            }
-            (answer, Verdict::Delay(delay)) if in_progress.arrived + delay > now => {
-                let due = in_progress.arrived + delay;
-                self.purgatory
-                    .park(connection, Waiting::Delayed(answer), Vec::new(), due);
-            }
-            (answer, _) => self.emit(connection, answer, now),
-        }
-    }
-
-    fn emit(&mut self, connection: ConnectionId, answer: Answer, now: Instant) {
-        match answer {
-            Answer::Reply(reply) => self.emit_reply(connection, &reply, now),
-            Answer::Silent => {
-                if let Some(in_progress) = self.in_progress.remove(&connection) {
-                    let Context { header, broker, .. } = in_progress.context;
-                    let (id, reason) = (request_id(&header), Silence::NotAsked);
-                    self.record(broker, connection, Event::NoReply { id, reason }, now);
-                    self.finish(connection);
-                }
-            }
-            Answer::Stuck => self.silence(connection, Silence::Stuck, now),
-            Answer::Close(reason) => self.close(connection, reason, now),
-            Answer::Wait(wait) => self.park(connection, wait, now),
-        }
-    }
-
-    fn emit_reply(&mut self, connection: ConnectionId, reply: &Reply, now: Instant) {
-        let Some(in_progress) = self.in_progress.get(&connection) else {
-            return;
-        };
-        let Context { header, broker, .. } = &in_progress.context;
-        let (id, broker, verdict) = (request_id(header), *broker, in_progress.verdict);
-        let frame = match reply.encode(header) {
-            Ok(frame) => frame,
-            Err(error) => {
-                self.diagnose(connection, error.to_string(), now);
-                return self.close(connection, error.to_string().into(), now);
-            }
-        };
-        if let Verdict::CutAfter(bytes) = verdict
-            && bytes < SIZE_BYTES + frame.len()
-        {
-            let reason = Silence::Cut;
-            self.record(broker, connection, Event::NoReply { id, reason }, now);
-            let bytes = sized(&frame).split_to(bytes);
-            if !bytes.is_empty() {
-                self.effects.push_back(Effect::Piece { connection, bytes });
-            }
-            return self.close(connection, "a fault rule".into(), now);
-        }
-        let event = Event::Reply {
-            id,
-            bytes: frame.len(),
-            codes: reply.codes(),
-        };
-        self.record(broker, connection, event, now);
-        if let Verdict::Drip { .. } = verdict {
-            return self.drip(connection, sized(&frame), now);
-        }
-        self.effects.push_back(Effect::Reply { connection, frame });
-        match verdict {
-            Verdict::CutAfter(_) => self.close(connection, "a fault rule".into(), now),
-            _ => self.end(connection),
-        }
-    }
-
-    /// The next piece of a reply; the last one ends the request.
-    fn drip(&mut self, connection: ConnectionId, mut rest: Bytes, now: Instant) {
-        let in_progress = self.in_progress.get(&connection);
-        let Some(Verdict::Drip { piece_bytes, pause }) = in_progress.map(|request| request.verdict)
-        else {
-            return;
-        };
-        let bytes = rest.split_to(piece_bytes.clamp(1, rest.len()));
-        self.effects.push_back(Effect::Piece { connection, bytes });
-        if rest.is_empty() {
-            self.end(connection);
-        } else {
-            self.purgatory
-                .park(connection, Waiting::Dripping(rest), Vec::new(), now + pause);
-        }
-    }
-
-    fn end(&mut self, connection: ConnectionId) {
-        self.in_progress.remove(&connection);
-        self.finish(connection);
-    }
-
-    fn finish(&mut self, connection: ConnectionId) {
-        if let Some(frame) = self.connections.finish(connection) {
-            self.ready.push_back((connection, frame));
-        }
-    }
-
-    /// Leaves the request without an end: the connection answers nothing more.
-    fn silence(&mut self, connection: ConnectionId, reason: Silence, now: Instant) {
-        if let Some(in_progress) = self.in_progress.remove(&connection) {
-            let Context { header, broker, .. } = in_progress.context;
-            let id = request_id(&header);
-            self.record(broker, connection, Event::NoReply { id, reason }, now);
-        }
-        self.connections.mute(connection);
-    }
-
-    fn close(&mut self, connection: ConnectionId, reason: Arc<str>, now: Instant) {
-        self.break_off(Effect::Close { connection }, reason, now);
-    }
-
-    fn reset(&mut self, connection: ConnectionId, now: Instant) {
-        let reason = "a fault rule resets it".into();
-        self.break_off(Effect::Reset { connection }, reason, now);
-    }
-
-    fn break_off(&mut self, end: Effect, reason: Arc<str>, now: Instant) {
-        let connection = end.connection();
-        if let Some(broker) = self.connections.broker(connection) {
-            self.forget(connection);
-            self.record(broker, connection, Event::Closed { reason }, now);
-            self.effects.push_back(end);
-        }
-    }
-
-    fn forget(&mut self, connection: ConnectionId) {
-        self.connections.close(connection);
-        self.in_progress.remove(&connection);
-        self.purgatory.take(connection);
-        self.still.remove(&connection);
-        self.ready.retain(|(other, _)| *other != connection);
-    }
-
-    fn take_notes(&mut self, connection: ConnectionId, now: Instant) {
-        for note in self.cluster.take_notes() {
-            self.diagnose(connection, note, now);
-        }
-    }
-
-    fn diagnose(&mut self, connection: ConnectionId, text: String, now: Instant) {
-        self.journal.diagnose(text, Some(connection), now);
-    }
-
-    fn record(&mut self, broker: BrokerId, connection: ConnectionId, event: Event, now: Instant) {
-        self.journal.record(Entry {
-            at: now,
-            broker,
-            connection,
-            event,
-        });
     }
 }
 
