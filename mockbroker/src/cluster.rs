@@ -28,7 +28,8 @@ use tokio::task::JoinSet;
 use crate::builder::MockClusterBuilder;
 use crate::engine::effect::BrokerId;
 use crate::engine::topology::BrokerEndpoint;
-use crate::fault::{Rule, RuleId, SeenRequest};
+use crate::fault::Rule;
+use crate::guard::FaultGuard;
 use crate::io::driver::Driver;
 use crate::io::{connection, listener, transport};
 
@@ -169,11 +170,7 @@ impl MockCluster {
         if let Some(rule) = drawn {
             tracing::info!(%rule, "a rule acts by chance");
         }
-        FaultGuard {
-            driver: Arc::clone(&self.driver),
-            id,
-            kept: false,
-        }
+        FaultGuard::new(Arc::clone(&self.driver), id)
     }
 
     /// The rules that never acted, those already uninstalled included: a test that meant to
@@ -242,59 +239,6 @@ impl fmt::Debug for MockCluster {
         out.debug_struct("MockCluster")
             .field("bootstrap_servers", bootstrap_servers)
             .finish()
-    }
-}
-
-/// An installed fault rule: it goes when this is dropped.
-#[derive(Debug)]
-pub struct FaultGuard {
-    driver: Arc<Driver>,
-    id: RuleId,
-    kept: bool,
-}
-
-impl FaultGuard {
-    /// How many requests the rule has acted on.
-    #[must_use]
-    pub fn hits(&self) -> u64 {
-        self.driver.with(|engine, _| engine.rules().hits(self.id))
-    }
-
-    /// The requests that the rule has acted on, oldest first: the first 100 of them, and of their
-    /// bytes the first 16 MiB. What [`hits`](Self::hits) counts beyond is not shown.
-    #[must_use]
-    pub fn requests(&self) -> Vec<SeenRequest> {
-        self.driver
-            .with(|engine, _| engine.rules().seen(self.id).to_vec())
-    }
-
-    /// Waits until the rule has acted on at least this many requests.
-    ///
-    /// # Cancellation
-    ///
-    /// Safe: it only looks.
-    pub async fn wait_for_hits(&self, hits: u64) {
-        let mut news = self.driver.hits();
-        while self.hits() < hits {
-            // The sender lives in the driver that this guard holds.
-            if news.changed().await.is_err() {
-                return;
-            }
-        }
-    }
-
-    /// Leaves the rule installed for the life of the cluster.
-    pub fn keep(mut self) {
-        self.kept = true;
-    }
-}
-
-impl Drop for FaultGuard {
-    fn drop(&mut self) {
-        if !self.kept {
-            self.driver
-                .with(|engine, _| engine.rules_mut().remove(self.id));
-        }
     }
 }
 

@@ -32,8 +32,8 @@
 //! | [`engine`] | the cluster as one value: topology, logs, replication, producers | `wire` |
 //! | [`wire`] | bytes to values and back | nothing |
 //!
-//! Root files: `builder` (what is to start), `cluster` (the handle), `moves` (what can be done to a
-//! running cluster), [`inspect`] (what a test can read). Pure values that every layer may use:
+//! Root files: `builder` (what is to start), `cluster` (the handle), `guard` (an installed fault
+//! rule), `moves` (what can be done to a running cluster), [`inspect`] (what a test can read). Pure values that every layer may use:
 //! `api`, `error_code`, `config` and `fault`.
 //!
 //! The modules `io`, `handlers`, `engine` and `wire` are open so that a simulation can drive them;
@@ -47,6 +47,7 @@ mod config;
 pub mod engine;
 mod error_code;
 mod fault;
+mod guard;
 #[doc(hidden)]
 pub mod handlers;
 pub mod inspect;
@@ -58,7 +59,7 @@ pub mod wire;
 
 pub use api::Api;
 pub use builder::{MockClusterBuilder, StartError, StartErrorKind};
-pub use cluster::{FaultGuard, MockCluster};
+pub use cluster::MockCluster;
 pub use config::{
     BrokerConfig, CleanupPolicy, CompressionType, ConfigError, TimestampType, TopicConfig,
 };
@@ -68,3 +69,4 @@ pub use error_code::ErrorCode;
 pub use fault::{
     Judgement, RequestFacts, Rule, RuleId, Rules, Scope, SeenRequest, Target, Verdict,
 };
+pub use guard::FaultGuard;

@@ -2,7 +2,7 @@
 //!
 //! Replies that waited for what a move changes leave at once.
 //!
-//! *Not here*: what follows from a move (`engine/`), faults of single requests (`fault.rs`).
+//! *Not here*: what follows from a move (`engine/`), faults of single requests (`fault/`).
 
 use std::sync::Arc;
 

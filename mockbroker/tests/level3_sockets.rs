@@ -5,6 +5,7 @@
 mod raw;
 
 use core::time::Duration;
+use std::io::Write;
 use std::net::TcpListener;
 
 use kafka_mockbroker::{Api, BrokerId, MockCluster, Rule, StartErrorKind, Verdict};
@@ -136,6 +137,27 @@ fn handle_is_shared_between_threads() {
     });
     assert_eq!(cluster.topics().len(), 5);
     assert_eq!(cluster.topic("orders").unwrap().partitions.len(), 2);
+}
+
+#[test]
+fn hit_of_a_rule_can_be_awaited_by_a_plain_thread() {
+    let cluster = MockCluster::builder().start().unwrap();
+    let spy = cluster.inject(Rule::on(Api::ApiVersions).count(2).then(Verdict::Pass));
+    let moment = Duration::from_millis(1);
+    assert!(!spy.wait_for_hits_blocking(1, moment), "nobody asked");
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut stream = std::net::TcpStream::connect(cluster.bootstrap_servers()).unwrap();
+            stream.write_all(&raw::api_versions(7)).unwrap();
+        });
+        assert!(spy.wait_for_hits_blocking(1, PATIENCE));
+    });
+    let asked = spy.requests();
+    assert_eq!((asked.len(), asked[0].correlation_id), (1, 7));
+    assert!(
+        !spy.wait_for_hits_blocking(2, moment),
+        "one request, one hit"
+    );
 }
 
 #[test]
