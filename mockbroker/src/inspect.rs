@@ -91,7 +91,8 @@ impl StoredRecord {
 }
 
 impl MockCluster {
-    /// The records in a partition's log, visible or not, in the order of their offsets.
+    /// The records in a partition's log, visible or not, in the order of their offsets; deleted
+    /// ones are not in it.
     ///
     /// # Panics
     ///
@@ -101,17 +102,21 @@ impl MockCluster {
     #[track_caller]
     pub fn records(&self, topic: &str, partition: i32) -> Vec<StoredRecord> {
         // The batches are shared, so nothing is decoded under the lock.
-        let batches: Option<Vec<StoredBatch>> = self.driver().with(|engine, _| {
+        let log: Option<(i64, Vec<StoredBatch>)> = self.driver().with(|engine, _| {
             let key = engine.cluster().key(topic, partition).ok()?;
-            Some(engine.cluster().partition(key)?.log().batches().to_vec())
+            let log = engine.cluster().partition(key)?.log();
+            Some((log.start_offset(), log.batches().to_vec()))
         });
-        let Some(batches) = batches else {
+        let Some((start, batches)) = log else {
             panic!("the cluster has no partition {topic}-{partition}");
         };
         let decoded: Result<Vec<Vec<StoredRecord>>, Unreadable> =
             batches.iter().map(decode).collect();
         match decoded {
-            Ok(records) => records.into_iter().flatten().collect(),
+            Ok(records) => {
+                let records = records.into_iter().flatten();
+                records.filter(|record| record.offset >= start).collect()
+            }
             Err(error) => panic!("the log of {topic}-{partition} does not decode: {error}"),
         }
     }

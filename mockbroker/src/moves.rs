@@ -11,6 +11,7 @@ use crate::cluster::MockCluster;
 use crate::config::ConfigError;
 
 use crate::engine::effect::BrokerId;
+use crate::engine::partition::DeleteTo;
 use crate::engine::{Move, MoveError, TopicSpec};
 
 impl MockCluster {
@@ -176,6 +177,26 @@ impl MockCluster {
             api,
             min,
             max,
+        })
+    }
+
+    /// Deletes the records before `offset`, as DeleteRecords would: the log starts there, and what
+    /// producers wrote stays known. An offset at or before the log's start deletes nothing.
+    ///
+    /// # Errors
+    ///
+    /// No such partition, or nobody who leads it; an offset below 0 or above the high watermark; a
+    /// topic that is compacted alone.
+    pub fn delete_records(
+        &self,
+        topic: &str,
+        partition: i32,
+        offset: i64,
+    ) -> Result<(), MoveError> {
+        self.make_move(Move::DeleteRecords {
+            topic: topic.into(),
+            partition,
+            to: DeleteTo::Offset(offset),
         })
     }
 

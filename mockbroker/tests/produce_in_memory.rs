@@ -100,6 +100,25 @@ async fn records_are_read_as_they_were_written() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn deleted_records_are_not_in_the_log() {
+    let cluster = cluster();
+    let mut client = client(&cluster);
+    write(&mut client, 0, &["a", "b", "c"]).await;
+    assert_eq!(client.answer().await, Some(1));
+    let delete = |offset| cluster.delete_records("orders", 0, offset);
+    assert_eq!(delete(4), Err(MoveError::OffsetOutOfRange));
+    assert_eq!(delete(-1), Err(MoveError::OffsetOutOfRange));
+    assert_eq!(values(&cluster, 0), ["a", "b", "c"]);
+    assert_eq!(delete(2), Ok(()));
+    assert_eq!(values(&cluster, 0), ["c"]);
+    assert_eq!(cluster.partition("orders", 0).unwrap().log_start_offset, 2);
+    for broker in [LEADER, FOLLOWER] {
+        cluster.crash_broker(broker).unwrap();
+    }
+    assert_eq!(delete(3), Err(MoveError::NoLeader));
+}
+
+#[tokio::test(start_paused = true)]
 #[should_panic(expected = "the cluster has no partition order-0")]
 async fn misspelt_partition_fails_the_test_that_reads_it() {
     let _ = cluster().records("order", 0);

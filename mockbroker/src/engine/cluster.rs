@@ -28,7 +28,7 @@ use uuid::Uuid;
 use super::api_limits::ApiLimits;
 use super::effect::BrokerId;
 use super::moves::MoveError;
-use super::partition::{Acks, Append, AppendError, Appended, Partition};
+use super::partition::{Acks, Append, AppendError, Appended, DeleteError, DeleteTo, Partition};
 use super::producer_ids::ProducerIds;
 use super::producer_state::Expiry;
 use super::replication::{Host, ReplicaSet};
@@ -272,6 +272,27 @@ impl Cluster {
             }
         }
         Ok(appended)
+    }
+
+    /// Deletes what lies before an offset of a partition that exists; returns the offset meant.
+    ///
+    /// # Errors
+    ///
+    /// Why nothing is deleted; `None` when there is no such partition.
+    pub fn delete_records(
+        &mut self,
+        key: PartitionKey,
+        to: DeleteTo,
+    ) -> Result<i64, Option<DeleteError>> {
+        let (Some(topic), Some(partition)) = (
+            self.topology.topic(key.topic),
+            self.partitions.get_mut(&key),
+        ) else {
+            return Err(None);
+        };
+        let deleted = partition.delete_records(to, &topic.config).map_err(Some)?;
+        self.touched.push(key);
+        Ok(deleted)
     }
 
     /// A fresh producer id from the block of `broker`.

@@ -5,8 +5,9 @@
 //! ```text
 //!         append              watermark passes it
 //! beyond ───────▶ appended ──────────────────────▶ visible, lost by an unclean election alone
-//!   ▲                │
-//!   └────────────────┘ truncate, on a change of leader; below the watermark on an unclean one
+//!   ▲                │                                │ the start passes it
+//!   └────────────────┘ truncate, on a change of       ▼
+//!     leader; below the watermark on an unclean one   deleted: unread, though its batch stays
 //! ```
 //!
 //! *Invariants*
@@ -21,7 +22,8 @@
 //! *Not here* when the watermark may move (`replication.rs`).
 //!
 //! *Deviations* one log for a replica set: a follower's is the leader's up to the offset that it
-//! reached. Nothing is deleted by time, size or compaction, so the log start stays at 0.
+//! reached. Nothing is deleted by time, size or compaction: the start moves by DeleteRecords alone,
+//! and what lies before it stays in memory, as in Kafka until its segment goes.
 
 use core::ops::Range;
 
@@ -69,6 +71,7 @@ pub struct Log {
     batches: Vec<StoredBatch>,
     /// Bytes of all batches up to and with the one of the same index.
     ends: Vec<usize>,
+    start_offset: i64,
     high_watermark: i64,
 }
 
@@ -86,10 +89,16 @@ impl Log {
         self.high_watermark = self.high_watermark.max(to.min(self.end_offset()));
     }
 
+    /// Sets the first offset: the leader's. It falls only when the leader changes.
+    pub fn set_start_offset(&mut self, to: i64) {
+        self.start_offset = to.min(self.high_watermark);
+    }
+
     /// Drops every batch that reaches beyond `end`. That is below the high watermark only after an
     /// unclean election; the watermark falls then.
     pub fn truncate(&mut self, end: i64) {
         self.high_watermark = self.high_watermark.min(end);
+        self.start_offset = self.start_offset.min(end);
         let kept = self
             .batches
             .partition_point(|batch| batch.header.last_offset() < end);
@@ -100,7 +109,7 @@ impl Log {
     /// The first offset.
     #[must_use]
     pub const fn start_offset(&self) -> i64 {
-        0
+        self.start_offset
     }
 
     /// The offset of the next batch.
@@ -163,8 +172,9 @@ impl Log {
         start..end.max(start)
     }
 
-    fn visible(&self) -> &[StoredBatch] {
-        self.batches.get(self.visible_from(0)).unwrap_or_default()
+    fn visible(&self, from: i64) -> &[StoredBatch] {
+        let visible = self.visible_from(from);
+        self.batches.get(visible).unwrap_or_default()
     }
 
     fn bytes_before(&self, index: usize) -> usize {
@@ -179,31 +189,37 @@ impl Log {
     /// offset, and the leader epoch of its batch.
     #[must_use]
     pub fn offset_for(&self, timestamp: i64) -> Option<(i64, i64, i32)> {
-        let batch = self
-            .visible()
-            .iter()
-            .find(|batch| batch.header.max_timestamp >= timestamp)?;
-        let records = batch.records().ok()?;
-        let record = records
-            .iter()
-            .find(|record| record.timestamp_ms >= timestamp)?;
-        Some((
-            record.timestamp_ms,
-            record.offset,
-            batch.header.leader_epoch,
-        ))
+        self.first_not_older(self.start_offset, timestamp)
     }
 
     /// The visible record with the largest timestamp, the first of equals: its timestamp, its
-    /// offset, and the leader epoch of its batch.
+    /// offset, and the leader epoch of its batch. It may be a deleted one (observed).
     #[must_use]
     pub fn offset_of_max_timestamp(&self) -> Option<(i64, i64, i32)> {
         let largest = self
-            .visible()
+            .visible(0)
             .iter()
             .map(|batch| batch.header.max_timestamp)
             .max()?;
-        self.offset_for(largest)
+        self.first_not_older(0, largest)
+    }
+
+    fn first_not_older(&self, from: i64, timestamp: i64) -> Option<(i64, i64, i32)> {
+        let wanted =
+            |record: &&DecodedRecord| record.timestamp_ms >= timestamp && record.offset >= from;
+        let mut batches = self.visible(from).iter();
+        batches.find_map(|batch| {
+            let records = match batch.header.max_timestamp >= timestamp {
+                true => batch.records().ok()?,
+                false => return None,
+            };
+            let record = records.iter().find(wanted)?;
+            Some((
+                record.timestamp_ms,
+                record.offset,
+                batch.header.leader_epoch,
+            ))
+        })
     }
 
     /// The leader epoch of the last batch; `None` when the log is empty.
@@ -214,7 +230,8 @@ impl Log {
 
     /// Panics when an invariant of this file does not hold.
     pub fn check_invariants(&self) {
-        assert!(self.high_watermark >= self.start_offset(), "log 2");
+        assert!(self.start_offset >= 0, "log 2");
+        assert!(self.high_watermark >= self.start_offset, "log 2");
         assert!(self.high_watermark <= self.end_offset(), "log 2");
         assert_eq!(self.ends.len(), self.batches.len(), "log 4");
         let bytes: usize = self.batches.iter().map(StoredBatch::bytes).sum();
@@ -322,6 +339,27 @@ mod tests {
         assert_eq!((log.end_offset(), log.high_watermark()), (4, 4));
         log.truncate(2);
         assert_eq!((log.end_offset(), log.high_watermark()), (2, 2));
+        log.check_invariants();
+    }
+
+    #[test]
+    fn deleted_records_are_not_found_by_time_but_as_the_newest() {
+        let mut log = log(&[10, 30, 20]);
+        log.raise_high_watermark(6);
+        log.set_start_offset(3);
+        assert_eq!(log.offset_for(5), Some((30, 3, 0)), "inside a batch");
+        log.set_start_offset(4);
+        assert_eq!(log.offset_for(5), Some((20, 4, 0)));
+        assert_eq!(log.offset_for(25), None);
+        assert_eq!(log.offset_of_max_timestamp(), Some((30, 2, 0)));
+        log.set_start_offset(9);
+        assert_eq!(
+            log.start_offset(),
+            6,
+            "nothing above the watermark is deleted"
+        );
+        log.truncate(4);
+        assert_eq!(log.start_offset(), 4);
         log.check_invariants();
     }
 

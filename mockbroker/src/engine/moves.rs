@@ -33,6 +33,7 @@ use thiserror::Error;
 
 use super::cluster::Cluster;
 use super::effect::BrokerId;
+use super::partition::{DeleteError, DeleteTo};
 use super::replication::{Membership, ReplicaSet};
 use super::time::Instant;
 use super::topology::{BrokerState, PartitionKey};
@@ -112,6 +113,15 @@ pub enum Move {
         /// The newest.
         max: i16,
     },
+    /// What lies before an offset is deleted, as DeleteRecords would.
+    DeleteRecords {
+        /// The topic.
+        topic: Arc<str>,
+        /// The partition.
+        partition: i32,
+        /// Before which offset.
+        to: DeleteTo,
+    },
     /// Every partition forgets a producer, as after `producer.id.expiration.ms`.
     ExpireProducer {
         /// The producer's id.
@@ -138,6 +148,15 @@ pub enum MoveError {
     /// The broker's replica is not in sync, or the broker does not run.
     #[error("the broker cannot lead the partition: its replica is not in sync, or it does not run")]
     CannotLead,
+    /// Nobody leads the partition.
+    #[error("nobody leads the partition")]
+    NoLeader,
+    /// The offset is below 0 or above the high watermark.
+    #[error("the offset is below 0 or above the high watermark")]
+    OffsetOutOfRange,
+    /// The topic is compacted and nothing else, so that its records are not deleted.
+    #[error("the cleanup.policy of the topic does not delete")]
+    NotByPolicy,
     /// Nothing is known of the producer, in any partition.
     #[error("no partition knows the producer")]
     UnknownProducer,
@@ -199,6 +218,15 @@ impl Cluster {
                 min,
                 max,
             } => self.restrict_versions(*broker, *api, VersionRange::new(*min, *max))?,
+            Move::DeleteRecords {
+                topic,
+                partition,
+                to,
+            } => {
+                let key = self.key(topic, *partition)?;
+                self.leader(key).ok_or(MoveError::NoLeader)?;
+                self.delete_records(key, *to).map_err(refused_deletion)?;
+            }
             Move::ExpireProducer { producer_id } => self.expire_producer(*producer_id)?,
         }
         Ok(())
@@ -376,6 +404,14 @@ impl Cluster {
         ) {
             partition.change_leader(leader, &topic.config, now_ms, now);
         }
+    }
+}
+
+const fn refused_deletion(error: Option<DeleteError>) -> MoveError {
+    match error {
+        Some(DeleteError::OutOfRange) => MoveError::OffsetOutOfRange,
+        Some(DeleteError::NotByPolicy) => MoveError::NotByPolicy,
+        None => MoveError::UnknownPartition,
     }
 }
 

@@ -33,7 +33,7 @@ use super::producer_state::{Expiry, ProducerBatch, ProducerStates, SequenceVerdi
 use super::replication::{Election, Membership, ReplicaSet, effective_isr_min};
 use super::time::Instant;
 use super::validator::{self, Refusal};
-use crate::config::{TimestampType, TopicConfig};
+use crate::config::{CleanupPolicy, TimestampType, TopicConfig};
 
 /// Who must have the batch before the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +93,24 @@ pub enum AppendError {
     StaleEpoch,
     /// The sequence does not follow on.
     OutOfOrder,
+}
+
+/// Before which offset records are to be deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeleteTo {
+    /// Everything that is visible.
+    HighWatermark,
+    /// Before this offset.
+    Offset(i64),
+}
+
+/// Why no records are deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeleteError {
+    /// The topic's `cleanup.policy` does not delete.
+    NotByPolicy,
+    /// The offset is below 0 or above the high watermark.
+    OutOfRange,
 }
 
 /// A replica set with its log.
@@ -175,6 +193,34 @@ impl Partition {
         })
     }
 
+    /// Deletes what lies before `to` and returns the offset meant; records stay in memory, and so
+    /// does what producers wrote (`Partition.deleteRecordsOnLeader`).
+    ///
+    /// # Errors
+    ///
+    /// A topic that is compacted alone; an offset that nothing visible has.
+    pub fn delete_records(
+        &mut self,
+        to: DeleteTo,
+        config: &TopicConfig,
+    ) -> Result<i64, DeleteError> {
+        if config.cleanup_policy == CleanupPolicy::Compact {
+            return Err(DeleteError::NotByPolicy);
+        }
+        let to = match to {
+            DeleteTo::HighWatermark => self.log.high_watermark(),
+            DeleteTo::Offset(offset) => offset,
+        };
+        if !(0..=self.log.high_watermark()).contains(&to) {
+            return Err(DeleteError::OutOfRange);
+        }
+        if to > self.log.start_offset() {
+            self.log.set_start_offset(to);
+            self.replicas.on_delete(to);
+        }
+        Ok(to)
+    }
+
     /// Raises the watermark as far as the replicas allow.
     pub fn advance_watermark(&mut self, config: &TopicConfig) {
         let isr_min = self.isr_min(config);
@@ -203,7 +249,8 @@ impl Partition {
         self.replicas.on_leader(leader, now);
         let leader = leader.and_then(|leader| self.replicas.replica(leader));
         if let Some(leader) = leader {
-            let (end, started_at) = (leader.end_offset, leader.started_at());
+            let (start, end) = (leader.start_offset, leader.end_offset);
+            let started_at = leader.started_at();
             if end < self.log.end_offset() || started_at != self.started_at {
                 assert!(
                     !clean || end >= self.log.high_watermark(),
@@ -213,6 +260,7 @@ impl Partition {
                 self.started_at = started_at;
                 self.rebuild_producers(now_ms);
             }
+            self.log.set_start_offset(start);
             self.advance_watermark(config);
         }
     }
@@ -283,7 +331,8 @@ impl Partition {
     pub fn check_invariants(&self) {
         self.log.check_invariants();
         self.producers.check_invariants(self.started_at);
+        let ends = (self.log.start_offset(), self.log.end_offset());
         self.replicas
-            .check_invariants(self.log.end_offset(), self.log.high_watermark());
+            .check_invariants(ends, self.log.high_watermark());
     }
 }

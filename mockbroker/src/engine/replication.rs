@@ -26,6 +26,7 @@
 //!    effective `min.insync.replicas` are in sync.
 //! 5. While the leader is paused nothing moves: nobody catches up, lags, or raises the watermark.
 //! 6. A replica had started with no more than it has.
+//! 7. A replica's log starts at or before its end; the leader's starts with the log.
 //!
 //! *Source* apache/kafka `core/…/cluster/Partition.scala`: maybeIncrementLeaderHW (isUnderMinIsr,
 //! KAFKA-15583), effectiveMinIsr, isFollowerOutOfSync.
@@ -83,6 +84,8 @@ pub enum Membership {
 pub struct Replica {
     /// Its broker.
     pub broker: BrokerId,
+    /// The offset of its first record.
+    pub start_offset: i64,
     /// The offset behind its last record.
     pub end_offset: i64,
     /// Whether it fetches.
@@ -126,6 +129,7 @@ impl ReplicaSet {
     ) -> Self {
         let fresh = |broker: &BrokerId| Replica {
             broker: *broker,
+            start_offset: 0,
             end_offset: 0,
             link: Link::Following,
             host: host(*broker),
@@ -154,13 +158,32 @@ impl ReplicaSet {
         }
     }
 
+    /// The leader deleted what lies before `start`; whoever follows does so too.
+    pub fn on_delete(&mut self, start: i64) {
+        let (leader, leader_runs) = (self.leader, self.leader_runs());
+        for replica in &mut self.replicas {
+            if Some(replica.broker) == leader || leader_runs && replica.follows() {
+                replica.start_offset = replica.start_offset.max(start);
+            }
+        }
+    }
+
+    /// The smallest first offset of the replicas whose brokers are not down: what lies before it
+    /// is deleted everywhere (`Partition.lowWatermarkIfLeader`). `None` without a leader.
+    #[must_use]
+    pub fn low_watermark(&self) -> Option<i64> {
+        self.leader?;
+        let live = self.replicas.iter().filter(|r| r.host != Host::Down);
+        live.map(|replica| replica.start_offset).min()
+    }
+
     /// Another leader, or none; the followers take over what it has. It counts their lag from now
     /// (`Partition.makeLeader` resets `lastCaughtUpTimeMs`).
     pub fn on_leader(&mut self, leader: Option<BrokerId>, now: Instant) {
         self.leader = leader;
-        let Some(end) = leader
+        let Some((start, end)) = leader
             .and_then(|leader| self.replica(leader))
-            .map(|r| r.end_offset)
+            .map(|r| (r.start_offset, r.end_offset))
         else {
             return;
         };
@@ -172,9 +195,11 @@ impl ReplicaSet {
         for replica in &mut self.replicas {
             replica.end_offset = replica.end_offset.min(end);
             replica.started_at = replica.started_at.min(replica.end_offset);
+            replica.start_offset = replica.start_offset.min(replica.end_offset);
             if Some(replica.broker) == leader {
                 replica.membership = Membership::InSync;
             } else if leader_runs && replica.follows() {
+                replica.start_offset = replica.start_offset.max(start);
                 replica.end_offset = end;
                 replica.membership = Membership::InSync;
             } else if !clean {
@@ -257,10 +282,11 @@ impl ReplicaSet {
             return;
         }
         let leader = self.leader.and_then(|leader| self.replica(leader));
-        let Some(end) = leader.map(|leader| leader.end_offset) else {
+        let Some((start, end)) = leader.map(|r| (r.start_offset, r.end_offset)) else {
             return;
         };
         for replica in self.replicas.iter_mut().filter(|r| r.follows()) {
+            replica.start_offset = replica.start_offset.max(start);
             replica.end_offset = end;
             replica.membership = Membership::InSync;
             replica.lagging_since = None;
@@ -382,8 +408,8 @@ impl ReplicaSet {
             .find(|replica| replica.broker == broker)
     }
 
-    /// Panics when an invariant of this file does not hold.
-    pub fn check_invariants(&self, log_end: i64, high_watermark: i64) {
+    /// Panics when an invariant of this file does not hold for a log of these offsets.
+    pub fn check_invariants(&self, (log_start, log_end): (i64, i64), high_watermark: i64) {
         assert!(self.isr_count() > 0, "replication 2");
         if let Some(leader) = self.leader {
             let leader = self.replica(leader);
@@ -392,9 +418,15 @@ impl ReplicaSet {
                 "replication 1"
             );
             assert_eq!(leader.map(|l| l.end_offset), Some(log_end), "replication 1");
+            let start = leader.map(|leader| leader.start_offset);
+            assert_eq!(start, Some(log_start), "replication 7");
         }
         for replica in &self.replicas {
             assert!(replica.end_offset <= log_end, "replication 3: {replica:?}");
+            assert!(
+                replica.start_offset <= replica.end_offset,
+                "replication 7: {replica:?}"
+            );
             assert!(
                 replica.started_at <= replica.end_offset,
                 "replication 6: {replica:?}"
@@ -438,7 +470,7 @@ mod tests {
         let mut set = three();
         set.on_append(5, at(0));
         assert_eq!(set.high_watermark(2, 0), 5);
-        set.check_invariants(5, 5);
+        set.check_invariants((0, 5), 5);
     }
 
     #[test]
@@ -512,7 +544,7 @@ mod tests {
             0,
             "what the leader lacks is dropped"
         );
-        set.check_invariants(0, 0);
+        set.check_invariants((0, 0), 0);
     }
 
     #[test]

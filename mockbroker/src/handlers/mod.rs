@@ -11,6 +11,7 @@
 //! | 18 | [`api_versions`] |
 //! | 19 | [`create_topics`] |
 //! | 20 | [`delete_topics`] |
+//! | 21 | [`delete_records`] |
 //! | 22 | [`init_producer_id`] |
 //! | 32 | [`describe_configs`] |
 //! | 37 | [`create_partitions`] |
@@ -23,6 +24,7 @@ pub mod api_versions;
 mod cluster_engine;
 pub mod create_partitions;
 pub mod create_topics;
+pub mod delete_records;
 pub mod delete_topics;
 pub mod describe_cluster;
 pub mod describe_configs;
@@ -170,6 +172,8 @@ pub enum Pending {
     Produce(produce::Pending),
     /// For data.
     Fetch(fetch::Pending),
+    /// For the other replicas to delete too.
+    DeleteRecords(delete_records::Pending),
 }
 
 impl Pending {
@@ -179,6 +183,7 @@ impl Pending {
         match self {
             Self::Produce(pending) => pending.is_complete(cluster, context),
             Self::Fetch(pending) => pending.is_complete(cluster, context),
+            Self::DeleteRecords(pending) => pending.is_complete(cluster, context),
         }
     }
 
@@ -188,6 +193,7 @@ impl Pending {
         match self {
             Self::Produce(pending) => pending.answer(cluster, context),
             Self::Fetch(pending) => pending.answer(cluster, context),
+            Self::DeleteRecords(pending) => pending.answer(cluster, context),
         }
     }
 }
@@ -208,12 +214,20 @@ pub fn handle(cluster: &mut Cluster, context: &Context, body: RequestBody, now: 
         RequestBody::InitProducerId(request) => {
             init_producer_id::handle(cluster, context, &request)
         }
-        RequestBody::Admin(request) => handle_admin(cluster, context, &request),
+        RequestBody::Admin(request) => handle_admin(cluster, context, &request, now),
     }
 }
 
-fn handle_admin(cluster: &mut Cluster, context: &Context, request: &AdminRequest) -> Answer {
+fn handle_admin(
+    cluster: &mut Cluster,
+    context: &Context,
+    request: &AdminRequest,
+    now: Instant,
+) -> Answer {
     let reply = match request {
+        AdminRequest::DeleteRecords(request) => {
+            return delete_records::handle(cluster, context, request, now);
+        }
         AdminRequest::DescribeConfigs(request) => {
             describe_configs::handle(cluster, context, request)
         }

@@ -104,6 +104,13 @@ pub(super) fn transactional_id(request: &Request) -> Option<&str> {
 fn admin(body: &AdminRequest) -> Vec<Named> {
     let named = |name: &String| (name.as_str().into(), None);
     match body {
+        AdminRequest::DeleteRecords(body) => {
+            let named = body.topics.iter().flat_map(|(topic, rows)| {
+                let indexes = rows.iter().map(|(index, _)| *index);
+                partitions(topic.as_str().into(), indexes)
+            });
+            named.collect()
+        }
         AdminRequest::DescribeConfigs(body) => {
             let topics = body.resources.iter();
             let topics = topics.filter(|resource| resource.kind == describe_configs::TOPIC);

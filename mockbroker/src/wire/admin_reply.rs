@@ -19,6 +19,8 @@ use crate::error_code::ErrorCode;
 /// The body of a reply to an admin client, one variant for each API.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AdminReply {
+    /// DeleteRecords: rows by topic.
+    DeleteRecords(Vec<(Arc<str>, Vec<DeletedRow>)>),
     /// See [`DescribeConfigs`].
     DescribeConfigs(DescribeConfigs),
     /// See [`DescribeCluster`].
@@ -29,6 +31,17 @@ pub enum AdminReply {
     CreatePartitions(Vec<GrownTopic>),
     /// ListGroups: the outcome, and no group.
     ListGroups(ErrorCode),
+}
+
+/// A partition of DeleteRecords.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeletedRow {
+    /// Which.
+    pub index: i32,
+    /// The outcome.
+    pub error: ErrorCode,
+    /// What lies before is deleted on every replica that runs; -1 when unknown.
+    pub low_watermark: i64,
 }
 
 /// DescribeConfigs.
@@ -202,6 +215,15 @@ impl AdminReply {
             code,
         };
         match self {
+            Self::DeleteRecords(topics) => {
+                let rows = topics.iter().flat_map(|(topic, rows)| {
+                    rows.iter().map(|of| RowCode {
+                        partition: Some(of.index),
+                        ..row(Some(Arc::clone(topic)), of.error)
+                    })
+                });
+                rows.collect()
+            }
             Self::DescribeConfigs(body) => {
                 let results = body.results.iter();
                 results
@@ -225,6 +247,7 @@ impl AdminReply {
 
     pub(super) fn encode(&self, version: i16, frame: &mut BytesMut) -> Encoded {
         match self {
+            Self::DeleteRecords(topics) => encode_delete_records(topics, version, frame),
             Self::DescribeConfigs(body) => encode_describe_configs(body, version, frame),
             Self::DescribeCluster(body) => encode_describe_cluster(body, version, frame),
             Self::DescribeTopicPartitions(body) => {
@@ -238,6 +261,27 @@ impl AdminReply {
             ),
         }
     }
+}
+
+fn encode_delete_records(
+    topics: &[(Arc<str>, Vec<DeletedRow>)],
+    version: i16,
+    frame: &mut BytesMut,
+) -> Encoded {
+    use kp::delete_records_response::{DeleteRecordsPartitionResult, DeleteRecordsTopicResult};
+    let topics = topics.iter().map(|(topic, rows)| {
+        let rows = rows.iter().map(|row| {
+            DeleteRecordsPartitionResult::default()
+                .with_partition_index(row.index)
+                .with_low_watermark(row.low_watermark)
+                .with_error_code(row.error.0)
+        });
+        DeleteRecordsTopicResult::default()
+            .with_name(name(topic))
+            .with_partitions(rows.collect())
+    });
+    let message = kp::DeleteRecordsResponse::default().with_topics(topics.collect());
+    put(&message, version, frame)
 }
 
 fn encode_describe_configs(body: &DescribeConfigs, version: i16, frame: &mut BytesMut) -> Encoded {
@@ -396,6 +440,14 @@ pub(crate) mod tests {
     pub(crate) fn everything(api: Api, error: ErrorCode) -> AdminReply {
         let message = Some("wrong".to_owned());
         match api {
+            Api::DeleteRecords => {
+                let row = DeletedRow {
+                    index: 3,
+                    error,
+                    low_watermark: 4,
+                };
+                AdminReply::DeleteRecords(vec![("orders".into(), vec![row])])
+            }
             Api::DescribeConfigs => AdminReply::DescribeConfigs(DescribeConfigs {
                 results: vec![ConfigResult {
                     kind: 2,

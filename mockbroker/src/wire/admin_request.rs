@@ -15,6 +15,8 @@ use crate::api::Api;
 /// The body of an admin client's request, one variant for each API.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AdminRequest {
+    /// See [`DeleteRecords`].
+    DeleteRecords(DeleteRecords),
     /// See [`DescribeConfigs`].
     DescribeConfigs(DescribeConfigs),
     /// See [`DescribeCluster`].
@@ -25,6 +27,16 @@ pub enum AdminRequest {
     CreatePartitions(CreatePartitions),
     /// ListGroups: which states and types of groups does not matter where there are none.
     ListGroups,
+}
+
+/// DeleteRecords.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeleteRecords {
+    /// Topics by name, of each the partitions, and before which offset to delete: -1 is the high
+    /// watermark.
+    pub topics: Vec<(String, Vec<(i32, i64)>)>,
+    /// How long to wait for the other replicas.
+    pub timeout_ms: i32,
 }
 
 /// DescribeConfigs.
@@ -127,6 +139,9 @@ pub(super) fn decode(
         };
     }
     Ok(Some(match api {
+        Api::DeleteRecords => {
+            AdminRequest::DeleteRecords(delete_records(decoded!(DeleteRecordsRequest)))
+        }
         Api::DescribeConfigs => {
             AdminRequest::DescribeConfigs(describe_configs(decoded!(DescribeConfigsRequest)))
         }
@@ -145,6 +160,18 @@ pub(super) fn decode(
         }
         _ => return Ok(None),
     }))
+}
+
+fn delete_records(message: kp::DeleteRecordsRequest) -> DeleteRecords {
+    let topics = message.topics.into_iter().map(|topic| {
+        let partitions = topic.partitions.into_iter();
+        let partitions = partitions.map(|of| (of.partition_index, of.offset));
+        (topic.name.to_string(), partitions.collect())
+    });
+    DeleteRecords {
+        topics: topics.collect(),
+        timeout_ms: message.timeout_ms,
+    }
 }
 
 fn describe_configs(message: kp::DescribeConfigsRequest) -> DescribeConfigs {

@@ -296,6 +296,7 @@ const fn request_schema(api: Api) -> Option<&'static Schema> {
         Api::ApiVersions => &API_VERSIONS,
         Api::CreateTopics => &CREATE_TOPICS,
         Api::DeleteTopics => &DELETE_TOPICS,
+        Api::DeleteRecords => &DELETE_RECORDS,
         Api::InitProducerId => &INIT_PRODUCER_ID,
         Api::ListGroups => &LIST_GROUPS,
         Api::DescribeConfigs => &DESCRIBE_CONFIGS,
@@ -408,6 +409,16 @@ static DELETE_TOPICS: Schema = schema(&[
     part(0, INT32),
 ]);
 static DELETE_TOPIC: Schema = schema(&[part(0, Field::Text), part(0, UUID)]);
+
+static DELETE_RECORDS: Schema = schema(&[
+    part(0, Field::Structs(&DELETE_RECORDS_TOPIC)),
+    part(0, INT32),
+]);
+static DELETE_RECORDS_TOPIC: Schema = schema(&[
+    part(0, Field::Text),
+    part(0, Field::Structs(&DELETE_RECORDS_PARTITION)),
+]);
+static DELETE_RECORDS_PARTITION: Schema = schema(&[part(0, INT32), part(0, INT64)]);
 
 static INIT_PRODUCER_ID: Schema = schema(&[
     part(0, Field::Text),

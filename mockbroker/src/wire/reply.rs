@@ -445,6 +445,7 @@ mod tests {
             Api::ApiVersions => read!(ApiVersionsResponse),
             Api::CreateTopics => read!(CreateTopicsResponse),
             Api::DeleteTopics => read!(DeleteTopicsResponse),
+            Api::DeleteRecords => read!(DeleteRecordsResponse),
             Api::InitProducerId => read!(InitProducerIdResponse),
             Api::DescribeConfigs => read!(DescribeConfigsResponse),
             Api::DescribeCluster => read!(DescribeClusterResponse),

@@ -54,7 +54,7 @@ impl Served {
 }
 
 /// The APIs that are served, ascending by key.
-pub const SERVED: [Served; 14] = [
+pub const SERVED: [Served; 15] = [
     Served {
         served: VersionRange::new(3, 13),
         ..served(Api::Produce, 0, 13, 9)
@@ -67,6 +67,7 @@ pub const SERVED: [Served; 14] = [
     served(Api::ApiVersions, 0, 4, 3),
     served(Api::CreateTopics, 2, 7, 5),
     served(Api::DeleteTopics, 1, 6, 4),
+    served(Api::DeleteRecords, 0, 2, 2),
     served(Api::InitProducerId, 0, 5, 2),
     served(Api::DescribeConfigs, 1, 4, 4),
     served(Api::CreatePartitions, 0, 3, 2),

@@ -83,7 +83,7 @@ pub(crate) fn header(key: i16, version: i16, correlation_id: i32) -> BytesMut {
     frame
 }
 
-fn put_text(frame: &mut BytesMut, text: &str) {
+pub(crate) fn put_text(frame: &mut BytesMut, text: &str) {
     frame.put_i16(i16::try_from(text.len()).expect("a short text"));
     frame.put_slice(text.as_bytes());
 }
@@ -147,7 +147,7 @@ pub(crate) fn produce_rows(mut answer: Bytes) -> Vec<Row> {
         .collect()
 }
 
-fn skip_text(answer: &mut Bytes) {
+pub(crate) fn skip_text(answer: &mut Bytes) {
     let bytes = usize::try_from(answer.get_i16()).expect("a text");
     answer.advance(bytes);
 }
