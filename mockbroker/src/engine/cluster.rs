@@ -233,14 +233,14 @@ impl Cluster {
         }
     }
 
-    /// Appends the batch in `records` to a partition that exists.
+    /// A broker that leads it appends the batch in `records` to a partition that exists.
     ///
     /// # Errors
     ///
     /// Why it is not appended; `None` when there is no such partition.
     pub fn append(
         &mut self,
-        key: PartitionKey,
+        (key, _broker): (PartitionKey, BrokerId),
         records: &Bytes,
         acks: Acks,
         now: Instant,
@@ -389,6 +389,18 @@ impl Cluster {
             topic: topic.key,
             partition,
         })
+    }
+
+    /// Brokers and topics as a broker knows them; what it answers with comes from here.
+    #[must_use]
+    pub const fn known_to(&self, _broker: BrokerId) -> &Topology {
+        &self.topology
+    }
+
+    /// Whether a broker leads a partition, as far as it knows.
+    #[must_use]
+    pub fn leads(&self, key: PartitionKey, broker: BrokerId) -> bool {
+        self.leader(key) == Some(broker)
     }
 
     /// Who leads a partition.

@@ -304,13 +304,19 @@ impl Partition {
         effective_isr_min(config.min_insync_replicas, self.replicas.replicas().len())
     }
 
-    /// Whether enough replicas are in sync for acks=all.
+    /// Whether enough replicas are in sync for acks=all, as far as a leader knows.
     #[must_use]
-    pub fn has_enough_replicas(&self, config: &TopicConfig) -> bool {
+    pub fn has_enough_replicas(&self, _leader: BrokerId, config: &TopicConfig) -> bool {
         self.replicas.isr_count() >= self.isr_min(config)
     }
 
-    /// The log.
+    /// The log of the replica on a broker.
+    #[must_use]
+    pub fn log_on(&self, broker: BrokerId) -> Option<&Log> {
+        self.replicas.replica(broker).map(|_| &self.log)
+    }
+
+    /// The leader's log.
     #[must_use]
     pub const fn log(&self) -> &Log {
         &self.log

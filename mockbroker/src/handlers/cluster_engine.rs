@@ -370,7 +370,7 @@ impl ClusterEngine {
         let (topics, producer_ids) = if self.rules.is_empty() {
             (Vec::new(), Vec::new())
         } else {
-            let topics = targets::of(&self.cluster, request);
+            let topics = targets::of(self.cluster.known_to(broker), request);
             (topics, targets::producer_ids(request))
         };
         let targets: Vec<Target<'_>> = topics

@@ -43,7 +43,7 @@ fn delete(cluster: &mut Cluster, context: &Context, asked: &TopicRef) -> Deleted
         error,
         message: message.map(str::to_owned),
     };
-    let Some(topic) = find(cluster, asked) else {
+    let Some(topic) = find(cluster.topology(), asked) else {
         return match asked {
             TopicRef::Name(name) => row(
                 Some(name.as_str().into()),

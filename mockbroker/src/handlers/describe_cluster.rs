@@ -28,7 +28,7 @@ pub fn handle(cluster: &Cluster, context: &Context, request: &DescribeCluster) -
         Err((error, message)) => refused(error, message),
         Ok(()) => admin_reply::DescribeCluster {
             error: injection.overwriting().unwrap_or_default(),
-            ..described(cluster, request)
+            ..described(cluster, context, request)
         },
     })
 }
@@ -52,9 +52,14 @@ fn check(context: &Context, endpoint_type: i8) -> Result<(), (ErrorCode, Option<
     }
 }
 
-fn described(cluster: &Cluster, request: &DescribeCluster) -> admin_reply::DescribeCluster {
-    let brokers = cluster.topology().brokers().map(|broker| {
-        let fencing = if cluster.topology().is_alive(broker.endpoint.id) {
+fn described(
+    cluster: &Cluster,
+    context: &Context,
+    request: &DescribeCluster,
+) -> admin_reply::DescribeCluster {
+    let known = cluster.known_to(context.broker);
+    let brokers = known.brokers().map(|broker| {
+        let fencing = if known.is_alive(broker.endpoint.id) {
             Fencing::Active
         } else {
             Fencing::Fenced
@@ -69,7 +74,7 @@ fn described(cluster: &Cluster, request: &DescribeCluster) -> admin_reply::Descr
         message: None,
         endpoint_type: BROKER,
         cluster_id: Arc::clone(cluster.cluster_id()),
-        controller_id: live_brokers(cluster).first().map_or(-1, |broker| broker.id),
+        controller_id: live_brokers(known).first().map_or(-1, |broker| broker.id),
         brokers: shown.collect(),
         operations: match request.operations {
             Operations::Asked => CLUSTER_OPERATIONS,

@@ -19,7 +19,7 @@ use uuid::Uuid;
 use super::Context;
 use super::metadata::{TOPIC_OPERATIONS, ownership, partition};
 use crate::engine::Cluster;
-use crate::engine::topology::{Topic, is_valid_name};
+use crate::engine::topology::{Topic, Topology, is_valid_name};
 use crate::error_code::ErrorCode;
 use crate::wire::admin_reply::{self, AdminReply, DescribedTopic};
 use crate::wire::admin_request::DescribeTopicPartitions;
@@ -31,7 +31,7 @@ pub fn handle(
     context: &Context,
     request: &DescribeTopicPartitions,
 ) -> AdminReply {
-    AdminReply::DescribeTopicPartitions(match names(cluster, request) {
+    AdminReply::DescribeTopicPartitions(match names(cluster.known_to(context.broker), request) {
         Ok(names) => page(cluster, context, request, names),
         Err(error) => admin_reply::DescribeTopicPartitions {
             topics: request
@@ -48,13 +48,13 @@ pub fn handle(
 }
 
 fn names<'a>(
-    cluster: &'a Cluster,
+    known: &'a Topology,
     request: &'a DescribeTopicPartitions,
 ) -> Result<BTreeSet<&'a str>, ErrorCode> {
     let cursor = request.cursor.as_ref();
     let from = cursor.map_or("", |(topic, _)| topic);
     let names: BTreeSet<&str> = if request.topics.is_empty() {
-        cluster.topics().map(|topic| &*topic.name).collect()
+        known.topics().map(|topic| &*topic.name).collect()
     } else {
         request.topics.iter().map(String::as_str).collect()
     };
@@ -83,7 +83,7 @@ fn page(
         }
         let mut row = if let Some(code) = context.injection.topic_refusal(name) {
             absent(name, code)
-        } else if let Some(topic) = cluster.topology().topic_by_name(name) {
+        } else if let Some(topic) = cluster.known_to(context.broker).topic_by_name(name) {
             let from = match &request.cursor {
                 Some((cursor, partition)) if cursor == name => *partition,
                 _ => 0,

@@ -33,10 +33,9 @@ use super::{
     Answer, Context, Pending as AnyPending, Wait, find, hinted_endpoints, label, leader_hint,
 };
 use crate::engine::Cluster;
-use crate::engine::log::FirstBatch;
-use crate::engine::partition::Partition;
+use crate::engine::log::{FirstBatch, Log};
 use crate::engine::time::Instant;
-use crate::engine::topology::PartitionKey;
+use crate::engine::topology::{PartitionKey, Topology};
 use crate::error_code::ErrorCode;
 use crate::wire::reply::{self, FetchRow, Reply};
 use crate::wire::request::{Fetch, FetchPartition, TopicRef};
@@ -55,7 +54,7 @@ pub fn handle(cluster: &mut Cluster, context: &Context, request: Fetch, now: Ins
     if wait_ms == 0 || pending.is_complete(cluster, context) {
         return pending.answer(cluster, context);
     }
-    let watched = pending.keys(cluster);
+    let watched = pending.keys(cluster.known_to(context.broker));
     let deadline = now + Duration::from_millis(wait_ms);
     Answer::Wait(Wait {
         pending: AnyPending::Fetch(pending),
@@ -71,9 +70,9 @@ pub struct Pending {
 }
 
 impl Pending {
-    fn keys(&self, cluster: &Cluster) -> Vec<PartitionKey> {
+    fn keys(&self, known: &Topology) -> Vec<PartitionKey> {
         let keys = self.request.topics.iter().flat_map(|topic| {
-            let known = find(cluster, &topic.topic).map(|topic| topic.key);
+            let known = find(known, &topic.topic).map(|topic| topic.key);
             topic.partitions.iter().filter_map(move |partition| {
                 known.map(|topic| PartitionKey {
                     topic,
@@ -95,7 +94,7 @@ impl Pending {
         for topic in &self.request.topics {
             for asked in &topic.partitions {
                 match check(cluster, context, &topic.topic, asked) {
-                    Ok(partition) => bytes += partition.log().readable_bytes(asked.offset),
+                    Ok(log) => bytes += log.readable_bytes(asked.offset),
                     Err(_) => return true,
                 }
             }
@@ -122,8 +121,9 @@ impl Pending {
             left: asked_max.min(ANSWER_BYTES_MAX),
             first: true,
         };
+        let known = cluster.known_to(context.broker);
         let topics = self.request.topics.iter().map(|topic| {
-            let label = label(cluster, &topic.topic);
+            let label = label(known, &topic.topic);
             let rows = topic.partitions.iter().map(|asked| {
                 let mut row = row(cluster, context, &topic.topic, asked, &mut budget);
                 let overwriting = context
@@ -137,7 +137,7 @@ impl Pending {
         });
         let topics: Vec<_> = topics.collect();
         let rows = topics.iter().flat_map(|(_, rows)| rows);
-        let endpoints = hinted_endpoints(cluster, rows.filter_map(|row| row.leader_hint));
+        let endpoints = hinted_endpoints(known, rows.filter_map(|row| row.leader_hint));
         Answer::Reply(Reply::Fetch(reply::Fetch {
             error: ErrorCode::NONE,
             topics,
@@ -161,8 +161,7 @@ fn row(
     budget: &mut Budget,
 ) -> FetchRow {
     match check(cluster, context, topic, asked) {
-        Ok(partition) => {
-            let log = partition.log();
+        Ok(log) => {
             let bytes_max = usize::try_from(asked.bytes_max)
                 .unwrap_or(0)
                 .min(budget.left);
@@ -204,9 +203,10 @@ fn check<'a>(
     context: &Context,
     topic: &TopicRef,
     asked: &FetchPartition,
-) -> Result<&'a Partition, Refused> {
+) -> Result<&'a Log, Refused> {
     let refused = |error| Refused { error, hint: None };
-    let Some(known) = find(cluster, topic) else {
+    let topology = cluster.known_to(context.broker);
+    let Some(known) = find(topology, topic) else {
         return Err(refused(match topic {
             TopicRef::Id(_) => ErrorCode::UNKNOWN_TOPIC_ID,
             TopicRef::Name(_) => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
@@ -229,18 +229,18 @@ fn check<'a>(
     // Partition.checkCurrentLeaderEpoch comes before the leader is asked for.
     let epoch = placement.leadership.epoch;
     check_epoch(asked.leader_epoch, epoch).map_err(refused)?;
-    if placement.leadership.leader != Some(context.broker) {
-        let hint = leader_hint(cluster, key);
+    let log = partition.log_on(context.broker);
+    let (Some(log), true) = (log, placement.leadership.leader == Some(context.broker)) else {
+        let hint = leader_hint(topology, key);
         return Err(Refused {
             error: ErrorCode::NOT_LEADER_OR_FOLLOWER,
             hint,
         });
-    }
-    let log = partition.log();
+    };
     if asked.offset < log.start_offset() || asked.offset > log.end_offset() {
         return Err(refused(ErrorCode::OFFSET_OUT_OF_RANGE));
     }
-    Ok(partition)
+    Ok(log)
 }
 
 /// Holds the leader epoch that a client knows (-1 for none) against the real one (KIP-320).

@@ -22,12 +22,10 @@ use crate::wire::request::FindCoordinator;
 
 /// Names a broker for each key.
 pub fn handle(cluster: &mut Cluster, context: &Context, request: &FindCoordinator) -> Answer {
-    let ids = cluster
-        .topology()
-        .brokers()
-        .map(|broker| broker.endpoint.id);
+    let known = cluster.known_to(context.broker);
+    let ids = known.brokers().map(|broker| broker.endpoint.id);
     let live: Vec<BrokerEndpoint> = ids
-        .filter_map(|id| cluster.topology().live_endpoint(id))
+        .filter_map(|id| known.live_endpoint(id))
         .cloned()
         .collect();
     let coordinators = request.keys.iter().map(|key| {

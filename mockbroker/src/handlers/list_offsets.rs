@@ -17,7 +17,7 @@ use std::sync::Arc;
 use super::fetch::check_epoch;
 use super::{Answer, Context};
 use crate::engine::Cluster;
-use crate::engine::partition::Partition;
+use crate::engine::log::Log;
 use crate::engine::topology::PartitionKey;
 use crate::error_code::ErrorCode;
 use crate::wire::reply::{self, ListOffsetsRow, Reply};
@@ -29,7 +29,7 @@ pub fn handle(cluster: &Cluster, context: &Context, request: &ListOffsets) -> An
     let topics = request.topics.iter().map(|topic| {
         let rows = topic.partitions.iter().map(|asked| {
             let mut row = match check(cluster, context, &topic.name, asked) {
-                Ok((partition, epoch)) => look_up(partition, epoch, asked),
+                Ok((log, epoch)) => look_up(log, epoch, asked),
                 Err(error) => ListOffsetsRow {
                     error,
                     ..nothing(asked.index)
@@ -53,11 +53,11 @@ fn check<'a>(
     context: &Context,
     topic: &str,
     asked: &ListOffsetsPartition,
-) -> Result<(&'a Partition, i32), ErrorCode> {
+) -> Result<(&'a Log, i32), ErrorCode> {
     if let Some(code) = context.injection.partition_refusal(topic, asked.index) {
         return Err(code);
     }
-    let known = cluster.topology().topic_by_name(topic);
+    let known = cluster.known_to(context.broker).topic_by_name(topic);
     let known = known.and_then(|topic| Some((topic.key, topic.placement(asked.index)?)));
     let (topic, placement) = known.ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
     let epoch = placement.leadership.epoch;
@@ -72,11 +72,11 @@ fn check<'a>(
     let partition = cluster
         .partition(key)
         .ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
-    Ok((partition, epoch))
+    let log = partition.log_on(context.broker);
+    Ok((log.ok_or(ErrorCode::NOT_LEADER_OR_FOLLOWER)?, epoch))
 }
 
-fn look_up(partition: &Partition, epoch: i32, asked: &ListOffsetsPartition) -> ListOffsetsRow {
-    let log = partition.log();
+fn look_up(log: &Log, epoch: i32, asked: &ListOffsetsPartition) -> ListOffsetsRow {
     let (timestamp, offset, leader_epoch) = match asked.timestamp {
         -1 => (-1, log.high_watermark(), epoch),
         -2 | -4 => {

@@ -29,7 +29,9 @@ use uuid::Uuid;
 
 use super::{Answer, Context, endpoint};
 use crate::engine::effect::BrokerId;
-use crate::engine::topology::{PartitionKey, Placement, Topic, is_internal, is_valid_name};
+use crate::engine::topology::{
+    PartitionKey, Placement, Topic, Topology, is_internal, is_valid_name,
+};
 use crate::engine::{Cluster, TopicSpec};
 
 use crate::error_code::ErrorCode;
@@ -45,7 +47,7 @@ pub fn handle(cluster: &mut Cluster, context: &Context, request: &Metadata) -> A
     }
     let mut topics = match &request.topics {
         None => {
-            let known: Vec<&Topic> = cluster.topics().collect();
+            let known: Vec<&Topic> = cluster.known_to(context.broker).topics().collect();
             known
                 .into_iter()
                 .map(|topic| existing(cluster, context, request, topic))
@@ -63,7 +65,7 @@ pub fn handle(cluster: &mut Cluster, context: &Context, request: &Metadata) -> A
             .topic_overwriting(name)
             .unwrap_or(topic.error);
     }
-    let brokers = live_brokers(cluster);
+    let brokers = live_brokers(cluster.known_to(context.broker));
     Answer::Reply(Reply::Metadata(reply::Metadata {
         controller_id: brokers.first().map_or(-1, |broker| broker.id),
         brokers,
@@ -77,13 +79,10 @@ pub fn handle(cluster: &mut Cluster, context: &Context, request: &Metadata) -> A
 }
 
 /// The brokers that run; the first is the controller.
-pub(super) fn live_brokers(cluster: &Cluster) -> Vec<Endpoint> {
-    let brokers = cluster
-        .topology()
-        .brokers()
-        .map(|broker| broker.endpoint.id);
+pub(super) fn live_brokers(known: &Topology) -> Vec<Endpoint> {
+    let brokers = known.brokers().map(|broker| broker.endpoint.id);
     brokers
-        .filter_map(|id| cluster.topology().live_endpoint(id))
+        .filter_map(|id| known.live_endpoint(id))
         .map(endpoint)
         .collect()
 }
@@ -121,15 +120,14 @@ fn by_id(
     request: &Metadata,
     asked: &[request::MetadataTopic],
 ) -> Vec<MetadataTopic> {
+    let topology = cluster.known_to(context.broker);
     let mut seen = BTreeSet::new();
     let ids = asked.iter().map(|topic| topic.id).filter(|id| !id.is_nil());
     let ids: Vec<Uuid> = ids.filter(|id| seen.insert(*id)).collect();
     let (known, unknown): (Vec<Uuid>, Vec<Uuid>) = ids
         .into_iter()
-        .partition(|id| cluster.topology().topic_by_id(*id).is_some());
-    let known = known
-        .into_iter()
-        .filter_map(|id| cluster.topology().topic_by_id(id));
+        .partition(|id| topology.topic_by_id(*id).is_some());
+    let known = known.into_iter().filter_map(|id| topology.topic_by_id(id));
     let known = known.map(|topic| existing(cluster, context, request, topic));
     let unknown = unknown.into_iter().map(|id| MetadataTopic {
         id,
@@ -153,7 +151,7 @@ fn by_name(
             known.push(absent(code, Some(name)));
         } else if !is_valid_name(name) {
             invalid.push(absent(ErrorCode::INVALID_TOPIC_EXCEPTION, Some(name)));
-        } else if let Some(topic) = cluster.topology().topic_by_name(name) {
+        } else if let Some(topic) = cluster.known_to(context.broker).topic_by_name(name) {
             known.push(existing(cluster, context, request, topic));
         } else {
             unknown.push(absent(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, Some(name)));

@@ -48,7 +48,7 @@ use uuid::Uuid;
 use crate::engine::Cluster;
 use crate::engine::effect::BrokerId;
 use crate::engine::time::Instant;
-use crate::engine::topology::{BrokerEndpoint, PartitionKey, Topic};
+use crate::engine::topology::{BrokerEndpoint, PartitionKey, Topic, Topology};
 use crate::error_code::ErrorCode;
 use crate::fault::{Scope, Verdict};
 use crate::wire::admin_request::AdminRequest;
@@ -254,8 +254,8 @@ fn endpoint(broker: &BrokerEndpoint) -> Endpoint {
 }
 
 /// Who leads a partition, for rows with code 6 (KIP-951).
-fn leader_hint(cluster: &Cluster, key: PartitionKey) -> Option<LeaderHint> {
-    let leadership = cluster.topology().placement(key)?.leadership;
+fn leader_hint(known: &Topology, key: PartitionKey) -> Option<LeaderHint> {
+    let leadership = known.placement(key)?.leadership;
     let id = leadership.leader.map_or(-1, |broker| broker.0);
     Some(LeaderHint {
         id,
@@ -264,11 +264,11 @@ fn leader_hint(cluster: &Cluster, key: PartitionKey) -> Option<LeaderHint> {
 }
 
 /// How to reach the brokers that hints name, each once (observed), only those that run.
-fn hinted_endpoints(cluster: &Cluster, hints: impl Iterator<Item = LeaderHint>) -> Vec<Endpoint> {
+fn hinted_endpoints(known: &Topology, hints: impl Iterator<Item = LeaderHint>) -> Vec<Endpoint> {
     let mut endpoints: Vec<Endpoint> = Vec::new();
     for hint in hints {
-        if !endpoints.iter().any(|known| known.id == hint.id)
-            && let Some(broker) = cluster.topology().live_endpoint(BrokerId(hint.id))
+        if !endpoints.iter().any(|told| told.id == hint.id)
+            && let Some(broker) = known.live_endpoint(BrokerId(hint.id))
         {
             endpoints.push(endpoint(broker));
         }
@@ -277,15 +277,15 @@ fn hinted_endpoints(cluster: &Cluster, hints: impl Iterator<Item = LeaderHint>) 
 }
 
 /// The topic that a request names.
-fn find<'a>(cluster: &'a Cluster, topic: &TopicRef) -> Option<&'a Topic> {
+fn find<'a>(known: &'a Topology, topic: &TopicRef) -> Option<&'a Topic> {
     match topic {
-        TopicRef::Name(name) => cluster.topology().topic_by_name(name),
-        TopicRef::Id(id) => cluster.topology().topic_by_id(*id),
+        TopicRef::Name(name) => known.topic_by_name(name),
+        TopicRef::Id(id) => known.topic_by_id(*id),
     }
 }
 
 /// A topic as its rows are headed: what is not known of it stays empty.
-fn label(cluster: &Cluster, topic: &TopicRef) -> TopicLabel {
+fn label(known: &Topology, topic: &TopicRef) -> TopicLabel {
     match topic {
         TopicRef::Name(name) => TopicLabel {
             name: name.as_str().into(),
@@ -293,7 +293,7 @@ fn label(cluster: &Cluster, topic: &TopicRef) -> TopicLabel {
         },
         TopicRef::Id(id) => {
             let name =
-                find(cluster, topic).map_or_else(|| "".into(), |topic| Arc::clone(&topic.name));
+                find(known, topic).map_or_else(|| "".into(), |topic| Arc::clone(&topic.name));
             TopicLabel { name, id: *id }
         }
     }

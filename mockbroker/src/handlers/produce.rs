@@ -44,9 +44,10 @@ use super::{
 };
 use crate::config::CompressionType;
 use crate::engine::Cluster;
+use crate::engine::log::Log;
 use crate::engine::partition::{Acks, Appended};
 use crate::engine::time::Instant;
-use crate::engine::topology::{PartitionKey, is_internal};
+use crate::engine::topology::{PartitionKey, Topology, is_internal};
 use crate::wire::batch_view::{BatchView, Malformed, TRANSACTIONAL, codec};
 use crate::wire::reply::{self, Reply, TopicLabel};
 use crate::wire::request::{Produce, ProducePartition, TopicRef};
@@ -91,10 +92,11 @@ impl Topic {
 
 /// Appends what may be appended, and answers at once or when enough replicas have it.
 pub fn handle(cluster: &mut Cluster, context: &Context, request: Produce, now: Instant) -> Answer {
+    let known = cluster.known_to(context.broker);
     let topics = match whole_request(&request) {
-        Some(outcome) => rows(cluster, &request, |_, _| Ok(Check::Fails(outcome.clone()))),
-        None => rows(cluster, &request, |topic, entry| {
-            check(cluster, context, topic, entry)
+        Some(outcome) => rows(known, &request, |_, _| Ok(Check::Fails(outcome.clone()))),
+        None => rows(known, &request, |topic, entry| {
+            check(known, context, topic, entry)
         }),
     };
     let Ok(mut topics) = topics else {
@@ -158,14 +160,14 @@ enum Check {
 
 /// A row for every partition that is named; a partition named again adds to its row.
 fn rows(
-    cluster: &Cluster,
+    known: &Topology,
     request: &Produce,
     check: impl Fn((&TopicRef, &TopicLabel), &ProducePartition) -> Result<Check, NullRecords>,
 ) -> Result<Vec<Topic>, NullRecords> {
     let mut topics: Vec<Topic> = Vec::with_capacity(request.topics.len());
     let mut places = BTreeMap::new();
     for topic in &request.topics {
-        let label = label(cluster, &topic.topic);
+        let label = label(known, &topic.topic);
         let place = (label.id, Arc::clone(&label.name));
         let place = *places.entry(place).or_insert_with(|| {
             topics.push(Topic {
@@ -192,7 +194,7 @@ fn rows(
 
 /// The checks before the log: KafkaApis.handleProduceRequest, ProduceRequest.validateRecords.
 fn check(
-    cluster: &Cluster,
+    topology: &Topology,
     context: &Context,
     (topic, label): (&TopicRef, &TopicLabel),
     entry: &ProducePartition,
@@ -203,7 +205,7 @@ fn check(
     {
         return Ok(Check::Fails(Outcome::Injected(code)));
     }
-    let known = find(cluster, topic);
+    let known = find(topology, topic);
     if known.is_none() && matches!(topic, TopicRef::Id(_)) {
         return Ok(Check::Fails(Outcome::UnknownTopicId));
     }
@@ -259,11 +261,11 @@ fn append(cluster: &mut Cluster, context: &Context, label: &TopicLabel, line: &m
     let outcome = match required(at.acks) {
         None => Outcome::InvalidAcks,
         Some(_) if is_internal(&label.name) && !is_admin(context) => Outcome::InternalTopic,
-        Some(_) if cluster.leader(*key) != Some(context.broker) => Outcome::NotLeader {
-            hint: leader_hint(cluster, *key),
+        Some(_) if !cluster.leads(*key, context.broker) => Outcome::NotLeader {
+            hint: leader_hint(cluster.known_to(context.broker), *key),
             base_offset: None,
         },
-        Some(acks) => match cluster.append(*key, records, acks, at.now) {
+        Some(acks) => match cluster.append((*key, context.broker), records, acks, at.now) {
             Ok(appended) => Outcome::Appended(appended),
             Err(Some(error)) => Outcome::Refused(error),
             Err(None) => Outcome::UnknownTopicOrPartition,
@@ -368,8 +370,8 @@ impl Pending {
                     Some(outcome) => outcome,
                     None => Outcome::UnknownTopicOrPartition,
                 };
-                let log_start = key.and_then(|key| cluster.partition(key));
-                let log_start = log_start.map_or(0, |partition| partition.log().start_offset());
+                let log = key.and_then(|key| cluster.partition(key)?.log_on(context.broker));
+                let log_start = log.map_or(0, Log::start_offset);
                 let mut row = render(&outcome, (&topic.label.name, line.index), log_start);
                 let injection = &context.injection;
                 if let Some(code) = injection.partition_overwriting(&topic.label.name, line.index) {
@@ -380,8 +382,9 @@ impl Pending {
             (topic.label.clone(), rows.collect::<Vec<_>>())
         });
         let topics: Vec<_> = topics.collect();
+        let known = cluster.known_to(context.broker);
         let rows = topics.iter().flat_map(|(_, rows)| rows);
-        let endpoints = hinted_endpoints(cluster, rows.filter_map(|row| row.leader_hint));
+        let endpoints = hinted_endpoints(known, rows.filter_map(|row| row.leader_hint));
         Answer::Reply(Reply::Produce(reply::Produce { topics, endpoints }))
     }
 
@@ -424,22 +427,23 @@ fn replicated(
     let Some(key) = key else {
         return Outcome::Appended(appended.clone());
     };
-    let (Some(partition), Some(topic)) =
-        (cluster.partition(key), cluster.topology().topic(key.topic))
-    else {
+    let known = cluster.known_to(context.broker);
+    let (Some(partition), Some(topic)) = (cluster.partition(key), known.topic(key.topic)) else {
         return Outcome::TopicGone { base_offset };
     };
-    if cluster.leader(key) != Some(context.broker) {
-        let hint = leader_hint(cluster, key);
-        Outcome::NotLeader {
+    let log = partition.log_on(context.broker);
+    let (Some(log), true) = (log, cluster.leads(key, context.broker)) else {
+        let hint = leader_hint(known, key);
+        return Outcome::NotLeader {
             hint,
             base_offset: Some(base_offset),
-        }
-    } else if partition.log().high_watermark() <= last_offset {
+        };
+    };
+    if log.high_watermark() <= last_offset {
         Outcome::TimedOut {
             appended: appended.clone(),
         }
-    } else if partition.has_enough_replicas(&topic.config) {
+    } else if partition.has_enough_replicas(context.broker, &topic.config) {
         Outcome::Appended(appended.clone())
     } else {
         Outcome::TooFewAfterAppend { base_offset }

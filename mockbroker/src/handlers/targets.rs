@@ -10,7 +10,7 @@
 use std::sync::Arc;
 
 use super::{describe_configs, label};
-use crate::engine::Cluster;
+use crate::engine::topology::Topology;
 use crate::wire::admin_request::AdminRequest;
 use crate::wire::batch_view::BatchHeader;
 use crate::wire::request::{Request, RequestBody, TopicRef};
@@ -19,13 +19,13 @@ use crate::wire::request::{Request, RequestBody, TopicRef};
 pub(super) type Named = (Arc<str>, Option<i32>);
 
 /// What `request` names, in its order.
-pub(super) fn of(cluster: &Cluster, request: &Request) -> Vec<Named> {
+pub(super) fn of(known: &Topology, request: &Request) -> Vec<Named> {
     match &request.body {
         RequestBody::Produce(body) => {
             let topics = body.topics.iter();
             let named = topics.flat_map(|topic| {
                 let indexes = topic.partitions.iter().map(|partition| partition.index);
-                partitions(label(cluster, &topic.topic).name, indexes)
+                partitions(label(known, &topic.topic).name, indexes)
             });
             named.collect()
         }
@@ -33,7 +33,7 @@ pub(super) fn of(cluster: &Cluster, request: &Request) -> Vec<Named> {
             let topics = body.topics.iter();
             let named = topics.flat_map(|topic| {
                 let indexes = topic.partitions.iter().map(|partition| partition.index);
-                partitions(label(cluster, &topic.topic).name, indexes)
+                partitions(label(known, &topic.topic).name, indexes)
             });
             named.collect()
         }
@@ -46,14 +46,14 @@ pub(super) fn of(cluster: &Cluster, request: &Request) -> Vec<Named> {
             named.collect()
         }
         RequestBody::Metadata(body) => match &body.topics {
-            None => cluster
+            None => known
                 .topics()
                 .map(|topic| (Arc::clone(&topic.name), None))
                 .collect(),
             Some(topics) => {
                 let named = topics.iter().map(|topic| match &topic.name {
                     Some(name) if topic.id.is_nil() => name.as_str().into(),
-                    _ => label(cluster, &TopicRef::Id(topic.id)).name,
+                    _ => label(known, &TopicRef::Id(topic.id)).name,
                 });
                 named.map(|name| (name, None)).collect()
             }
@@ -66,7 +66,7 @@ pub(super) fn of(cluster: &Cluster, request: &Request) -> Vec<Named> {
         RequestBody::DeleteTopics(body) => body
             .topics
             .iter()
-            .map(|topic| (label(cluster, topic).name, None))
+            .map(|topic| (label(known, topic).name, None))
             .collect(),
         RequestBody::Admin(body) => admin(body),
         RequestBody::FindCoordinator(_)
