@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
-use crate::config::KeyUse;
+use crate::config::{Configuration, KeyUse};
 use crate::delivery::{Delivery, failure_of};
 use crate::error::Failure;
 use crate::io::accumulator::{Accumulator, Choice, Outgoing, Refused, Timestamp, TooLarge};
@@ -45,6 +45,7 @@ pub(crate) struct ProducerHandle {
     pub(crate) runtime: Handle,
     pub(crate) block_max: Duration,
     pub(crate) key_use: KeyUse,
+    pub(crate) configuration: Configuration,
 }
 
 impl Drop for ProducerHandle {

@@ -60,7 +60,9 @@ mod record;
 mod topic;
 mod types;
 
-pub use config::{ConfigError, ConfigErrorKind, KeyUse, ProducerBuilder};
+pub use config::{
+    ConfigEntry, ConfigError, ConfigErrorKind, Configuration, KeyUse, ProducerBuilder,
+};
 pub use delivery::{Delivery, Outcome, Written};
 pub use engine::Idempotence;
 pub use error::{ErrorCode, Failure, FailureKind, Fault};

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
-use crate::config::{ConfigError, ProducerBuilder, Settings};
+use crate::config::{ConfigError, Configuration, ProducerBuilder, Settings};
 use crate::delivery::{Delivery, Written, callback};
 use crate::engine::Engine;
 use crate::handle::ProducerHandle;
@@ -59,12 +59,7 @@ impl Producer {
         K: Into<String>,
         V: Into<String>,
     {
-        let builder = pairs
-            .into_iter()
-            .fold(Self::builder(), |builder, (key, value)| {
-                builder.set(key, value)
-            });
-        builder.build()
+        Self::builder().set_all(pairs).build()
     }
 
     pub(crate) fn start(
@@ -92,10 +87,17 @@ impl Producer {
             runtime,
             block_max: settings.block_max,
             key_use: settings.key_use,
+            configuration: settings.configuration,
         };
         Ok(Self {
             handle: Arc::new(handle),
         })
+    }
+
+    /// The configuration it runs with: the values in force, which were adjusted, and why.
+    #[must_use]
+    pub fn config(&self) -> Configuration {
+        self.handle.configuration.clone()
     }
 
     /// Hands a record over. Waits only until its topic is known and there is room in

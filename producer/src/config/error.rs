@@ -28,8 +28,10 @@ pub enum ConfigErrorKind {
     Missing,
     /// Each value is allowed, but not the two together.
     Conflict,
-    /// Kafka's own producer knows the key; this one supports nothing but its default.
+    /// Kafka's own producer has what the key asks for; this one does not.
     NotSupported,
+    /// A properties file cannot be read, or is none.
+    Unreadable,
     /// The producer was built where it cannot run: outside a tokio runtime, or on one without
     /// timers.
     NoRuntime,
@@ -74,8 +76,15 @@ impl ConfigError {
     }
 
     pub(crate) fn not_supported(key: &str, value: &str, allowed: &str) -> Self {
-        let explanation = format!("not supported by this producer; allowed: {allowed}");
+        let explanation = match allowed {
+            "" => "not supported by this producer; leave it out".to_owned(),
+            allowed => format!("not supported by this producer; allowed: {allowed}"),
+        };
         Self::new(ConfigErrorKind::NotSupported, (key, value), explanation)
+    }
+
+    pub(crate) fn unreadable(explanation: String) -> Self {
+        Self::new(ConfigErrorKind::Unreadable, ("", ""), explanation)
     }
 
     pub(crate) fn no_runtime(explanation: &str) -> Self {
@@ -83,15 +92,10 @@ impl ConfigError {
     }
 
     fn new(kind: ConfigErrorKind, (key, value): (&str, &str), explanation: String) -> Self {
-        let value = if may_be_secret(key) && !value.is_empty() {
-            HIDDEN
-        } else {
-            value
-        };
         Self {
             kind,
             key: key.to_owned(),
-            value: value.to_owned(),
+            value: shown(key, value).to_owned(),
             explanation,
         }
     }
@@ -109,8 +113,17 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
+/// A value as it may be shown.
+pub(crate) fn shown<'a>(key: &str, value: &'a str) -> &'a str {
+    match may_be_secret(key) && !value.is_empty() {
+        true => HIDDEN,
+        false => value,
+    }
+}
+
 /// Whether a key, known or mistyped, is of Kafka's type `PASSWORD` or close to it.
 fn may_be_secret(key: &str) -> bool {
+    let key = key.to_ascii_lowercase();
     SECRET_PARTS.iter().any(|part| key.contains(part))
 }
 
@@ -136,6 +149,10 @@ mod tests {
     #[case("sasl.jaas.config")]
     #[case("ssl.key.password")]
     #[case("ssl.key.pasword.password")]
+    #[case("SASL.JAAS.CONFIG")]
+    #[case("sasl.oauthbearer.client.credentials.client.secret")]
+    #[case("ssl.keystore.certificate.chain")]
+    #[case("ssl.truststore.certificates")]
     fn a_secret_is_not_shown(#[case] key: &str) {
         let error = ConfigError::not_supported(key, "hunter2", "the default");
         assert!(!error.to_string().contains("hunter2"), "{error}");

@@ -1,8 +1,8 @@
 //! Every key that Kafka's producer knows, with default and allowed values.
 //!
 //! *Invariants*
-//! 1. A key is in one table only: honoured, or known and fixed at its default.
-//! 2. Names and defaults are Kafka's, with one exception told at its place.
+//! 1. A key is in one table only: honoured, or known and fixed at one value.
+//! 2. Names, defaults and ranges of honoured keys are Kafka's.
 //!
 //! *Source*: Kafka's `ProducerConfig`, `SslConfigs`, `SaslConfigs` (4.x).
 //!
@@ -25,7 +25,7 @@ pub(crate) struct Key {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Allowed {
     /// An integer of this range.
-    Number { min: u64, max: u64 },
+    Number { min: i64, max: i64 },
     /// `true` or `false`.
     Flag,
     /// One of these words.
@@ -35,7 +35,7 @@ pub(crate) enum Allowed {
     /// `HOST:PORT`, several separated by commas.
     Servers,
     /// Nothing but the default: this producer does not have what the key asks for.
-    DefaultOnly,
+    Fixed,
 }
 
 impl fmt::Display for Allowed {
@@ -46,38 +46,37 @@ impl fmt::Display for Allowed {
             Self::Word(words) => f.write_str(&words.join(", ")),
             Self::Text => f.write_str("any text"),
             Self::Servers => f.write_str("HOST:PORT[,HOST:PORT...], no entry twice"),
-            Self::DefaultOnly => f.write_str("the default only"),
+            Self::Fixed => f.write_str("one value only"),
         }
     }
 }
 
+/// All keys, honoured first.
+pub(crate) fn all() -> impl Iterator<Item = Key> {
+    HONOURED.into_iter().chain(FIXED.into_iter().map(fixed))
+}
+
 /// The key of this name.
 pub(crate) fn find(name: &str) -> Option<Key> {
-    let honoured = HONOURED.iter().find(|key| key.name == name).copied();
-    honoured.or_else(|| {
-        let fixed = AT_DEFAULT.iter().find(|(known, _)| *known == name);
-        fixed.map(|&(name, default)| Key {
-            name,
-            default,
-            allowed: Allowed::DefaultOnly,
-        })
-    })
+    all().find(|key| key.name == name)
 }
 
 /// The known name that is nearest to a mistyped one.
 pub(crate) fn nearest(name: &str) -> &'static str {
-    let honoured = HONOURED.iter().map(|key| key.name);
-    let fixed = AT_DEFAULT.iter().map(|&(known, _)| known);
-    honoured
-        .chain(fixed)
+    all()
+        .map(|key| key.name)
         .min_by_key(|known| strsim::damerau_levenshtein(known, name))
         .unwrap_or("bootstrap.servers")
 }
 
-const INT_MAX: u64 = i32::MAX as u64;
-const LONG_MAX: u64 = i64::MAX as u64;
+const fn fixed((name, default): (&'static str, &'static str)) -> Key {
+    key(name, default, Allowed::Fixed)
+}
 
-const fn number(name: &'static str, default: &'static str, (min, max): (u64, u64)) -> Key {
+const INT_MAX: i64 = i32::MAX as i64;
+const LONG_MAX: i64 = i64::MAX;
+
+const fn number(name: &'static str, default: &'static str, (min, max): (i64, i64)) -> Key {
     let allowed = Allowed::Number { min, max };
     Key {
         name,
@@ -95,7 +94,7 @@ const fn key(name: &'static str, default: &'static str, allowed: Allowed) -> Key
 }
 
 /// The keys that do what Kafka's documentation says of them.
-pub(crate) const HONOURED: [Key; 21] = [
+pub(crate) const HONOURED: [Key; 24] = [
     key("bootstrap.servers", "", Allowed::Servers),
     key("client.id", "", Allowed::Text),
     key("acks", "all", Allowed::Word(&["all", "-1", "0", "1"])),
@@ -114,16 +113,25 @@ pub(crate) const HONOURED: [Key; 21] = [
     number("reconnect.backoff.ms", "50", (0, LONG_MAX)),
     number("reconnect.backoff.max.ms", "1000", (0, LONG_MAX)),
     number("socket.connection.setup.timeout.ms", "10000", (0, LONG_MAX)),
+    number(
+        "socket.connection.setup.timeout.max.ms",
+        "30000",
+        (0, LONG_MAX),
+    ),
+    number("send.buffer.bytes", "131072", (-1, INT_MAX)),
+    number("receive.buffer.bytes", "32768", (-1, INT_MAX)),
     number("metadata.max.age.ms", "300000", (0, LONG_MAX)),
     key("partitioner.ignore.keys", "false", Allowed::Flag),
     key("compression.type", "none", Allowed::Word(&["none"])),
 ];
 
-/// The keys that Kafka knows and this producer accepts at their default only.
+/// The keys that Kafka knows and this producer accepts with one value only: the one that says what
+/// it does.
 ///
-/// `partitioner.adaptive.partitioning.enable` stands here with `false`, where Kafka has `true`: the
-/// choice by load is not made, and a configuration may not claim it is.
-const AT_DEFAULT: [(&str, &str); 96] = [
+/// That is Kafka's default for what both leave out, and the value that turns a feature off where
+/// Kafka has it and this producer does not: a configuration may not claim what is not done. Keys
+/// without such a value stand here with none; they may not be given at all.
+const FIXED: [(&str, &str); 93] = [
     ("bootstrap.resolve.timeout.ms", "0"),
     ("buffer.memory.allocation.strategy", "full"),
     ("client.dns.lookup", "use_all_dns_ips"),
@@ -132,26 +140,26 @@ const AT_DEFAULT: [(&str, &str); 96] = [
     ("compression.lz4.level", "9"),
     ("compression.zstd.level", "3"),
     ("config.providers", ""),
-    ("connections.max.idle.ms", "540000"),
-    ("enable.metrics.push", "true"),
+    ("connections.max.idle.ms", "-1"),
+    ("enable.metrics.push", "false"),
     ("interceptor.classes", ""),
     ("key.serializer", ""),
     ("value.serializer", ""),
-    ("metadata.cluster.check.enable", "true"),
-    ("metadata.max.idle.ms", "300000"),
-    ("metadata.recovery.rebootstrap.trigger.ms", "300000"),
+    ("metadata.cluster.check.enable", "false"),
+    ("metadata.max.idle.ms", "9223372036854775807"),
+    (
+        "metadata.recovery.rebootstrap.trigger.ms",
+        "9223372036854775807",
+    ),
     ("metadata.recovery.strategy", "rebootstrap"),
     ("metric.reporters", ""),
-    ("metrics.num.samples", "2"),
-    ("metrics.recording.level", "INFO"),
-    ("metrics.sample.window.ms", "30000"),
+    ("metrics.num.samples", ""),
+    ("metrics.recording.level", ""),
+    ("metrics.sample.window.ms", ""),
     ("partitioner.adaptive.partitioning.enable", "false"),
     ("partitioner.availability.timeout.ms", "0"),
     ("partitioner.class", ""),
     ("partitioner.rack.aware", "false"),
-    ("receive.buffer.bytes", "32768"),
-    ("send.buffer.bytes", "131072"),
-    ("socket.connection.setup.timeout.max.ms", "30000"),
     ("transaction.timeout.ms", "60000"),
     ("transaction.two.phase.commit.enable", "false"),
     ("transactional.id", ""),
@@ -233,8 +241,7 @@ mod tests {
     #[test]
     fn no_key_stands_twice() {
         let mut names = BTreeSet::new();
-        let honoured = HONOURED.iter().map(|key| key.name);
-        for name in honoured.chain(AT_DEFAULT.iter().map(|&(name, _)| name)) {
+        for Key { name, .. } in all() {
             assert!(names.insert(name), "{name} stands twice");
         }
     }

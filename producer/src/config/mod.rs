@@ -5,15 +5,19 @@
 //! | `mod` | the builder |
 //! | `keys` | each key with default and allowed values |
 //! | `values` | each value checked on its own |
-//! | `resolve` | the values checked against each other: the settings |
+//! | `cross_checks` | the values checked against each other, and what gives way |
+//! | `resolve` | the settings that come of it, for each layer |
+//! | `configuration` | the values in force, to look at |
+//! | `properties` | Java's properties files |
 //! | `error` | what is told when a check fails |
 //!
 //! *Invariants*
-//! 1. Typed methods and pairs take the same way: a value is checked once, when the producer is
-//!    built, by the same code.
+//! 1. Typed methods, pairs and files take the same way: a value is checked once, when the producer
+//!    is built, by the same code.
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,11 +27,15 @@ use crate::io::transport::{Connector, TcpConnector};
 use crate::producer::Producer;
 use crate::types::Acks;
 
+mod configuration;
+mod cross_checks;
 mod error;
 mod keys;
+mod properties;
 mod resolve;
 mod values;
 
+pub use configuration::{ConfigEntry, Configuration};
 pub use error::{ConfigError, ConfigErrorKind};
 pub use resolve::KeyUse;
 pub(crate) use resolve::Settings;
@@ -55,7 +63,8 @@ use values::Values;
 pub struct ProducerBuilder {
     pairs: BTreeMap<String, String>,
     runtime: Option<tokio::runtime::Handle>,
-    connector: Arc<dyn Connector>,
+    /// Over TCP if there is none.
+    connector: Option<Arc<dyn Connector>>,
 }
 
 impl ProducerBuilder {
@@ -63,7 +72,7 @@ impl ProducerBuilder {
         Self {
             pairs: BTreeMap::new(),
             runtime: None,
-            connector: Arc::new(TcpConnector),
+            connector: None,
         }
     }
 
@@ -71,6 +80,57 @@ impl ProducerBuilder {
     pub fn set(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.pairs.insert(key.into(), value.into());
         self
+    }
+
+    /// Many keys by Kafka's names. The last value given for a key counts.
+    pub fn set_all<K, V>(self, pairs: impl IntoIterator<Item = (K, V)>) -> Self
+    where
+        K: Into<String>,
+        V: Into<String>,
+    {
+        pairs
+            .into_iter()
+            .fold(self, |builder, (key, value)| builder.set(key, value))
+    }
+
+    /// The keys of a text in the syntax of Java's properties files: comments, escapes, lines
+    /// continued with a backslash. The last value given for a key counts, wherever it was given.
+    ///
+    /// # Errors
+    ///
+    /// A [`ConfigError`] of kind [`ConfigErrorKind::Unreadable`] that names the line of a broken
+    /// escape; nothing else can be wrong with the syntax.
+    pub fn properties(self, text: &str) -> Result<Self, ConfigError> {
+        let pairs = properties::parse(text).map_err(|malformed| {
+            let properties::Malformed { line, what } = malformed;
+            ConfigError::unreadable(format!("line {line} of the properties: {what}"))
+        })?;
+        Ok(self.set_all(pairs))
+    }
+
+    /// [`ProducerBuilder::properties`] from a file, read as Java does: each byte is one character
+    /// of ISO-8859-1; others are written as escapes, as `\u20ac`. The file is read here and now.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), kafka_producer::ConfigError> {
+    /// let producer = kafka_producer::Producer::builder()
+    ///     .properties_file("producer.properties")?
+    ///     .client_id("shop") // overrules the file
+    ///     .build()?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As there; or the file cannot be read.
+    pub fn properties_file(self, path: impl AsRef<Path>) -> Result<Self, ConfigError> {
+        let path = path.as_ref();
+        let told = |error: &dyn fmt::Display| {
+            ConfigError::unreadable(format!("{}: {error}", path.display()))
+        };
+        let bytes = std::fs::read(path).map_err(|error| told(&error))?;
+        self.properties(&properties::latin_1(&bytes))
+            .map_err(|error| told(&error))
     }
 
     /// `bootstrap.servers`: where to ask first, `HOST:PORT`, several separated by commas. Required.
@@ -173,9 +233,29 @@ impl ProducerBuilder {
         self.set("reconnect.backoff.max.ms", millis(time))
     }
 
-    /// `socket.connection.setup.timeout.ms`: how long connecting may take. Default: 10 s.
+    /// `socket.connection.setup.timeout.ms`: how long connecting may take at first, give or take a
+    /// fifth; it doubles with each failure in a row. Default: 10 s.
     pub fn socket_connection_setup_timeout(self, timeout: Duration) -> Self {
         self.set("socket.connection.setup.timeout.ms", millis(timeout))
+    }
+
+    /// `socket.connection.setup.timeout.max.ms`: how long connecting may take at most. Default:
+    /// 30 s.
+    pub fn socket_connection_setup_timeout_max(self, timeout: Duration) -> Self {
+        self.set("socket.connection.setup.timeout.max.ms", millis(timeout))
+    }
+
+    /// `send.buffer.bytes`: what the system holds per connection until the broker has it, in bytes,
+    /// up to 2147483647; `None` leaves it to the system. Default: 131072. Too small a buffer keeps
+    /// a long, fast connection from being filled.
+    pub fn send_buffer(self, bytes: Option<u32>) -> Self {
+        self.set("send.buffer.bytes", bytes_or_system(bytes))
+    }
+
+    /// `receive.buffer.bytes`: what the system holds per connection until the producer reads it, in
+    /// bytes, up to 2147483647; `None` leaves it to the system. Default: 32768.
+    pub fn receive_buffer(self, bytes: Option<u32>) -> Self {
+        self.set("receive.buffer.bytes", bytes_or_system(bytes))
     }
 
     /// `metadata.max.age.ms`: how old metadata may grow before it is asked for again. Default:
@@ -199,7 +279,7 @@ impl ProducerBuilder {
     /// How connections are made, for tests that join the producer to a broker in memory.
     #[doc(hidden)]
     pub fn connector(mut self, connector: impl Connector) -> Self {
-        self.connector = Arc::new(connector);
+        self.connector = Some(Arc::new(connector));
         self
     }
 
@@ -213,14 +293,22 @@ impl ProducerBuilder {
     /// have IO and time enabled.
     pub fn build(self) -> Result<Producer, ConfigError> {
         let values = Values::new(&self.pairs)?;
-        let settings = Settings::resolve(&values, entropy::seed())?;
+        let settings = Settings::resolve(values, entropy::seed())?;
         let current = || tokio::runtime::Handle::try_current().ok();
         let runtime = self.runtime.or_else(current).ok_or_else(|| {
             ConfigError::no_runtime(
                 "no tokio runtime here; build inside one, or give one with `runtime`",
             )
         })?;
-        Producer::start(settings, self.connector, runtime)
+        for entry in settings.configuration.iter() {
+            if let Some(reason) = entry.adjusted_because() {
+                tracing::info!("{} is {}: {reason}", entry.key(), entry.value());
+            }
+        }
+        let over_tcp =
+            || Arc::new(TcpConnector::new(settings.socket_buffers)) as Arc<dyn Connector>;
+        let connector = self.connector.unwrap_or_else(over_tcp);
+        Producer::start(settings, connector, runtime)
     }
 }
 
@@ -237,6 +325,10 @@ impl fmt::Debug for ProducerBuilder {
 /// Whole milliseconds, rounded up, so that a short time does not become none.
 fn millis(duration: Duration) -> String {
     duration.as_nanos().div_ceil(1_000_000).to_string()
+}
+
+fn bytes_or_system(bytes: Option<u32>) -> String {
+    bytes.map_or("-1".to_owned(), |bytes| bytes.to_string())
 }
 
 #[cfg(test)]
@@ -276,6 +368,15 @@ mod tests {
         "socket.connection.setup.timeout.ms",
         "1000"
     )]
+    #[case(
+        given().socket_connection_setup_timeout_max(SECOND),
+        "socket.connection.setup.timeout.max.ms",
+        "1000"
+    )]
+    #[case(given().send_buffer(Some(7)), "send.buffer.bytes", "7")]
+    #[case(given().send_buffer(None), "send.buffer.bytes", "-1")]
+    #[case(given().receive_buffer(Some(7)), "receive.buffer.bytes", "7")]
+    #[case(given().receive_buffer(None), "receive.buffer.bytes", "-1")]
     #[case(given().metadata_max_age(SECOND), "metadata.max.age.ms", "1000")]
     #[case(given().partitioner_keys(KeyUse::Ignored), "partitioner.ignore.keys", "true")]
     fn a_typed_method_sets_the_key_it_names(
@@ -313,6 +414,44 @@ mod tests {
         let error = Producer::from_pairs([("bootstrap.server", "a:1")]).expect_err("mistyped");
         assert_eq!(error.kind(), ConfigErrorKind::UnknownKey);
         assert!(error.to_string().contains("bootstrap.servers"), "{error}");
+    }
+
+    #[test]
+    fn a_properties_text_and_methods_overrule_each_other_in_order() {
+        let text = "acks = 1\nclient.id=caf\\u00e9\nlinger.ms=7";
+        let builder = given().client_id("shop").properties(text);
+        let builder = builder.expect("well formed").acks(Acks::None);
+        let expected = [("acks", "0"), ("client.id", "café"), ("linger.ms", "7")];
+        let pairs: Vec<_> = builder.pairs.iter().map(|(k, v)| (&**k, &**v)).collect();
+        assert_eq!(pairs, expected);
+    }
+
+    #[test]
+    fn a_properties_file_that_cannot_be_read_is_told_with_its_path() {
+        let error = given().properties_file("/nowhere/producer.properties");
+        let error = error.expect_err("no such file");
+        assert_eq!(error.kind(), ConfigErrorKind::Unreadable);
+        assert!(
+            error.to_string().contains("/nowhere/producer.properties"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_broken_properties_text_is_told_with_its_line() {
+        let error = given().properties("acks=1\n\na=\\u12").expect_err("broken");
+        assert_eq!(error.kind(), ConfigErrorKind::Unreadable);
+        assert!(error.to_string().contains("line 3"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_producer_shows_the_configuration_it_runs_with() {
+        let pairs = [("bootstrap.servers", "a:1"), ("acks", "1")];
+        let producer = Producer::from_pairs(pairs).expect("allowed");
+        let config = producer.config();
+        assert_eq!(config.value("acks"), Some("1"));
+        assert_eq!(config.value("enable.idempotence"), Some("false"));
+        assert_eq!(config.value("batch.size"), Some("16384"));
     }
 
     #[test]

@@ -1,21 +1,20 @@
-//! What keys demand of each other, and the settings that come of it.
+//! The settings that come of checked values: what each layer must know, read once.
 //!
 //! *Invariants*
-//! 1. Settings exist only if every cross check passed.
-//! 2. What the user wrote is never changed: it stands, or it is an error. Only defaults give way.
+//! 1. Settings exist only if every check passed.
 //!
-//! *Source*: Kafka's `ProducerConfig.postProcessAndValidateIdempotenceConfigs`,
-//! `KafkaProducer.configureDeliveryTimeout`,
-//! `CommonClientConfigs.postProcessReconnectBackoffConfigs`.
+//! *Not here*: what keys demand of each other (`cross_checks.rs`).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::config::configuration::Configuration;
+use crate::config::cross_checks::cross_check;
 use crate::config::error::ConfigError;
 use crate::config::keys;
 use crate::config::values::{Values, servers};
 use crate::engine::{EngineConfig, Idempotence};
+use crate::io::transport::SocketBuffers;
 use crate::types::Acks;
 
 /// Whether records with a key go where its hash says (`partitioner.ignore.keys`).
@@ -41,149 +40,80 @@ pub(crate) struct Settings {
     pub(crate) block_max: Duration,
     /// `partitioner.ignore.keys`.
     pub(crate) key_use: KeyUse,
+    /// `send.buffer.bytes` and `receive.buffer.bytes`.
+    pub(crate) socket_buffers: SocketBuffers,
+    /// All of it, to look at.
+    pub(crate) configuration: Configuration,
 }
 
 impl Settings {
     /// Checks the values against each other; `seed` is for all jitter and random choice.
-    pub(crate) fn resolve(values: &Values, seed: u64) -> Result<Self, ConfigError> {
-        let bootstrap = servers(values.text("bootstrap.servers")).ok_or_else(|| {
-            let allowed = keys::Allowed::Servers.to_string();
-            ConfigError::missing("bootstrap.servers", &allowed)
-        })?;
-        let in_flight_max = values.bytes("max.in.flight.requests.per.connection");
-        let request_bytes_max = values.bytes("max.request.size");
-        let engine = EngineConfig {
-            client_id: client_id(values.text("client.id")),
-            bootstrap,
-            acks: acks(values),
-            idempotence: idempotence(values)?,
-            in_flight_max,
-            request_timeout: values.duration("request.timeout.ms"),
-            delivery_timeout: delivery_timeout(values)?,
-            linger: values.duration("linger.ms"),
-            retries_max: u32::try_from(values.number("retries")).unwrap_or(u32::MAX),
-            retry_backoff: values.duration("retry.backoff.ms"),
-            retry_backoff_max: values.duration("retry.backoff.max.ms"),
-            reconnect_backoff: values.duration("reconnect.backoff.ms"),
-            reconnect_backoff_max: reconnect_backoff_max(values),
-            connection_setup_timeout: values.duration("socket.connection.setup.timeout.ms"),
-            request_bytes_max,
-            metadata_age_max: values.duration("metadata.max.age.ms"),
-            seed,
-        };
+    pub(crate) fn resolve(mut values: Values, seed: u64) -> Result<Self, ConfigError> {
+        cross_check(&mut values)?;
+        let values = values;
         Ok(Self {
-            engine,
-            // A record of more than max.request.size is refused when it opens a batch; batches
-            // within that size spare the check for each record that joins one.
-            batch_bytes: values.bytes("batch.size").min(request_bytes_max),
+            engine: engine(&values, seed)?,
+            batch_bytes: values.bytes("batch.size"),
             memory_bytes: values.bytes("buffer.memory"),
             block_max: values.duration("max.block.ms"),
             key_use: match values.is_true("partitioner.ignore.keys") {
                 true => KeyUse::Ignored,
                 false => KeyUse::Hashed,
             },
+            socket_buffers: SocketBuffers {
+                send_bytes: values.small_number("send.buffer.bytes"),
+                receive_bytes: values.small_number("receive.buffer.bytes"),
+            },
+            configuration: Configuration::new(&values),
         })
     }
 }
 
-/// The name given, or `producer-<n>`, the n-th of this process, as Kafka's producer.
-fn client_id(given: &str) -> Arc<str> {
-    static NAMELESS: AtomicU64 = AtomicU64::new(0);
-    if given.is_empty() {
-        let n = NAMELESS.fetch_add(1, Ordering::Relaxed) + 1;
-        Arc::from(format!("producer-{n}"))
-    } else {
-        Arc::from(given)
-    }
-}
-
-fn acks(values: &Values) -> Acks {
-    match values.text("acks") {
-        "0" => Acks::None,
-        "1" => Acks::Leader,
-        _ => Acks::All,
-    }
-}
-
-/// Idempotence needs `acks=all`, retries and at most five requests in flight. Asked for by name it
-/// is an error to lack the first two; as a default it gives way. The third is always an error.
-fn idempotence(values: &Values) -> Result<Idempotence, ConfigError> {
-    const KEY: &str = "enable.idempotence";
-    const IN_FLIGHT: &str = "max.in.flight.requests.per.connection";
-    if !values.is_true(KEY) {
-        return Ok(Idempotence::Disabled);
-    }
-    let lacking = if values.number("retries") == 0 {
-        Some(("retries", "1 to 2147483647"))
-    } else if acks(values) != Acks::All {
-        Some(("acks", "all, -1"))
-    } else {
-        None
-    };
-    if let Some((key, allowed)) = lacking
-        && values.is_given(KEY)
-    {
-        let explanation = format!("{KEY}=true does not allow it; allowed with it: {allowed}");
-        return Err(ConfigError::conflict(key, values.text(key), explanation));
-    }
-    if values.number(IN_FLIGHT) > 5 {
-        let value = values.text(IN_FLIGHT);
-        let explanation = format!("{KEY}=true does not allow it; allowed with it: 1 to 5");
-        return Err(ConfigError::conflict(IN_FLIGHT, value, explanation));
-    }
-    match lacking {
-        None => Ok(Idempotence::Enabled),
-        Some((key, _)) => {
-            let value = values.text(key);
-            tracing::info!("{KEY} is off because {key}={value}: retries may duplicate records");
-            Ok(Idempotence::Disabled)
-        }
-    }
-}
-
-/// The whole time of a record covers lingering and one request; a default is raised to that.
-fn delivery_timeout(values: &Values) -> Result<Duration, ConfigError> {
-    const KEY: &str = "delivery.timeout.ms";
-    let int_max = u64::from(i32::MAX.unsigned_abs());
-    let linger_ms = values.number("linger.ms");
-    let needed_ms = linger_ms
-        .saturating_add(values.number("request.timeout.ms"))
-        .min(int_max);
-    let given_ms = values.number(KEY);
-    if given_ms >= needed_ms {
-        return Ok(Duration::from_millis(given_ms));
-    }
-    if values.is_given(KEY) {
-        let explanation = format!(
-            "less than linger.ms + request.timeout.ms; allowed with them: {needed_ms} to {int_max}"
-        );
-        return Err(ConfigError::conflict(KEY, values.text(KEY), explanation));
-    }
-    tracing::warn!("{KEY} is raised to {needed_ms}, linger.ms + request.timeout.ms");
-    Ok(Duration::from_millis(needed_ms))
-}
-
-/// A first wait given without a longest one is the only wait.
-fn reconnect_backoff_max(values: &Values) -> Duration {
-    let first = values.is_given("reconnect.backoff.ms");
-    match first && !values.is_given("reconnect.backoff.max.ms") {
-        true => values.duration("reconnect.backoff.ms"),
-        false => values.duration("reconnect.backoff.max.ms"),
-    }
+fn engine(values: &Values, seed: u64) -> Result<EngineConfig, ConfigError> {
+    let bootstrap = servers(values.text("bootstrap.servers")).ok_or_else(|| {
+        let allowed = keys::Allowed::Servers.to_string();
+        ConfigError::missing("bootstrap.servers", &allowed)
+    })?;
+    Ok(EngineConfig {
+        client_id: Arc::from(values.text("client.id")),
+        bootstrap,
+        acks: match values.text("acks") {
+            "0" => Acks::None,
+            "1" => Acks::Leader,
+            _ => Acks::All,
+        },
+        idempotence: match values.is_true("enable.idempotence") {
+            true => Idempotence::Enabled,
+            false => Idempotence::Disabled,
+        },
+        in_flight_max: values.bytes("max.in.flight.requests.per.connection"),
+        request_timeout: values.duration("request.timeout.ms"),
+        delivery_timeout: values.duration("delivery.timeout.ms"),
+        linger: values.duration("linger.ms"),
+        retries_max: values.small_number("retries").unwrap_or_default(),
+        retry_backoff: values.duration("retry.backoff.ms"),
+        retry_backoff_max: values.duration("retry.backoff.max.ms"),
+        reconnect_backoff: values.duration("reconnect.backoff.ms"),
+        reconnect_backoff_max: values.duration("reconnect.backoff.max.ms"),
+        connection_setup_timeout: values.duration("socket.connection.setup.timeout.ms"),
+        connection_setup_timeout_max: values.duration("socket.connection.setup.timeout.max.ms"),
+        request_bytes_max: values.bytes("max.request.size"),
+        metadata_age_max: values.duration("metadata.max.age.ms"),
+        seed,
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::error::ConfigErrorKind;
-    use rstest::rstest;
     use std::collections::BTreeMap;
 
     fn resolve(pairs: &[(&str, &str)]) -> Result<Settings, ConfigError> {
         let mut given = BTreeMap::from([("bootstrap.servers".to_owned(), "a:1".to_owned())]);
         let pairs = pairs.iter().map(|&(k, v)| (k.to_owned(), v.to_owned()));
         given.extend(pairs);
-        Settings::resolve(&Values::new(&given).expect("each allowed"), 1)
+        Settings::resolve(Values::new(&given).expect("each allowed"), 1)
     }
 
     #[test]
@@ -206,93 +136,51 @@ mod tests {
         assert_eq!(engine.reconnect_backoff, Duration::from_millis(50));
         assert_eq!(engine.reconnect_backoff_max, Duration::from_secs(1));
         assert_eq!(engine.connection_setup_timeout, Duration::from_secs(10));
+        assert_eq!(engine.connection_setup_timeout_max, Duration::from_secs(30));
         assert_eq!(engine.request_bytes_max, 1_048_576);
         assert_eq!(engine.metadata_age_max, Duration::from_secs(300));
     }
 
     #[test]
     fn bootstrap_servers_must_be_given() {
-        let error = Settings::resolve(&Values::default(), 1).expect_err("missing");
+        let error = Settings::resolve(Values::default(), 1).expect_err("missing");
         assert_eq!(error.kind(), ConfigErrorKind::Missing);
         assert_eq!(error.key(), "bootstrap.servers");
     }
 
-    #[rstest]
-    #[case(&[("acks", "0")], Idempotence::Disabled)]
-    #[case(&[("acks", "1")], Idempotence::Disabled)]
-    #[case(&[("retries", "0")], Idempotence::Disabled)]
-    #[case(&[("enable.idempotence", "false")], Idempotence::Disabled)]
-    #[case(&[("acks", "-1")], Idempotence::Enabled)]
-    #[case(&[("enable.idempotence", "true")], Idempotence::Enabled)]
-    fn idempotence_as_a_default_gives_way(
-        #[case] pairs: &[(&str, &str)],
-        #[case] expected: Idempotence,
-    ) {
-        let settings = resolve(pairs).expect("allowed");
-        assert_eq!(settings.engine.idempotence, expected);
-    }
-
-    const EXPLICIT: (&str, &str) = ("enable.idempotence", "true");
-    const SIX: (&str, &str) = ("max.in.flight.requests.per.connection", "6");
-
-    #[rstest]
-    #[case::v2(&[EXPLICIT, ("retries", "0")], "retries", "1 to")]
-    #[case::v3_none(&[EXPLICIT, ("acks", "0")], "acks", "all")]
-    #[case::v3_leader(&[EXPLICIT, ("acks", "1")], "acks", "all")]
-    #[case::v4(&[SIX], SIX.0, "1 to 5")]
-    #[case::v4_explicit(&[EXPLICIT, SIX], SIX.0, "1 to 5")]
-    #[case::v4_even_if_given_up(&[SIX, ("acks", "1")], SIX.0, "1 to 5")]
-    #[case::v7(&[("delivery.timeout.ms", "30004")], "delivery.timeout.ms", "30005 to")]
-    fn a_contradiction_names_key_and_what_is_allowed(
-        #[case] pairs: &[(&str, &str)],
-        #[case] key: &str,
-        #[case] told: &str,
-    ) {
-        let error = resolve(pairs).expect_err("contradiction");
-        assert_eq!(error.kind(), ConfigErrorKind::Conflict);
-        assert_eq!(error.key(), key);
-        assert!(error.to_string().contains(told), "{error}");
+    #[test]
+    fn adjusted_values_are_the_ones_in_force() {
+        let pairs = [
+            ("acks", "1"),
+            ("request.timeout.ms", "200000"),
+            ("reconnect.backoff.ms", "2000"),
+            ("batch.size", "9999999"),
+        ];
+        let settings = resolve(&pairs).expect("allowed");
+        assert_eq!(settings.engine.acks, Acks::Leader);
+        assert_eq!(settings.engine.idempotence, Idempotence::Disabled);
+        assert_eq!(
+            settings.engine.delivery_timeout,
+            Duration::from_millis(200_005)
+        );
+        assert_eq!(
+            settings.engine.reconnect_backoff_max,
+            Duration::from_secs(2)
+        );
+        assert_eq!(settings.batch_bytes, 1_048_576);
+        assert_eq!(
+            settings.configuration.value("delivery.timeout.ms"),
+            Some("200005")
+        );
     }
 
     #[test]
-    fn more_than_five_in_flight_are_allowed_without_idempotence() {
-        let settings = resolve(&[SIX, ("enable.idempotence", "false")]).expect("allowed");
-        assert_eq!(settings.engine.in_flight_max, 6);
-    }
-
-    #[rstest]
-    #[case::covered(&[("delivery.timeout.ms", "30005")], 30_005)]
-    #[case::raised(&[("request.timeout.ms", "200000")], 200_005)]
-    #[case::raised_at_most_to_int_max(&[("linger.ms", "9223372036854775807")], 2_147_483_647)]
-    fn the_delivery_timeout_covers_linger_and_request(
-        #[case] pairs: &[(&str, &str)],
-        #[case] expected_ms: u64,
-    ) {
-        let settings = resolve(pairs).expect("allowed");
-        let expected = Duration::from_millis(expected_ms);
-        assert_eq!(settings.engine.delivery_timeout, expected);
-    }
-
-    #[rstest]
-    #[case(&[("reconnect.backoff.ms", "2000")], 2000)]
-    #[case(&[("reconnect.backoff.ms", "2000"), ("reconnect.backoff.max.ms", "3000")], 3000)]
-    #[case(&[], 1000)]
-    fn a_lone_reconnect_backoff_is_also_the_longest(
-        #[case] pairs: &[(&str, &str)],
-        #[case] expected_ms: u64,
-    ) {
-        let settings = resolve(pairs).expect("allowed");
-        let expected = Duration::from_millis(expected_ms);
-        assert_eq!(settings.engine.reconnect_backoff_max, expected);
-    }
-
-    #[test]
-    fn a_producer_without_a_name_gets_a_number() {
-        let first = resolve(&[]).expect("defaults").engine.client_id;
-        let second = resolve(&[]).expect("defaults").engine.client_id;
-        assert!(first.starts_with("producer-"), "{first}");
-        assert_ne!(first, second);
-        let named = resolve(&[("client.id", "shop")]).expect("allowed");
-        assert_eq!(&*named.engine.client_id, "shop");
+    fn a_socket_buffer_may_be_left_to_the_system() {
+        let settings = resolve(&[("send.buffer.bytes", "-1")]).expect("allowed");
+        let expected = SocketBuffers {
+            send_bytes: None,
+            receive_bytes: Some(32_768),
+        };
+        assert_eq!(settings.socket_buffers, expected);
     }
 }

@@ -1,7 +1,9 @@
-//! Key/value pairs, each checked on its own against the table of keys.
+//! Key/value pairs, each checked on its own against the table of keys, and what cross checks made
+//! of them.
 //!
 //! *Invariants*
 //! 1. A [`Values`] holds known keys only, each with a value that its key allows.
+//! 2. What is read is the value in force: the adjusted one, else the given one, else the default.
 //!
 //! *Source*: Kafka's `ConfigDef.parseType` (values are trimmed; words are compared without case).
 
@@ -15,38 +17,73 @@ use crate::engine::effect::Address;
 
 /// Checked values by key.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Values(BTreeMap<&'static str, String>);
+pub(crate) struct Values {
+    given: BTreeMap<&'static str, String>,
+    adjusted: BTreeMap<&'static str, Adjusted>,
+}
+
+/// A value that a cross check put in place of the one given, or of the default.
+#[derive(Clone, Debug)]
+pub(crate) struct Adjusted {
+    pub(crate) value: String,
+    pub(crate) reason: String,
+}
 
 impl Values {
     /// Checks each pair on its own.
     pub(crate) fn new(pairs: &BTreeMap<String, String>) -> Result<Self, ConfigError> {
-        let mut values = BTreeMap::new();
+        let mut given = BTreeMap::new();
         for (name, value) in pairs {
             let key = keys::find(name)
                 .ok_or_else(|| ConfigError::unknown_key(name, value, keys::nearest(name)))?;
             let value = value.trim();
             check(key, value)?;
-            values.insert(key.name, value.to_owned());
+            given.insert(key.name, value.to_owned());
         }
-        Ok(Self(values))
+        Ok(Self {
+            given,
+            adjusted: BTreeMap::new(),
+        })
     }
 
     /// Whether the user gave a value, even if it is the default.
     pub(crate) fn is_given(&self, name: &str) -> bool {
-        self.0.contains_key(name)
+        self.given.contains_key(name)
     }
 
-    /// The value given, or the default.
+    /// The value the user gave.
+    pub(crate) fn given(&self, name: &str) -> Option<&str> {
+        self.given.get(name).map(String::as_str)
+    }
+
+    /// What a cross check made of it.
+    pub(crate) fn adjusted(&self, name: &str) -> Option<&Adjusted> {
+        self.adjusted.get(name)
+    }
+
+    /// Puts another value in force, and remembers why.
+    pub(crate) fn adjust(&mut self, name: &'static str, value: impl ToString, reason: String) {
+        let value = value.to_string();
+        self.adjusted.insert(name, Adjusted { value, reason });
+    }
+
+    /// The value in force.
     pub(crate) fn text(&self, name: &str) -> &str {
-        match self.0.get(name) {
-            Some(value) => value,
-            None => keys::find(name).map_or("", |key| key.default),
+        match (self.adjusted.get(name), self.given.get(name)) {
+            (Some(adjusted), _) => &adjusted.value,
+            (None, Some(given)) => given,
+            (None, None) => keys::find(name).map_or("", |key| key.default),
         }
     }
 
-    /// A number, within the range of its key.
+    /// A number, within the range of its key; 0 for a negative one.
     pub(crate) fn number(&self, name: &str) -> u64 {
         self.text(name).parse().unwrap_or_default()
+    }
+
+    /// A number of 32 bits; `None` for a negative one.
+    pub(crate) fn small_number(&self, name: &str) -> Option<u32> {
+        self.text(name).parse().ok()
     }
 
     /// A number of bytes; what does not fit the machine's addresses is as good as its maximum.
@@ -68,24 +105,21 @@ impl Values {
 fn check(key: Key, value: &str) -> Result<(), ConfigError> {
     let fits = match key.allowed {
         Allowed::Number { min, max } => value
-            .parse::<u64>()
+            .parse::<i64>()
             .is_ok_and(|number| (min..=max).contains(&number)),
         Allowed::Flag => is_one_of(value, &["true", "false"]),
         Allowed::Word(words) => is_one_of(value, words),
         Allowed::Text => true,
         Allowed::Servers => servers(value).is_some(),
-        Allowed::DefaultOnly => value.eq_ignore_ascii_case(key.default),
+        Allowed::Fixed => value.eq_ignore_ascii_case(key.default),
     };
     if fits {
         return Ok(());
     }
     Err(match key.allowed {
-        Allowed::DefaultOnly => {
-            let allowed = format!("'{}', the default", key.default);
-            ConfigError::not_supported(key.name, value, &allowed)
-        }
-        _ if key.name == COMPRESSION && is_one_of(value, &CODECS) => {
-            ConfigError::not_supported(key.name, value, &key.allowed.to_string())
+        Allowed::Fixed => ConfigError::not_supported(key.name, value, key.default),
+        Allowed::Word(words) if key.name == COMPRESSION && is_one_of(value, &CODECS) => {
+            ConfigError::not_supported(key.name, value, &words.join(", "))
         }
         allowed => ConfigError::invalid(key.name, value, &allowed.to_string()),
     })
@@ -130,6 +164,25 @@ const COMPRESSION: &str = "compression.type";
 const CODECS: [&str; 4] = ["gzip", "snappy", "lz4", "zstd"];
 
 #[cfg(test)]
+impl Values {
+    /// The keys that cross checks adjusted.
+    pub(crate) fn adjusted_keys(&self) -> Vec<&'static str> {
+        self.adjusted.keys().copied().collect()
+    }
+
+    /// Values that no table allows.
+    pub(crate) fn unchecked(pairs: &[(&'static str, &str)]) -> Self {
+        Self {
+            given: pairs
+                .iter()
+                .map(|&(key, value)| (key, value.to_owned()))
+                .collect(),
+            adjusted: BTreeMap::new(),
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::error::ConfigErrorKind;
@@ -155,6 +208,9 @@ mod tests {
     #[case("reconnect.backoff.max.ms", "0", "9223372036854775807")]
     #[case("socket.connection.setup.timeout.ms", "0", "9223372036854775807")]
     #[case("metadata.max.age.ms", "0", "9223372036854775807")]
+    #[case("socket.connection.setup.timeout.max.ms", "0", "9223372036854775807")]
+    #[case("send.buffer.bytes", "-1", "2147483647")]
+    #[case("receive.buffer.bytes", "-1", "2147483647")]
     fn a_number_is_taken_within_its_range_and_refused_outside(
         #[case] key: &str,
         #[case] min: &str,
@@ -184,7 +240,25 @@ mod tests {
     #[case("compression.type", "lz4", ConfigErrorKind::NotSupported, "none")]
     #[case("compression.type", "rar", ConfigErrorKind::InvalidValue, "none")]
     #[case("security.protocol", "SSL", ConfigErrorKind::NotSupported, "PLAINTEXT")]
-    #[case("transactional.id", "tx", ConfigErrorKind::NotSupported, "''")]
+    #[case(
+        "transactional.id",
+        "tx",
+        ConfigErrorKind::NotSupported,
+        "leave it out"
+    )]
+    #[case(
+        "connections.max.idle.ms",
+        "540000",
+        ConfigErrorKind::NotSupported,
+        "-1"
+    )]
+    #[case("enable.metrics.push", "true", ConfigErrorKind::NotSupported, "false")]
+    #[case(
+        "metrics.num.samples",
+        "2",
+        ConfigErrorKind::NotSupported,
+        "leave it out"
+    )]
     #[case("lingerms", "5", ConfigErrorKind::UnknownKey, "linger.ms")]
     fn a_bad_value_is_told_with_what_is_allowed(
         #[case] key: &str,
@@ -204,7 +278,9 @@ mod tests {
     #[case("acks", "ALL")]
     #[case("enable.idempotence", "False")]
     #[case("transactional.id", "")]
-    fn a_default_may_be_written_out_in_any_case(#[case] key: &str, #[case] value: &str) {
+    #[case("connections.max.idle.ms", "-1")]
+    #[case("enable.metrics.push", "FALSE")]
+    fn an_allowed_word_may_be_written_in_any_case(#[case] key: &str, #[case] value: &str) {
         values(key, value).expect("allowed");
     }
 

@@ -275,8 +275,12 @@ impl Brokers {
 
     pub(crate) fn failures(&self, connection: ConnectionId) -> u32 {
         let key = self.by_connection.get(&connection);
-        key.and_then(|key| self.nodes.get(key))
-            .map_or(0, |node| node.failures)
+        key.map_or(0, |key| self.node_failures(*key))
+    }
+
+    /// How often in a row a node's connection was lost or could not be made.
+    pub(crate) fn node_failures(&self, key: NodeKey) -> u32 {
+        self.nodes.get(&key).map_or(0, |node| node.failures)
     }
 
     /// Where a connection leads to.

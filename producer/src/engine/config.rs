@@ -47,8 +47,10 @@ pub struct EngineConfig {
     pub reconnect_backoff: Duration,
     /// The longest wait before connecting again (`reconnect.backoff.max.ms`).
     pub reconnect_backoff_max: Duration,
-    /// How long connecting may take (`socket.connection.setup.timeout.ms`).
+    /// How long connecting may take at first (`socket.connection.setup.timeout.ms`).
     pub connection_setup_timeout: Duration,
+    /// How long connecting may take at most (`socket.connection.setup.timeout.max.ms`).
+    pub connection_setup_timeout_max: Duration,
     /// The largest request in bytes, unless one batch alone is larger (`max.request.size`).
     pub request_bytes_max: usize,
     /// How old metadata may grow before it is asked again (`metadata.max.age.ms`).

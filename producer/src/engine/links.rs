@@ -49,7 +49,8 @@ impl<C> Outgoing<C> {
 impl<C> Engine<C> {
     /// Connects to a node if it is idle.
     pub(super) fn connect(&mut self, node: NodeKey, now: Instant) {
-        let until = now + self.config.connection_setup_timeout;
+        let failures = self.brokers.node_failures(node);
+        let until = now + self.setup_timeout.delay(failures, &mut self.rng);
         if let Some((connection, address)) = self.brokers.connect(node, until) {
             self.deadlines.set(Deadline::Node(node), Some(until));
             self.actions.push_back(Action::Connect {
@@ -102,9 +103,8 @@ impl<C> Engine<C> {
     /// The end of a node's connection set-up, back-off or throttle.
     pub(super) fn on_node_deadline(&mut self, node: NodeKey, now: Instant) {
         if let Some(connection) = self.brokers.on_deadline(node, now) {
-            let waited = self.config.connection_setup_timeout;
-            let reason = format!("no connection within {waited:?}");
-            self.give_up(connection, FailureKind::Disconnected, &reason, now);
+            let reason = "no connection in time (socket.connection.setup.timeout.ms)";
+            self.give_up(connection, FailureKind::Disconnected, reason, now);
         }
     }
 

@@ -65,6 +65,8 @@ pub struct Engine<C> {
     rng: fastrand::Rng,
     retry_backoff: BackOff,
     reconnect_backoff: BackOff,
+    /// How long connecting may take; grows by the same law (KIP-601).
+    setup_timeout: BackOff,
     deadlines: Deadlines,
     metadata: Metadata,
     brokers: Brokers,
@@ -96,6 +98,10 @@ impl<C> Engine<C> {
             rng: fastrand::Rng::with_seed(config.seed),
             retry_backoff: BackOff::new(config.retry_backoff, config.retry_backoff_max),
             reconnect_backoff: BackOff::new(config.reconnect_backoff, config.reconnect_backoff_max),
+            setup_timeout: BackOff::new(
+                config.connection_setup_timeout,
+                config.connection_setup_timeout_max,
+            ),
             deadlines: Deadlines::default(),
             metadata: Metadata::new(),
             brokers: Brokers::new(&config.bootstrap),

@@ -8,10 +8,11 @@
 
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::{TcpSocket, lookup_host};
 
 use crate::engine::effect::Address;
 
@@ -38,20 +39,55 @@ where
     }
 }
 
+/// Sizes of a socket's buffers in bytes; `None` leaves one to the system.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SocketBuffers {
+    /// `send.buffer.bytes`.
+    pub send_bytes: Option<u32>,
+    /// `receive.buffer.bytes`.
+    pub receive_bytes: Option<u32>,
+}
+
 /// Connects over TCP: resolves the name and tries each of its addresses in turn.
 #[derive(Clone, Copy, Debug)]
-pub struct TcpConnector;
+pub struct TcpConnector {
+    buffers: SocketBuffers,
+}
 
-impl Connector for TcpConnector {
-    fn connect(&self, address: Address) -> Connecting {
-        Box::pin(connect_tcp(address))
+impl TcpConnector {
+    /// One that makes sockets with buffers of these sizes.
+    #[must_use]
+    pub fn new(buffers: SocketBuffers) -> Self {
+        Self { buffers }
     }
 }
 
-async fn connect_tcp(address: Address) -> io::Result<Box<dyn Transport>> {
+impl Connector for TcpConnector {
+    fn connect(&self, address: Address) -> Connecting {
+        Box::pin(connect_tcp(address, self.buffers))
+    }
+}
+
+/// A socket for an address, its buffers sized before it connects: the size of the receive buffer
+/// is offered to the peer then.
+fn socket(address: SocketAddr, buffers: SocketBuffers) -> io::Result<TcpSocket> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    if let Some(bytes) = buffers.send_bytes {
+        socket.set_send_buffer_size(bytes)?;
+    }
+    if let Some(bytes) = buffers.receive_bytes {
+        socket.set_recv_buffer_size(bytes)?;
+    }
+    Ok(socket)
+}
+
+async fn connect_tcp(address: Address, buffers: SocketBuffers) -> io::Result<Box<dyn Transport>> {
     let mut failures = Vec::new();
     for resolved in lookup_host((&*address.host, address.port)).await? {
-        match TcpStream::connect(resolved).await {
+        match socket(resolved, buffers)?.connect(resolved).await {
             Ok(stream) => {
                 // Requests are written whole: waiting to fill a segment only delays them.
                 stream.set_nodelay(true)?;
@@ -107,8 +143,27 @@ mod tests {
             host: "127.0.0.1".into(),
             port: free.port(),
         };
-        let refused = TcpConnector.connect(address).await.map(drop);
+        let connector = TcpConnector::new(SocketBuffers::default());
+        let refused = connector.connect(address).await.map(drop);
         let words = refused.expect_err("nobody listens").to_string();
         assert!(words.contains("refused"), "{words}");
+    }
+
+    #[tokio::test]
+    async fn a_sockets_buffers_have_the_sizes_asked_for() {
+        let address = SocketAddr::from(([127, 0, 0, 1], 1));
+        let sizes = |buffers| {
+            let made = socket(address, buffers).expect("a socket");
+            let sizes = (made.send_buffer_size(), made.recv_buffer_size());
+            (sizes.0.expect("known"), sizes.1.expect("known"))
+        };
+        // A system may round a size up, and Linux doubles it.
+        let sized = sizes(SocketBuffers {
+            send_bytes: Some(30_000),
+            receive_bytes: Some(50_000),
+        });
+        assert!((30_000..=60_000).contains(&sized.0), "{sized:?}");
+        assert!((50_000..=100_000).contains(&sized.1), "{sized:?}");
+        assert_ne!(sizes(SocketBuffers::default()), sized);
     }
 }

@@ -77,6 +77,34 @@ fn an_unreachable_bootstrap_is_tried_again_after_a_growing_wait() {
 }
 
 #[test]
+fn connecting_is_given_up_after_a_time_that_grows_with_each_failure() {
+    let mut script = script();
+    script.silent_ports = vec![9000];
+    let mut world = World::ready(settings(), script);
+    let mut tries = Vec::new();
+    for _ in 0..15 {
+        world.pass_ms(10_000);
+        tries.push(world.connects.len());
+    }
+    // About 10 s, 20 s, then 30 s each, and up to 1 s between them.
+    let ends_at = |count| tries.iter().position(|&tried| tried > count);
+    let ends: Vec<_> = (1..=4).map(ends_at).collect();
+    let expected = [0..=1, 2..=3, 5..=6, 8..=9];
+    for (end, expected) in ends.iter().zip(expected) {
+        assert!(end.is_some_and(|end| expected.contains(&end)), "{tries:?}");
+    }
+    let words = match world.engine.topic(TopicIndex(0)) {
+        TopicView::Pending { last_failure } => last_failure.and_then(|one| one.message),
+        other => panic!("{other:?}"),
+    };
+    let words = words.expect("a reason");
+    assert!(
+        words.starts_with("bootstrap:9000: no connection in time"),
+        "{words}"
+    );
+}
+
+#[test]
 fn when_no_broker_can_be_reached_the_bootstrap_addresses_are_asked() {
     let mut world = World::flowing(settings(), script());
     world.script.closed_ports = vec![9001, 9002];

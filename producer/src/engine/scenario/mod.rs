@@ -38,6 +38,8 @@ struct Script {
     next_producer_id: i64,
     /// Ports at which nobody listens.
     closed_ports: Vec<u16>,
+    /// Ports to which connecting takes for ever.
+    silent_ports: Vec<u16>,
 }
 
 /// A Produce request that waits for the scenario's answer.
@@ -125,6 +127,7 @@ fn settings() -> EngineConfig {
         reconnect_backoff: Duration::from_millis(50),
         reconnect_backoff_max: Duration::from_secs(1),
         connection_setup_timeout: Duration::from_secs(10),
+        connection_setup_timeout_max: Duration::from_secs(30),
         request_bytes_max: 1 << 20,
         metadata_age_max: Duration::from_secs(300),
         seed: 1,
@@ -144,6 +147,7 @@ fn script() -> Script {
         producer_id_codes: VecDeque::new(),
         next_producer_id: 7,
         closed_ports: Vec::new(),
+        silent_ports: Vec::new(),
     }
 }
 
@@ -362,6 +366,9 @@ impl World {
     fn connect(&mut self, connection: ConnectionId, address: &Address) {
         self.connects.push(address.port);
         self.ports.insert(connection, address.port);
+        if self.script.silent_ports.contains(&address.port) {
+            return;
+        }
         let input = if self.script.closed_ports.contains(&address.port) {
             let reason = format!("{}:{}: connection refused", address.host, address.port);
             Input::ConnectFailed {

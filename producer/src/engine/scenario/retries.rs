@@ -144,13 +144,20 @@ fn a_leader_of_an_older_epoch_is_not_news() {
 fn a_partition_stays_on_its_connection_while_batches_are_on_it() {
     let mut script = script();
     script.topics[0].partitions[1] = (2, 0);
-    let mut world = World::flowing(settings(), script);
+    let steady = EngineConfig {
+        retry_backoff: Duration::from_millis(100),
+        retry_backoff_max: Duration::from_millis(100),
+        ..settings()
+    };
+    let mut world = World::flowing(steady, script);
     world.append(0);
     let open = world.take_sent();
     world.append(1);
     let other = world.take_sent();
     world.script.topics[0].partitions[0] = (2, 1);
-    world.answer(&other, 3, -1); // makes the engine ask the second broker for leaders
+    world.pass_ms(50);
+    // Makes the engine ask the second broker for leaders, before it is busy with the retry.
+    world.answer(&other, 3, -1);
     world.pass_ms(500);
     assert_eq!(
         world.engine.metadata.leadership(at(0)).leader,
