@@ -5,9 +5,6 @@
 use core::fmt;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
-use super::form::RuleForm;
 use super::request::{RequestFacts, Target};
 use super::verdict::Verdict;
 use crate::api::Api;
@@ -25,10 +22,7 @@ use crate::engine::effect::{BrokerId, ConnectionId};
 ///     "Produce to orders-0, from match 2, 1 time: apply, then lose the reply"
 /// );
 /// ```
-///
-/// Serialised, it has the words of a scenario's `faults`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "RuleForm", into = "RuleForm")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
     pub(super) api: Option<Api>,
     pub(super) version: Option<i16>,
@@ -261,8 +255,8 @@ impl fmt::Display for Rule {
 /// What of a request a verdict covers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scope {
-    pub(super) topic: Option<Arc<str>>,
-    pub(super) partition: Option<i32>,
+    topic: Option<Arc<str>>,
+    partition: Option<i32>,
 }
 
 impl Scope {

@@ -25,8 +25,6 @@
 //! *Not here*: what a rule names (`rule.rs`), carrying a verdict out (the handlers), and the guard
 //! that uninstalls (the handle).
 
-use serde::{Deserialize, Serialize};
-
 use super::request::{RequestFacts, SeenRequest};
 use super::rule::{Rule, Scope};
 use super::verdict::Verdict;
@@ -51,7 +49,7 @@ impl Judgement {
 }
 
 /// An installed rule's number; never used twice within a cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RuleId(pub u64);
 
 /// The installed rules, in the order of their installation.

@@ -9,12 +9,13 @@
 //! *Invariants*
 //! 1. A topic named twice is refused in each place.
 //! 2. What is only to be checked leaves no trace.
+//! 3. The answer lists every key of a topic in the order of the alphabet, as Kafka's does.
 //!
 //! *Source* apache/kafka `metadata/…/controller/ReplicationControlManager.java` createTopics;
 //! texts observed on 4.3.1.
 //!
-//! *Deviations* the answer lists no configuration, where Kafka lists all of it. Topics are made by
-//! whichever broker is asked.
+//! *Deviations* topics are made by whichever broker is asked. Of the configuration in the answer
+//! only what the mock models can differ from the defaults.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,11 +23,12 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::{Answer, Context};
-use crate::config::TopicConfig;
+use crate::config::{self, TopicConfig};
 use crate::engine::Cluster;
 use crate::engine::effect::BrokerId;
 use crate::engine::topology::{PARTITIONS_MAX, name_fault};
 use crate::error_code::ErrorCode;
+use crate::wire::admin_reply::ConfigSource;
 use crate::wire::reply::{self, CreatedTopic, Reply};
 use crate::wire::request::{CreateMode, CreateTopics, NewTopic};
 
@@ -225,6 +227,7 @@ fn assigned(cluster: &Cluster, topic: &NewTopic) -> Result<Vec<Vec<BrokerId>>, R
 fn done(cluster: &mut Cluster, topic: &NewTopic, plan: Plan, mode: CreateMode) -> CreatedTopic {
     let partitions = i32::try_from(plan.replicas.len()).unwrap_or(i32::MAX);
     let factor = plan.replicas.first().map_or(0, Vec::len);
+    let configs = listed(cluster, &plan.config);
     let id = match mode {
         CreateMode::ValidateOnly => Uuid::nil(),
         CreateMode::Create => {
@@ -238,8 +241,60 @@ fn done(cluster: &mut Cluster, topic: &NewTopic, plan: Plan, mode: CreateMode) -
         message: None,
         partitions,
         replication_factor: i16::try_from(factor).unwrap_or(i16::MAX),
+        configs,
     }
 }
+
+/// Every key with its value and where that comes from.
+fn listed(cluster: &Cluster, config: &TopicConfig) -> Vec<(&'static str, String, ConfigSource)> {
+    let modelled = TopicConfig::KEYS.iter().map(|&key| {
+        let of_broker = config::broker_key(key);
+        let set = of_broker.is_some_and(|key| cluster.config().is_assigned(key));
+        let source = match key {
+            _ if config.assigned.contains(key) => ConfigSource::Topic,
+            // A cluster with eligible leader replicas (KIP-966) sets it for all brokers.
+            "min.insync.replicas" => ConfigSource::DynamicDefault,
+            _ if set => ConfigSource::StaticBroker,
+            _ => ConfigSource::Default,
+        };
+        (key, config.value(key).unwrap_or_default(), source)
+    });
+    let rest = NOT_MODELLED.iter().map(|&(key, value)| {
+        let value = value.to_owned();
+        (key, value, ConfigSource::Default)
+    });
+    let mut listed: Vec<_> = modelled.chain(rest).collect();
+    listed.sort_by_key(|(key, ..)| *key);
+    listed
+}
+
+/// Keys of a topic that change nothing here, with Kafka's defaults (`LogConfig.java`).
+const NOT_MODELLED: [(&str, &str); 24] = [
+    ("compression.gzip.level", "-1"),
+    ("compression.lz4.level", "9"),
+    ("compression.zstd.level", "3"),
+    ("delete.retention.ms", "86400000"),
+    ("file.delete.delay.ms", "60000"),
+    ("flush.messages", "9223372036854775807"),
+    ("flush.ms", "9223372036854775807"),
+    ("follower.replication.throttled.replicas", ""),
+    ("index.interval.bytes", "4096"),
+    ("leader.replication.throttled.replicas", ""),
+    ("local.retention.bytes", "-2"),
+    ("local.retention.ms", "-2"),
+    ("max.compaction.lag.ms", "9223372036854775807"),
+    ("min.cleanable.dirty.ratio", "0.5"),
+    ("min.compaction.lag.ms", "0"),
+    ("preallocate", "false"),
+    ("remote.log.copy.disable", "false"),
+    ("remote.log.delete.on.disable", "false"),
+    ("remote.storage.enable", "false"),
+    ("retention.bytes", "-1"),
+    ("retention.ms", "604800000"),
+    ("segment.index.bytes", "10485760"),
+    ("segment.jitter.ms", "0"),
+    ("segment.ms", "604800000"),
+];
 
 fn failed(topic: &NewTopic, refused: Refused) -> CreatedTopic {
     CreatedTopic {
@@ -249,6 +304,7 @@ fn failed(topic: &NewTopic, refused: Refused) -> CreatedTopic {
         message: refused.message,
         partitions: -1,
         replication_factor: -1,
+        configs: Vec::new(),
     }
 }
 

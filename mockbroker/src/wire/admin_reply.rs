@@ -97,6 +97,8 @@ pub enum Mutability {
 pub enum ConfigSource {
     /// The topic's own configuration.
     Topic,
+    /// What was set dynamically for all brokers.
+    DynamicDefault,
     /// The file that the broker was started with.
     StaticBroker,
     /// Kafka's default.
@@ -104,9 +106,10 @@ pub enum ConfigSource {
 }
 
 impl ConfigSource {
-    const fn id(self) -> i8 {
+    pub(super) const fn id(self) -> i8 {
         match self {
             Self::Topic => 1,
+            Self::DynamicDefault => 3,
             Self::StaticBroker => 4,
             Self::Default => 5,
         }

@@ -370,6 +370,13 @@ fn encode_create_topics(body: &CreateTopics, version: i16, frame: &mut BytesMut)
         if version >= 5 {
             encoded.num_partitions = topic.partitions;
             encoded.replication_factor = topic.replication_factor;
+            let configs = topic.configs.iter().map(|(key, value, source)| {
+                kp::create_topics_response::CreatableTopicConfigs::default()
+                    .with_name(StrBytes::from_static_str(key))
+                    .with_value(Some(text(value)))
+                    .with_config_source(source.id())
+            });
+            encoded.configs = Some(configs.collect());
         }
         if version >= 7 {
             encoded.topic_id = topic.id;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use uuid::Uuid;
 
-use super::admin_reply::AdminReply;
+use super::admin_reply::{AdminReply, ConfigSource};
 use super::versions::VersionRange;
 use crate::error_code::ErrorCode;
 
@@ -263,6 +263,8 @@ pub struct CreatedTopic {
     pub partitions: i32,
     /// How many replicas; -1 on errors; from v5.
     pub replication_factor: i16,
+    /// Its configuration: key, value and where that comes from; empty on errors; from v5.
+    pub configs: Vec<(&'static str, String, ConfigSource)>,
 }
 
 /// DeleteTopics.
@@ -513,6 +515,7 @@ pub(crate) mod tests {
                     message: Some("wrong".into()),
                     partitions: 3,
                     replication_factor: 2,
+                    configs: vec![("segment.bytes", "5".into(), ConfigSource::Topic)],
                 }],
             }),
             Api::DeleteTopics => Reply::DeleteTopics(DeleteTopics {
