@@ -33,6 +33,22 @@ conformance: cargo ## Judge the mock and real Kafka by the same cases. TARGETS, 
 	@mkdir -p $(REPORTS)
 	KAFKA_VERSION=$(KAFKA_VERSION) $(TARGET_DIR)/debug/conformance run $(TARGETS) \
 	    --json $(REPORTS)/report.jsonl --junit $(REPORTS)/junit.xml $(ARGS)
+	$(TARGET_DIR)/debug/conformance fidelity --json $(REPORTS)/fidelity.jsonl \
+	    > $(REPORTS)/fidelity.txt || { cat $(REPORTS)/fidelity.txt; exit 1; }
+	@tail -n 4 $(REPORTS)/fidelity.txt
+
+.PHONY: fidelity
+fidelity: cargo ## Hold the mock against the recording of real Kafka, field by field. ARGS.
+	$(CONFORMANCE_BUILD)
+	@mkdir -p $(REPORTS)
+	$(TARGET_DIR)/debug/conformance fidelity --json $(REPORTS)/fidelity.jsonl $(ARGS)
+
+.PHONY: record
+record: cargo ## Record what real Kafka answers anew. KAFKA_VERSION, KAFKA_IMAGE, ARGS.
+	@compose/setup-debian.sh --if-possible engine-if-missing
+	$(CONFORMANCE_BUILD)
+	KAFKA_VERSION=$(KAFKA_VERSION) $(TARGET_DIR)/debug/conformance record --target docker \
+	    --out conformance/goldens/kafka-$(KAFKA_VERSION).jsonl $(ARGS)
 
 .PHONY: test
 test: cargo ## Unit tests, properties, simulation. Needs no Docker.

@@ -2,9 +2,9 @@
 //!
 //! | Status | Meaning |
 //! |---|---|
-//! | 0 | every case that ran got a good verdict |
-//! | 1 | a bad verdict, nothing ran, or real Kafka was required and not asked |
-//! | 2 | arguments that make no sense, or a report that cannot be written |
+//! | 0 | every case that ran got a good verdict; every difference is explained |
+//! | 1 | a bad verdict, nothing ran, real Kafka was required and not asked, or a difference that no rule explains |
+//! | 2 | arguments that make no sense, a recording that cannot be made or read, or a report that cannot be written |
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -16,6 +16,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::case::Case;
 use crate::cases;
+use crate::fidelity::command::{self, FidelityArguments, FidelityError, RecordArguments};
 use crate::filter::Pattern;
 use crate::progress::Progress;
 use crate::read::{self, ReadArguments};
@@ -38,6 +39,10 @@ pub struct Arguments {
 enum Command {
     /// Run cases on targets and report
     Run(RunArguments),
+    /// Record what a real broker answers to the wire cases
+    Record(RecordArguments),
+    /// Hold a target against a recording, field by field
+    Fidelity(FidelityArguments),
     /// List the cases
     List(ListArguments),
     /// Read a topic to its end, count, and check the order of numbered values
@@ -88,6 +93,9 @@ pub enum CliError {
     /// The variable has a value that says nothing.
     #[error("{REQUIRE_REAL_VARIABLE}=\"{0}\": allowed: 1, 0, or nothing")]
     RequireReal(String),
+    /// A recording cannot be made or held against anything.
+    #[error(transparent)]
+    Fidelity(#[from] FidelityError),
     /// A report cannot be written.
     #[error("cannot write {path}: {source}")]
     Write {
@@ -114,6 +122,14 @@ pub async fn run(arguments: Arguments, out: &mut (dyn Write + Send)) -> Result<E
             Ok(Exit::Good)
         }
         Command::Run(run) => run_cases(&run, out).await,
+        Command::Record(arguments) => {
+            command::record(&arguments, out).await?;
+            Ok(Exit::Good)
+        }
+        Command::Fidelity(arguments) => match command::fidelity(&arguments, out).await? {
+            true => Ok(Exit::Good),
+            false => Ok(Exit::Bad),
+        },
         Command::Read(arguments) => {
             let verdict = read::read(&arguments).await;
             writeln!(out, "{verdict}").map_err(on_stdout)?;

@@ -11,7 +11,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::case::{Objection, expect_eq};
 use crate::io::connection::Connection;
-use crate::io::transcript::Transcript;
+use crate::io::transcript::{Mark, Transcript};
 use crate::probe::Probe;
 use crate::target::Target;
 use crate::wire::Request;
@@ -48,6 +48,7 @@ struct Inner {
     case_id: &'static str,
     run_id: Arc<str>,
     topics_created: AtomicU32,
+    last_ms: AtomicI64,
     transcript: Transcript,
 }
 
@@ -107,20 +108,23 @@ impl Topic {
 }
 
 impl Context {
-    /// A context for the case `case_id`; topics carry `run_id` in their names.
+    /// A context for the case `case_id` of a run: topics carry the run's id in their names, and
+    /// what happens goes into the transcript.
     pub fn new(
         target: Arc<dyn Target>,
         probe: Probe,
         case_id: &'static str,
-        run_id: Arc<str>,
+        run: (Arc<str>, Transcript),
     ) -> Self {
+        let (run_id, transcript) = run;
         Self(Arc::new(Inner {
             target,
             probe,
             case_id,
             run_id,
             topics_created: AtomicU32::new(0),
-            transcript: Transcript::default(),
+            last_ms: AtomicI64::new(0),
+            transcript,
         }))
     }
 
@@ -154,12 +158,24 @@ impl Context {
             .collect()
     }
 
-    /// The wall clock, milliseconds since 1970: the timestamp of records.
+    /// The wall clock, milliseconds since 1970: the timestamp of records. No two calls of a case
+    /// give the same, so that a recording can tell them apart.
     pub fn now_ms(&self) -> i64 {
         let since = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
-        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+        let now = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
+        let mut given = now;
+        let later = |last: i64| {
+            given = now.max(last.saturating_add(1));
+            Some(given)
+        };
+        // The closure never declines.
+        let _ = self
+            .0
+            .last_ms
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, later);
+        given
     }
 
     /// A connection to a broker of the target.
@@ -301,7 +317,7 @@ impl Context {
             let observed = format!("code {}, message {:?}", answer.error, answer.message);
             return Err(Objection::new("create a topic", "code 0 NONE", observed));
         }
-        let patience = Patience::new(format!("topic {name} is served"));
+        let patience = self.patience(format!("topic {name} is served"));
         loop {
             let seen = match self.look_up(&mut connection, &name, partitions).await? {
                 Ok(topic) => match self.unserved(&topic).await? {
@@ -402,7 +418,7 @@ impl Context {
         connection: &mut Connection,
         version: i16,
     ) -> Result<Stamp, Objection> {
-        let patience = Patience::new("a producer id is given".to_owned());
+        let patience = self.patience("a producer id is given".to_owned());
         loop {
             let answer = connection.ask(&InitProducerId::NEW, version).await?;
             match answer.error.0 {
@@ -488,18 +504,27 @@ impl Context {
 pub(crate) struct Patience {
     until: Instant,
     what: String,
+    transcript: Transcript,
+    start: Mark,
+}
+
+impl Context {
+    /// Begins a wait for `what`; looks are taken until it is there, and the last one is recorded.
+    pub(crate) fn patience(&self, what: String) -> Patience {
+        let transcript = self.transcript().clone();
+        Patience {
+            until: Instant::now() + PATIENCE,
+            what,
+            start: transcript.mark(),
+            transcript,
+        }
+    }
 }
 
 impl Patience {
-    pub(crate) fn new(what: String) -> Self {
-        Self {
-            until: Instant::now() + PATIENCE,
-            what,
-        }
-    }
-
     /// Waits a little, or objects when that went on for too long.
     pub(crate) async fn wait(&self, seen: String) -> Result<(), Objection> {
+        self.transcript.retract(self.start);
         if Instant::now() >= self.until {
             let step = format!("wait {} s", PATIENCE.as_secs());
             return Err(Objection::new(step, &self.what, seen));

@@ -9,6 +9,7 @@
 //! | [`context`], [`lane`], [`log`], [`client`] | what cases use |
 //! | [`target`] | what is judged, and how it is started |
 //! | [`runner`], [`verdict`], [`divergence`], [`probe`] | from a case's end to its verdict |
+//! | [`fidelity`] | recordings of a real broker, and other targets held against them |
 //! | [`report`], [`progress`], [`cli`], [`read`] | what people and programs see |
 //! | [`wire`], [`io`] | the judge's own bytes and sockets |
 
@@ -18,6 +19,7 @@ pub mod cli;
 pub mod client;
 pub mod context;
 pub mod divergence;
+pub mod fidelity;
 pub mod filter;
 pub mod io;
 pub mod lane;

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::case::{Objection, expect_eq};
-use crate::context::{Context, Patience, Topic};
+use crate::context::{Context, Topic};
 use crate::io::connection::Connection;
 use crate::wire::answer::{LATEST, ListOffsets};
 use crate::wire::error_code::ErrorCode;
@@ -55,7 +55,7 @@ impl Context {
         partition: i32,
         records: i64,
     ) -> Result<(), Objection> {
-        let patience = Patience::new(format!("partition {partition} holds {records} records"));
+        let patience = self.patience(format!("partition {partition} holds {records} records"));
         loop {
             let end = self.end_offset(topic, partition).await?;
             if end >= records {

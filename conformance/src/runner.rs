@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout};
 use crate::case::{Case, Level, Objection};
 use crate::context::Context;
 use crate::divergence::{self, Divergence};
-use crate::io::transcript::Frame;
+use crate::io::transcript::{Frame, Transcript};
 use crate::probe::{BrokerVersion, Probe, probe};
 use crate::target::{Target, TargetKind, Unavailable};
 use crate::verdict::{Ending, Verdict, judge};
@@ -31,6 +31,17 @@ pub struct RunOptions<'a> {
     pub known: &'a [Divergence],
     /// Part of every topic's name, so that runs against one cluster do not meet.
     pub run_id: Arc<str>,
+    /// What is kept of a case.
+    pub keep: Keep,
+}
+
+/// How much of what a case sends and gets is kept.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Keep {
+    /// The last frames, for the report of a failure.
+    LastFrames,
+    /// Everything, for a recording.
+    Everything,
 }
 
 impl RunOptions<'static> {
@@ -41,7 +52,9 @@ impl RunOptions<'static> {
         Self {
             case_time_out: CASE_TIME_OUT,
             known: divergence::KNOWN,
-            run_id: format!("{millis:x}-{:x}", std::process::id()).into(),
+            // Of one length in every run: the size of a frame must not depend on the day.
+            run_id: format!("{millis:011x}-{:08x}", std::process::id()).into(),
+            keep: Keep::LastFrames,
         }
     }
 }
@@ -98,6 +111,8 @@ pub struct CaseResult {
     pub elapsed: Duration,
     /// The last frames; empty unless the case objected.
     pub frames: Vec<Frame>,
+    /// Everything that happened, if the run keeps it.
+    pub transcript: Transcript,
 }
 
 /// Runs `cases` on `target`; `progress` hears of each case before it starts, with its index.
@@ -140,13 +155,16 @@ async fn run_case(
     options: &RunOptions<'_>,
 ) -> CaseResult {
     let start = Instant::now();
+    let transcript = match options.keep {
+        Keep::LastFrames => Transcript::default(),
+        Keep::Everything => Transcript::whole(),
+    };
     let context = Context::new(
         Arc::clone(target),
         probe.clone(),
         case.id,
-        Arc::clone(&options.run_id),
+        (Arc::clone(&options.run_id), transcript.clone()),
     );
-    let transcript = context.transcript().clone();
     let ending = match target.capabilities().first_missing(case.needs) {
         Some(missing) => Ending::Missing(missing),
         None => end_of(case, context, options.case_time_out).await,
@@ -164,6 +182,7 @@ async fn run_case(
         verdict: judge(ending, known),
         elapsed: start.elapsed(),
         frames,
+        transcript,
     }
 }
 

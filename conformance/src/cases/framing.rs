@@ -88,9 +88,9 @@ async fn pipelined_requests(c: Context) -> Result<(), Objection> {
             _ => connection.encode(&ApiVersions, 0)?,
         };
         expected.push(correlation_id);
+        connection.note_sent("one of 50 requests in one write", &frame);
         bytes.extend_from_slice(&with_size(&frame));
     }
-    connection.note_sent("50 requests in one write", &bytes);
     connection.send_raw(&bytes).await?;
     let mut observed = Vec::new();
     for index in 0..expected.len() {

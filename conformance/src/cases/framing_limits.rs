@@ -88,7 +88,7 @@ async fn size_too_small(c: Context) -> Result<(), Objection> {
         let mut connection = c.connect().await?;
         // As many bytes as a size of 7 asks for; to the others they are the next frame's.
         let bytes = [&size.to_be_bytes()[..], &[0, 18, 0, 0, 0, 0, 0]].concat();
-        connection.note_sent(&format!("a frame of size {size}"), &bytes);
+        connection.note_raw(&format!("a frame of size {size}"), &bytes);
         connection.send_raw(&bytes).await?;
         connection.expect_close(&format!("size {size}")).await?;
     }
@@ -98,13 +98,13 @@ async fn size_too_small(c: Context) -> Result<(), Objection> {
 async fn size_too_large(c: Context) -> Result<(), Objection> {
     for size in [REQUEST_BYTES_MAX + 1, i32::MAX] {
         let mut connection = c.connect().await?;
-        connection.note_sent(&format!("the size {size}"), &size.to_be_bytes());
+        connection.note_raw(&format!("the size {size}"), &size.to_be_bytes());
         connection.send_raw(&size.to_be_bytes()).await?;
         connection.expect_close(&format!("size {size}")).await?;
     }
     let mut connection = c.connect().await?;
     let size = REQUEST_BYTES_MAX.to_be_bytes();
-    connection.note_sent("the largest size", &size);
+    connection.note_raw("the largest size", &size);
     connection.send_raw(&size).await?;
     connection
         .expect_silence("the largest size, the body to come", QUIET)

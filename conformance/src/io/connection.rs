@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::transcript::{Direction, Transcript};
+use super::transcript::{Direction, Happening, Transcript};
 use crate::case::Objection;
 use crate::wire::request::Header;
 use crate::wire::{Request, read_response};
@@ -36,6 +36,7 @@ pub struct Connection {
     peer: String,
     received: BytesMut,
     correlation_id_next: i32,
+    number: usize,
     transcript: Transcript,
 }
 
@@ -87,6 +88,7 @@ impl Connection {
             peer: address.to_owned(),
             received: BytesMut::new(),
             correlation_id_next: 1,
+            number: transcript.connection(),
             transcript: transcript.clone(),
         })
     }
@@ -123,10 +125,24 @@ impl Connection {
         self.send_raw(&with_size(frame)).await
     }
 
-    /// Puts a frame into the transcript that is about to be sent by [`Self::send_raw`].
+    /// Puts a frame, without its size, into the transcript that is about to be sent by
+    /// [`Self::send_raw`].
     pub fn note_sent(&self, what: &str, frame: &[u8]) {
+        self.note(what, frame);
+        let frame = Bytes::copy_from_slice(frame);
+        self.transcript.event(self.number, Happening::Asked(frame));
+    }
+
+    /// Puts bytes into the transcript that are no frame, about to be sent by [`Self::send_raw`].
+    pub fn note_raw(&self, what: &str, bytes: &[u8]) {
+        self.note(what, bytes);
+        self.transcript
+            .event(self.number, Happening::SentRaw(what.to_owned()));
+    }
+
+    fn note(&self, what: &str, bytes: &[u8]) {
         let what = format!("{what} to {}", self.peer);
-        self.transcript.note(Direction::Sent, what, frame);
+        self.transcript.note(Direction::Sent, what, bytes);
     }
 
     /// The next frame, or how the connection stands after `wait`.
@@ -143,10 +159,16 @@ impl Connection {
             Ok(next) => next?,
             Err(_) => Next::Silence,
         };
-        if let Next::Frame(frame) = &next {
-            let what = format!("answer from {}", self.peer);
-            self.transcript.note(Direction::Received, what, frame);
-        }
+        let happened = match &next {
+            Next::Frame(frame) => {
+                let what = format!("answer from {}", self.peer);
+                self.transcript.note(Direction::Received, what, frame);
+                Happening::Answered(frame.clone())
+            }
+            Next::Closed => Happening::Closed,
+            Next::Silence => Happening::Silent,
+        };
+        self.transcript.event(self.number, happened);
         Ok(next)
     }
 

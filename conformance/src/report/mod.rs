@@ -127,7 +127,7 @@ pub(crate) mod samples {
     use super::*;
     use crate::case::{Level, Objection};
     use crate::divergence::Divergence;
-    use crate::io::transcript::{Direction, Frame};
+    use crate::io::transcript::{Direction, Frame, Transcript};
     use crate::probe::BrokerVersion;
     use crate::target::{TargetKind, Unavailable};
 
@@ -140,6 +140,7 @@ pub(crate) mod samples {
             verdict,
             elapsed: Duration::from_millis(1_250),
             frames: Vec::new(),
+            transcript: Transcript::default(),
         }
     }
 

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::Request;
 use super::error_code::ErrorCode;
-use super::reader::{DecodeError, Layout, Reader};
+use super::reader::{DecodeError, Reader, Tag};
 use super::request::{self, EncodeError};
 
 /// Asks which APIs a broker offers.
@@ -89,11 +89,14 @@ impl Request for ApiVersions {
         if version >= 1 {
             reader.i32("throttle time")?;
         }
-        let tags = reader.tags("body tags")?;
-        let finalized = match version >= 3 {
-            true => Some(read_finalized(&tags)?),
-            false => None,
-        };
+        let mut finalized = (version >= 3).then_some(Finalized {
+            epoch: -1,
+            features: Vec::new(),
+        });
+        reader.tags_with("body tags", |tag, reader| match &mut finalized {
+            Some(finalized) => read_features(tag, reader, finalized),
+            None => Ok(Tag::Unknown),
+        })?;
         Ok(ApiVersionsAnswer {
             error,
             apis,
@@ -102,29 +105,34 @@ impl Request for ApiVersions {
     }
 }
 
-/// Tags 1 and 2 of an answer to ApiVersions (KIP-584).
-fn read_finalized(tags: &[(u32, &[u8])]) -> Result<Finalized, DecodeError> {
-    let mut finalized = Finalized {
-        epoch: -1,
-        features: Vec::new(),
-    };
-    for (tag, bytes) in tags {
-        let mut reader = Reader::new(bytes, Layout::Flexible);
-        match tag {
-            1 => finalized.epoch = reader.i64("finalized features epoch")?,
-            2 => {
-                finalized.features = reader.list("finalized features", |reader| {
-                    let name = reader.string("feature name")?;
-                    let level = reader.i16("max version level")?;
-                    reader.i16("min version level")?;
-                    reader.tags("feature tags")?;
-                    Ok((name, level))
-                })?;
-            }
-            _ => {}
+/// The tagged fields of an answer to ApiVersions (KIP-584).
+fn read_features(
+    tag: u32,
+    reader: &mut Reader<'_>,
+    finalized: &mut Finalized,
+) -> Result<Tag, DecodeError> {
+    match tag {
+        0 => {
+            reader.list("supported features", |reader| {
+                reader.string("feature name")?;
+                reader.i16("min version")?;
+                reader.i16("max version")?;
+                reader.tags("feature tags")
+            })?;
         }
+        1 => finalized.epoch = reader.i64("finalized features epoch")?,
+        2 => {
+            finalized.features = reader.list("finalized features", |reader| {
+                let name = reader.string("feature name")?;
+                let level = reader.i16("max version level")?;
+                reader.i16("min version level")?;
+                reader.tags("feature tags")?;
+                Ok((name, level))
+            })?;
+        }
+        _ => return Ok(Tag::Unknown),
     }
-    Ok(finalized)
+    Ok(Tag::Known)
 }
 
 /// Asks for brokers and topics; `names` of `None` asks for all topics.

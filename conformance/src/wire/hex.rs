@@ -28,6 +28,16 @@ pub fn dump(bytes: &[u8], bytes_max: usize) -> String {
     text
 }
 
+/// All of `bytes` as digits.
+pub fn digits(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -17,8 +17,11 @@ pub mod reader;
 pub mod records;
 pub mod redirect;
 pub mod request;
+mod trace;
+pub mod tree;
 
 use bytes::Bytes;
+use serde_json::Value;
 
 use reader::{DecodeError, Layout, Reader};
 use request::EncodeError;
@@ -81,11 +84,38 @@ pub fn read_response<R: Request>(
     frame: &[u8],
     version: i16,
 ) -> Result<(i32, R::Answer), DecodeError> {
-    let mut reader = Reader::new(frame, R::response_header(version));
-    let correlation_id = reader.i32("correlation id")?;
+    read_frame::<R>(
+        &mut Reader::new(frame, R::response_header(version)),
+        version,
+    )
+}
+
+/// The same as a tree of every field by its name, with the header's fields but for the correlation
+/// id.
+///
+/// # Errors
+///
+/// As [`read_response`].
+pub fn response_tree<R: Request>(frame: &[u8], version: i16) -> Result<Value, DecodeError> {
+    let mut reader = Reader::traced(frame, R::response_header(version));
+    read_frame::<R>(&mut reader, version)?;
+    let mut tree = reader.into_tree();
+    if let Some(fields) = tree.as_object_mut() {
+        fields.remove(CORRELATION_ID);
+    }
+    Ok(tree)
+}
+
+const CORRELATION_ID: &str = "correlation id";
+
+fn read_frame<R: Request>(
+    reader: &mut Reader<'_>,
+    version: i16,
+) -> Result<(i32, R::Answer), DecodeError> {
+    let correlation_id = reader.i32(CORRELATION_ID)?;
     reader.tags("response header tags")?;
     reader.switch_layout(R::layout(version));
-    let answer = R::read_answer(&mut reader, version)?;
+    let answer = R::read_answer(reader, version)?;
     reader.finish()?;
     Ok((correlation_id, answer))
 }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::Request;
 use super::answer::{Broker, read_broker};
 use super::error_code::ErrorCode;
-use super::reader::{DecodeError, Layout, Reader};
+use super::reader::{DecodeError, Reader, Tag};
 use super::request::{self, EncodeError};
 
 /// First version that names topics by id (KIP-516).
@@ -232,17 +232,15 @@ impl Request for Produce {
             Ok(TopicRows { name, id, rows })
         })?;
         reader.i32("throttle time")?;
-        let tags = reader.tags("body tags")?;
-        let nodes = tags
-            .iter()
-            .find(|(tag, _)| *tag == 0)
-            .map(|(_, bytes)| {
-                // The fields of a node are those of a broker in Metadata.
-                let mut reader = Reader::new(bytes, Layout::Flexible);
-                reader.list("node endpoints", |reader| read_broker(reader, 9))
-            })
-            .transpose()?
-            .unwrap_or_default();
+        let mut nodes = Vec::new();
+        reader.tags_with("body tags", |tag, reader| {
+            if tag != 0 {
+                return Ok(Tag::Unknown);
+            }
+            // The fields of a node are those of a broker in Metadata.
+            nodes = reader.list("node endpoints", |reader| read_broker(reader, 9))?;
+            Ok(Tag::Known)
+        })?;
         Ok(ProduceAnswer { topics, nodes })
     }
 }
@@ -267,15 +265,16 @@ fn read_row(reader: &mut Reader<'_>, version: i16) -> Result<Row, DecodeError> {
         })?;
         message = reader.nullable_string("error message")?;
     }
-    let tags = reader.tags("partition tags")?;
-    let leader = tags
-        .iter()
-        .find(|(tag, _)| *tag == 0)
-        .map(|(_, bytes)| {
-            let mut reader = Reader::new(bytes, Layout::Flexible);
-            Ok((reader.i32("leader id")?, reader.i32("leader epoch")?))
-        })
-        .transpose()?;
+    let mut leader = None;
+    reader.tags_with("partition tags", |tag, reader| {
+        if tag != 0 {
+            return Ok(Tag::Unknown);
+        }
+        leader = Some((reader.i32("leader id")?, reader.i32("leader epoch")?));
+        // A structure in a tag has tags of its own.
+        reader.tags("leader tags")?;
+        Ok(Tag::Known)
+    })?;
     Ok(Row {
         partition,
         code,

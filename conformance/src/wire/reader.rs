@@ -5,10 +5,17 @@
 //! 2. No count read from the bytes can make anybody allocate: a count is refused when it exceeds
 //!    the bytes that are left, as every element takes at least one.
 //!
+//! A reader that is [`traced`](Reader::traced) also keeps what it reads, by the fields' names.
+//!
 //! *Source*: Kafka's protocol guide, "Protocol Primitive Types"; KIP-482 for compact lengths and
 //! tagged fields.
 
 use std::fmt;
+
+use serde_json::Value;
+
+use super::hex;
+use super::trace::Trace;
 
 /// How lengths and tagged fields are written.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -42,6 +49,7 @@ pub struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
     layout: Layout,
+    trace: Option<Trace>,
 }
 
 impl<'a> Reader<'a> {
@@ -51,7 +59,50 @@ impl<'a> Reader<'a> {
             bytes,
             at: 0,
             layout,
+            trace: None,
         }
+    }
+
+    /// The same, which keeps what it reads for [`Self::into_tree`].
+    pub fn traced(bytes: &'a [u8], layout: Layout) -> Self {
+        Self {
+            trace: Some(Trace::new()),
+            ..Self::new(bytes, layout)
+        }
+    }
+
+    /// What was read, as a tree of named fields; null of a reader that is not traced.
+    pub fn into_tree(self) -> Value {
+        self.trace.map_or(Value::Null, Trace::finish)
+    }
+
+    fn note(&mut self, field: &str, value: impl Into<Value>) {
+        if let Some(trace) = &mut self.trace {
+            trace.note(field, value);
+        }
+    }
+
+    /// Reads `bytes`, which belong to `field`, to their end by `read`; what it reads is kept here.
+    fn within<'b, T>(
+        &mut self,
+        field: &str,
+        (bytes, layout): (&'b [u8], Layout),
+        read: impl FnOnce(&mut Reader<'b>) -> Result<T, DecodeError>,
+    ) -> Result<T, DecodeError> {
+        let mut inner = Reader::new(bytes, layout);
+        inner.trace = self.trace.take();
+        if let Some(trace) = &mut inner.trace {
+            trace.open();
+        }
+        let read = read(&mut inner);
+        let finished = inner.finish();
+        self.trace = inner.trace;
+        if let Some(trace) = &mut self.trace {
+            let value = trace.close_whole();
+            trace.note(field, value);
+        }
+        let value = read?;
+        finished.map(|()| value)
     }
 
     /// Reads on in another layout: a header's may differ from its body's.
@@ -116,7 +167,9 @@ impl<'a> Reader<'a> {
     ///
     /// When the bytes end, as for all reads below.
     pub fn i8(&mut self, field: &str) -> Result<i8, DecodeError> {
-        Ok(i8::from_be_bytes(self.array(field)?))
+        let value = i8::from_be_bytes(self.array(field)?);
+        self.note(field, value);
+        Ok(value)
     }
 
     /// Two bytes, big-endian.
@@ -125,7 +178,9 @@ impl<'a> Reader<'a> {
     ///
     /// When the bytes end.
     pub fn i16(&mut self, field: &str) -> Result<i16, DecodeError> {
-        Ok(i16::from_be_bytes(self.array(field)?))
+        let value = i16::from_be_bytes(self.array(field)?);
+        self.note(field, value);
+        Ok(value)
     }
 
     /// Four bytes, big-endian.
@@ -134,7 +189,9 @@ impl<'a> Reader<'a> {
     ///
     /// When the bytes end.
     pub fn i32(&mut self, field: &str) -> Result<i32, DecodeError> {
-        Ok(i32::from_be_bytes(self.array(field)?))
+        let value = i32::from_be_bytes(self.array(field)?);
+        self.note(field, value);
+        Ok(value)
     }
 
     /// Four bytes, big-endian, unsigned.
@@ -143,7 +200,9 @@ impl<'a> Reader<'a> {
     ///
     /// When the bytes end.
     pub fn u32(&mut self, field: &str) -> Result<u32, DecodeError> {
-        Ok(u32::from_be_bytes(self.array(field)?))
+        let value = u32::from_be_bytes(self.array(field)?);
+        self.note(field, value);
+        Ok(value)
     }
 
     /// Eight bytes, big-endian.
@@ -152,7 +211,9 @@ impl<'a> Reader<'a> {
     ///
     /// When the bytes end.
     pub fn i64(&mut self, field: &str) -> Result<i64, DecodeError> {
-        Ok(i64::from_be_bytes(self.array(field)?))
+        let value = i64::from_be_bytes(self.array(field)?);
+        self.note(field, value);
+        Ok(value)
     }
 
     /// Sixteen bytes: a topic id.
@@ -161,7 +222,9 @@ impl<'a> Reader<'a> {
     ///
     /// When the bytes end.
     pub fn uuid(&mut self, field: &str) -> Result<[u8; 16], DecodeError> {
-        self.array(field)
+        let value: [u8; 16] = self.array(field)?;
+        self.note(field, hex::digits(&value));
+        Ok(value)
     }
 
     /// An unsigned varint of at most 32 bits.
@@ -170,6 +233,12 @@ impl<'a> Reader<'a> {
     ///
     /// When the bytes end or the value does not fit.
     pub fn uvarint(&mut self, field: &str) -> Result<u32, DecodeError> {
+        let value = self.varint_32(field)?;
+        self.note(field, value);
+        Ok(value)
+    }
+
+    fn varint_32(&mut self, field: &str) -> Result<u32, DecodeError> {
         let wide = self.varint_bits(field, 5)?;
         u32::try_from(wide).map_err(|_| self.error(format!("{field} is a varint over 32 bits")))
     }
@@ -180,8 +249,10 @@ impl<'a> Reader<'a> {
     ///
     /// When the bytes end or the value does not fit.
     pub fn varint(&mut self, field: &str) -> Result<i32, DecodeError> {
-        let raw = self.uvarint(field)?;
-        Ok((raw >> 1).cast_signed() ^ -((raw & 1).cast_signed()))
+        let raw = self.varint_32(field)?;
+        let value = (raw >> 1).cast_signed() ^ -((raw & 1).cast_signed());
+        self.note(field, value);
+        Ok(value)
     }
 
     /// A signed (zig-zag) varint of at most 64 bits.
@@ -191,7 +262,9 @@ impl<'a> Reader<'a> {
     /// When the bytes end or the value does not fit.
     pub fn varlong(&mut self, field: &str) -> Result<i64, DecodeError> {
         let raw = self.varint_bits(field, 10)?;
-        Ok((raw >> 1).cast_signed() ^ -((raw & 1).cast_signed()))
+        let value = (raw >> 1).cast_signed() ^ -((raw & 1).cast_signed());
+        self.note(field, value);
+        Ok(value)
     }
 
     fn varint_bits(&mut self, field: &str, bytes_max: u32) -> Result<u64, DecodeError> {
@@ -216,9 +289,9 @@ impl<'a> Reader<'a> {
     /// A length or count: `None` for null. Bounded by the bytes left.
     fn length(&mut self, field: &str, width: Width) -> Result<Option<usize>, DecodeError> {
         let length = match (self.layout, width) {
-            (Layout::Flexible, _) => i64::from(self.uvarint(field)?) - 1,
-            (Layout::Plain, Width::Two) => i64::from(self.i16(field)?),
-            (Layout::Plain, Width::Four) => i64::from(self.i32(field)?),
+            (Layout::Flexible, _) => i64::from(self.varint_32(field)?) - 1,
+            (Layout::Plain, Width::Two) => i64::from(i16::from_be_bytes(self.array(field)?)),
+            (Layout::Plain, Width::Four) => i64::from(i32::from_be_bytes(self.array(field)?)),
         };
         match usize::try_from(length) {
             Ok(length) if length <= self.left() => Ok(Some(length)),
@@ -239,11 +312,15 @@ impl<'a> Reader<'a> {
     /// When the bytes end or are not UTF-8.
     pub fn nullable_string(&mut self, field: &str) -> Result<Option<String>, DecodeError> {
         let Some(length) = self.length(field, Width::Two)? else {
+            self.note(field, Value::Null);
             return Ok(None);
         };
         let bytes = self.take(length, field)?;
         match std::str::from_utf8(bytes) {
-            Ok(text) => Ok(Some(text.to_owned())),
+            Ok(text) => {
+                self.note(field, text);
+                Ok(Some(text.to_owned()))
+            }
             Err(_) => Err(self.error(format!("{field} is not UTF-8"))),
         }
     }
@@ -265,9 +342,14 @@ impl<'a> Reader<'a> {
     /// When the bytes end.
     pub fn nullable_bytes(&mut self, field: &str) -> Result<Option<&'a [u8]>, DecodeError> {
         let Some(length) = self.length(field, Width::Four)? else {
+            self.note(field, Value::Null);
             return Ok(None);
         };
-        Ok(Some(self.take(length, field)?))
+        let taken = self.take(length, field)?;
+        if self.trace.is_some() {
+            self.note(field, hex::digits(taken));
+        }
+        Ok(Some(taken))
     }
 
     /// An array that may be null; `element` reads one.
@@ -281,13 +363,21 @@ impl<'a> Reader<'a> {
         mut element: impl FnMut(&mut Self) -> Result<T, DecodeError>,
     ) -> Result<Option<Vec<T>>, DecodeError> {
         let Some(count) = self.length(field, Width::Four)? else {
+            self.note(field, Value::Null);
             return Ok(None);
         };
         // Grown by what is really there: the count is the peer's claim.
-        let mut list = Vec::new();
+        let (mut list, mut traced) = (Vec::new(), Vec::new());
         for _ in 0..count {
+            if let Some(trace) = &mut self.trace {
+                trace.open();
+            }
             list.push(element(self)?);
+            if let Some(trace) = &mut self.trace {
+                traced.push(trace.close());
+            }
         }
+        self.note(field, traced);
         Ok(Some(list))
     }
 
@@ -305,25 +395,56 @@ impl<'a> Reader<'a> {
             .ok_or_else(|| self.error(format!("{field} is null")))
     }
 
-    /// Tagged fields, as (tag, bytes); none in the plain layout.
+    /// Tagged fields that are not looked at; none in the plain layout.
     ///
     /// # Errors
     ///
     /// When the bytes end or the count exceeds them.
-    pub fn tags(&mut self, field: &str) -> Result<Vec<(u32, &'a [u8])>, DecodeError> {
-        let mut tags = Vec::new();
-        if self.layout == Layout::Plain {
-            return Ok(tags);
-        }
-        let count = self.uvarint(field)?;
-        for _ in 0..count {
-            let tag = self.uvarint(field)?;
-            let size = self.uvarint(field)?;
-            let size = usize::try_from(size).map_err(|_| self.error("tag size"))?;
-            tags.push((tag, self.take(size, field)?));
-        }
-        Ok(tags)
+    pub fn tags(&mut self, field: &str) -> Result<(), DecodeError> {
+        self.tags_with(field, |_, _| Ok(Tag::Unknown))
     }
+
+    /// Tagged fields, each read by `read`, which is given its number; none in the plain layout.
+    ///
+    /// # Errors
+    ///
+    /// When the bytes end or the count exceeds them; when a known field does not read to its end.
+    pub fn tags_with(
+        &mut self,
+        field: &str,
+        mut read: impl FnMut(u32, &mut Reader<'a>) -> Result<Tag, DecodeError>,
+    ) -> Result<(), DecodeError> {
+        if self.layout == Layout::Plain {
+            return Ok(());
+        }
+        for _ in 0..self.varint_32(field)? {
+            let tag = self.varint_32(field)?;
+            let size = self.varint_32(field)?;
+            let size = usize::try_from(size).map_err(|_| self.error("tag size"))?;
+            let bytes = self.take(size, field)?;
+            let name = format!("{field} {tag}");
+            self.within(&name, (bytes, self.layout), |reader| {
+                match read(tag, reader)? {
+                    Tag::Known => {}
+                    Tag::Unknown => {
+                        let rest = reader.take(reader.left(), &name)?;
+                        reader.note("not known", hex::digits(rest));
+                    }
+                }
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// What the reader of a tagged field makes of it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Tag {
+    /// It has read the field to its end.
+    Known,
+    /// It does not know the field and has read nothing of it.
+    Unknown,
 }
 
 /// Width of a length in the plain layout.
@@ -403,6 +524,39 @@ mod tests {
             reader.finish().unwrap_err().to_string(),
             "at byte 2: 1 bytes after the last field"
         );
+    }
+
+    #[test]
+    fn tree_holds_every_field_by_name_and_unknown_tags_too() {
+        let bytes = [
+            2, 0x00, 0x05, 0x03, b'o', b'k', 3, 7, 0, 9, 2, 0xab, 0xcd, 8, 1, 6,
+        ];
+        let mut reader = Reader::traced(&bytes, Layout::Flexible);
+        let rows = reader.list("rows", |reader| {
+            reader.i16("code")?;
+            let text = reader.string("text")?;
+            let known = |tag, reader: &mut Reader<'_>| match tag {
+                8 => reader.i8("leader").map(|_| Tag::Known),
+                _ => Ok(Tag::Unknown),
+            };
+            reader.tags_with("tags", known)?;
+            Ok(text)
+        });
+        assert_eq!(rows, Ok(vec!["ok".to_owned()]));
+        let expected = serde_json::json!({"rows": [
+            {"code": 5, "text": "ok", "tags 7": {"not known": ""},
+             "tags 9": {"not known": "abcd"}, "tags 8": {"leader": 6}}
+        ]});
+        assert_eq!(reader.into_tree(), expected);
+        assert_eq!(plain(&bytes).into_tree(), Value::Null, "not traced");
+    }
+
+    #[test]
+    fn known_tag_must_be_read_to_its_end() {
+        let mut reader = flexible(&[1, 0, 2, 6, 6]);
+        let read = |_, reader: &mut Reader<'_>| reader.i8("leader").map(|_| Tag::Known);
+        let error = reader.tags_with("tags", read).unwrap_err();
+        assert_eq!(error.what, "1 bytes after the last field");
     }
 
     proptest! {
