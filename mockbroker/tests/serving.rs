@@ -179,7 +179,7 @@ fn stored_batches_carry_their_offset_and_read_back_as_sent() {
 #[rstest]
 #[case::end(-1, (0, -1, 2))]
 #[case::start(-2, (0, -1, 0))]
-#[case::largest_timestamp(-3, (0, 2_000, 1))]
+#[case::largest_timestamp_which_version_1_does_not_know(-3, (35, -1, -1))]
 #[case::by_time(1_500, (0, 2_000, 1))]
 #[case::beyond(9_000, (0, -1, -1))]
 fn offsets_are_found_by_what_they_are_called(

@@ -409,6 +409,12 @@ impl Cluster {
         self.topology.placement(key)?.leadership.leader
     }
 
+    /// When idle producers are forgotten.
+    #[must_use]
+    pub const fn expiry(&self) -> Expiry {
+        self.expiry
+    }
+
     /// The configuration of every broker.
     #[must_use]
     pub const fn config(&self) -> &BrokerConfig {

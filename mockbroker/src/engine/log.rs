@@ -172,11 +172,6 @@ impl Log {
         start..end.max(start)
     }
 
-    fn visible(&self, from: i64) -> &[StoredBatch] {
-        let visible = self.visible_from(from);
-        self.batches.get(visible).unwrap_or_default()
-    }
-
     fn bytes_before(&self, index: usize) -> usize {
         index
             .checked_sub(1)
@@ -185,34 +180,29 @@ impl Log {
             .unwrap_or(0)
     }
 
-    /// The first visible record whose timestamp is not below `timestamp`: its timestamp, its
-    /// offset, and the leader epoch of its batch.
+    /// The first record whose timestamp is not below `timestamp`, visible or not: its timestamp,
+    /// its offset, and the leader epoch of its batch.
     #[must_use]
     pub fn offset_for(&self, timestamp: i64) -> Option<(i64, i64, i32)> {
         self.first_not_older(self.start_offset, timestamp)
     }
 
-    /// The visible record with the largest timestamp, the first of equals: its timestamp, its
-    /// offset, and the leader epoch of its batch. It may be a deleted one (observed).
+    /// The record with the largest timestamp, the first of equals: its timestamp, its offset, and
+    /// the leader epoch of its batch. It may be a deleted one (observed), or not visible yet.
     #[must_use]
     pub fn offset_of_max_timestamp(&self) -> Option<(i64, i64, i32)> {
-        let largest = self
-            .visible(0)
-            .iter()
-            .map(|batch| batch.header.max_timestamp)
-            .max()?;
-        self.first_not_older(0, largest)
+        let timestamps = self.batches.iter().map(|batch| batch.header.max_timestamp);
+        self.first_not_older(0, timestamps.max()?)
     }
 
     fn first_not_older(&self, from: i64, timestamp: i64) -> Option<(i64, i64, i32)> {
         let wanted =
             |record: &&DecodedRecord| record.timestamp_ms >= timestamp && record.offset >= from;
-        let mut batches = self.visible(from).iter();
-        batches.find_map(|batch| {
-            let records = match batch.header.max_timestamp >= timestamp {
-                true => batch.records().ok()?,
-                false => return None,
-            };
+        let since = |batch: &&StoredBatch| {
+            batch.header.last_offset() >= from && batch.header.max_timestamp >= timestamp
+        };
+        self.batches.iter().filter(since).find_map(|batch| {
+            let records = batch.records().ok()?;
             let record = records.iter().find(wanted)?;
             Some((
                 record.timestamp_ms,
@@ -226,6 +216,60 @@ impl Log {
     #[must_use]
     pub fn last_epoch(&self) -> Option<i32> {
         self.batches.last().map(|batch| batch.header.leader_epoch)
+    }
+
+    /// The leader epochs of the log, each with its first offset, for a leader of epoch `current`
+    /// (`LeaderEpochFileCache`): it has begun where the log ends, if it has not written yet. What
+    /// was deleted leaves one epoch, which begins at the start of the log.
+    fn epochs(&self, current: i32) -> Vec<(i32, i64)> {
+        let mut epochs: Vec<(i32, i64)> = Vec::new();
+        for header in self.batches.iter().map(|batch| &batch.header) {
+            if epochs
+                .last()
+                .is_none_or(|last| last.0 < header.leader_epoch)
+            {
+                epochs.push((header.leader_epoch, header.base_offset));
+            }
+        }
+        if epochs.last().is_none_or(|last| last.0 < current) {
+            epochs.push((current, self.end_offset()));
+        }
+        let begun = epochs.partition_point(|epoch| epoch.1 <= self.start_offset);
+        let mut epochs = epochs.split_off(begun.saturating_sub(1));
+        if let Some(first) = epochs.first_mut() {
+            first.1 = first.1.max(self.start_offset);
+        }
+        epochs
+    }
+
+    /// The first epoch of the log, for a leader of epoch `current`.
+    #[must_use]
+    pub fn first_epoch(&self, current: i32) -> i32 {
+        let first = self.epochs(current).first().map(|epoch| epoch.0);
+        first.unwrap_or(current)
+    }
+
+    /// Where the leader's epoch begins.
+    #[must_use]
+    pub fn start_of_epoch(&self, current: i32) -> i64 {
+        let last = self.epochs(current).last().map(|epoch| epoch.1);
+        last.unwrap_or_else(|| self.end_offset())
+    }
+
+    /// The largest epoch that is not above `epoch`, and where it ends, for a leader of epoch
+    /// `current`; `None` for -1 and for an epoch above it (`LeaderEpochFileCache.endOffsetFor`).
+    #[must_use]
+    pub fn end_of_epoch(&self, epoch: i32, current: i32) -> Option<(i32, i64)> {
+        let epochs = self.epochs(current);
+        let above = epochs.partition_point(|known| known.0 <= epoch);
+        let floor = above.checked_sub(1).and_then(|last| epochs.get(last));
+        match epochs.get(above) {
+            _ if epoch == -1 => None,
+            // An epoch below all that are known is told with where they begin.
+            Some(next) => Some((floor.map_or(epoch, |floor| floor.0), next.1)),
+            None if floor.is_some_and(|floor| floor.0 == epoch) => Some((epoch, self.end_offset())),
+            None => None,
+        }
     }
 
     /// Panics when an invariant of this file does not hold.

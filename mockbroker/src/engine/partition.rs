@@ -29,7 +29,9 @@ use bytes::Bytes;
 
 use super::effect::BrokerId;
 use super::log::{Log, StoredBatch};
-use super::producer_state::{Expiry, ProducerBatch, ProducerStates, SequenceVerdict};
+use super::producer_state::{
+    ActiveProducer, Expiry, ProducerBatch, ProducerStates, SequenceVerdict,
+};
 use super::replication::{Election, Membership, ReplicaSet, effective_isr_min};
 use super::time::Instant;
 use super::validator::{self, Refusal};
@@ -228,6 +230,15 @@ impl Partition {
             .replicas
             .high_watermark(isr_min, self.log.high_watermark());
         self.log.raise_high_watermark(to);
+    }
+
+    /// The producers that no sweep has found idle, by id.
+    pub fn active_producers(
+        &self,
+        expiry: Expiry,
+        now_ms: i64,
+    ) -> impl Iterator<Item = ActiveProducer> + '_ {
+        self.producers.active(expiry, now_ms)
     }
 
     /// Forgets what a producer wrote; `false` when nothing is known of it.

@@ -99,6 +99,19 @@ pub struct Remembered {
     pub timestamp_ms: i64,
 }
 
+/// What is told of a producer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ActiveProducer {
+    /// Its id.
+    pub id: i64,
+    /// Its epoch.
+    pub epoch: i16,
+    /// The sequence of its last record.
+    pub last_sequence: i32,
+    /// The largest timestamp of its last batch.
+    pub last_timestamp_ms: i64,
+}
+
 #[derive(Debug)]
 struct Producer {
     epoch: i16,
@@ -204,6 +217,18 @@ impl ProducerStates {
         for producer in self.producers.values_mut() {
             producer.window.drain(..producer.window.len() - 1);
         }
+    }
+
+    /// The producers that no sweep has found idle, by id.
+    pub fn active(&self, expiry: Expiry, now_ms: i64) -> impl Iterator<Item = ActiveProducer> + '_ {
+        let known = self.producers.iter();
+        let active = known.filter(move |(_, producer)| !producer.is_expired(expiry, now_ms));
+        active.map(|(id, producer)| ActiveProducer {
+            id: *id,
+            epoch: producer.epoch,
+            last_sequence: producer.window.back().map_or(-1, |last| last.last_sequence),
+            last_timestamp_ms: producer.last_timestamp_ms,
+        })
     }
 
     /// When the producer wrote last, by the broker's clock.

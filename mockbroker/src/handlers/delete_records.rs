@@ -22,6 +22,7 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::hosting;
 use super::{Answer, Context, Pending as AnyPending, Wait};
 use crate::engine::Cluster;
 use crate::engine::partition::{DeleteError, DeleteTo};
@@ -120,13 +121,14 @@ fn delete(
     if let Some(code) = context.injection.partition_refusal(topic, partition) {
         return refused(code);
     }
-    let Ok(key) = cluster.key(topic, partition) else {
-        return refused(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+    let key = match hosting::key(cluster, context, topic, partition) {
+        Ok(key) => key,
+        Err(code) => return refused(code),
     };
     if is_internal(topic) {
         return refused(ErrorCode::INVALID_TOPIC_EXCEPTION);
     }
-    if cluster.leader(key) != Some(context.broker) {
+    if !cluster.leads(key, context.broker) {
         return refused(ErrorCode::NOT_LEADER_OR_FOLLOWER);
     }
     let to = match offset {
@@ -162,7 +164,7 @@ fn settled(cluster: &Cluster, context: &Context, line: Line) -> Option<(ErrorCod
         Line::Waits { key, .. } if cluster.partition(key).is_none() => {
             Some((ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, -1))
         }
-        Line::Waits { key, .. } if cluster.leader(key) != Some(context.broker) => {
+        Line::Waits { key, .. } if !cluster.leads(key, context.broker) => {
             Some((ErrorCode::NOT_LEADER_OR_FOLLOWER, -1))
         }
         Line::Waits { key, wanted, .. } => {

@@ -29,6 +29,7 @@
 
 use core::time::Duration;
 
+use super::hosting;
 use super::{
     Answer, Context, Pending as AnyPending, Wait, find, hinted_endpoints, label, leader_hint,
 };
@@ -222,37 +223,15 @@ fn check<'a>(
         topic: known.key,
         partition: asked.index,
     };
-    let (Some(placement), Some(partition)) = (known.placement(asked.index), cluster.partition(key))
-    else {
-        return Err(refused(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION));
-    };
-    // Partition.checkCurrentLeaderEpoch comes before the leader is asked for.
-    let epoch = placement.leadership.epoch;
-    check_epoch(asked.leader_epoch, epoch).map_err(refused)?;
-    let log = partition.log_on(context.broker);
-    let (Some(log), true) = (log, placement.leadership.leader == Some(context.broker)) else {
-        let hint = leader_hint(topology, key);
-        return Err(Refused {
-            error: ErrorCode::NOT_LEADER_OR_FOLLOWER,
-            hint,
-        });
-    };
+    let (log, _) =
+        hosting::led(cluster, context, key, asked.leader_epoch).map_err(|error| Refused {
+            error,
+            hint: (error == ErrorCode::NOT_LEADER_OR_FOLLOWER)
+                .then(|| leader_hint(topology, key))
+                .flatten(),
+        })?;
     if asked.offset < log.start_offset() || asked.offset > log.end_offset() {
         return Err(refused(ErrorCode::OFFSET_OUT_OF_RANGE));
     }
     Ok(log)
-}
-
-/// Holds the leader epoch that a client knows (-1 for none) against the real one (KIP-320).
-///
-/// # Errors
-///
-/// 74 when the client is behind, 75 when it is ahead.
-pub(super) fn check_epoch(asked: i32, real: i32) -> Result<(), ErrorCode> {
-    match asked {
-        -1 => Ok(()),
-        _ if asked < real => Err(ErrorCode::FENCED_LEADER_EPOCH),
-        _ if asked > real => Err(ErrorCode::UNKNOWN_LEADER_EPOCH),
-        _ => Ok(()),
-    }
 }

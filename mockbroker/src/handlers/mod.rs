@@ -13,9 +13,11 @@
 //! | 20 | [`delete_topics`] |
 //! | 21 | [`delete_records`] |
 //! | 22 | [`init_producer_id`] |
+//! | 23 | [`offset_for_leader_epoch`] |
 //! | 32 | [`describe_configs`] |
 //! | 37 | [`create_partitions`] |
 //! | 60 | [`describe_cluster`] |
+//! | 61 | [`describe_producers`] |
 //! | 75 | [`describe_topic_partitions`] |
 //!
 //! What each API advertises is the table in `wire/versions.rs`.
@@ -28,13 +30,16 @@ pub mod delete_records;
 pub mod delete_topics;
 pub mod describe_cluster;
 pub mod describe_configs;
+pub mod describe_producers;
 pub mod describe_topic_partitions;
 pub mod fetch;
 pub mod find_coordinator;
+mod hosting;
 pub mod init_producer_id;
 pub mod list_groups;
 pub mod list_offsets;
 pub mod metadata;
+pub mod offset_for_leader_epoch;
 pub mod produce;
 pub mod produce_row;
 mod targets;
@@ -227,6 +232,12 @@ fn handle_admin(
     let reply = match request {
         AdminRequest::DeleteRecords(request) => {
             return delete_records::handle(cluster, context, request, now);
+        }
+        AdminRequest::OffsetForLeaderEpoch(request) => {
+            offset_for_leader_epoch::handle(cluster, context, request)
+        }
+        AdminRequest::DescribeProducers(request) => {
+            describe_producers::handle(cluster, context, request, now)
         }
         AdminRequest::DescribeConfigs(request) => {
             describe_configs::handle(cluster, context, request)

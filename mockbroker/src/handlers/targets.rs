@@ -111,6 +111,19 @@ fn admin(body: &AdminRequest) -> Vec<Named> {
             });
             named.collect()
         }
+        AdminRequest::OffsetForLeaderEpoch(body) => {
+            let named = body.topics.iter().flat_map(|(topic, asked)| {
+                let indexes = asked.iter().map(|asked| asked.index);
+                partitions(topic.as_str().into(), indexes)
+            });
+            named.collect()
+        }
+        AdminRequest::DescribeProducers(body) => {
+            let named = body.topics.iter().flat_map(|(topic, indexes)| {
+                partitions(topic.as_str().into(), indexes.iter().copied())
+            });
+            named.collect()
+        }
         AdminRequest::DescribeConfigs(body) => {
             let topics = body.resources.iter();
             let topics = topics.filter(|resource| resource.kind == describe_configs::TOPIC);

@@ -1,4 +1,5 @@
-//! Replies to admin clients: what they say, and how it is put into the generated messages.
+//! Replies to admin clients, and the rarer ones to consumers: what they say, and how it is put into
+//! the generated messages.
 //!
 //! *Invariants*
 //! 1. A value holds what the newest version can say; what an older one lacks is left out here.
@@ -21,6 +22,10 @@ use crate::error_code::ErrorCode;
 pub enum AdminReply {
     /// DeleteRecords: rows by topic.
     DeleteRecords(Vec<(Arc<str>, Vec<DeletedRow>)>),
+    /// OffsetForLeaderEpoch: rows by topic.
+    OffsetForLeaderEpoch(Vec<(String, Vec<EpochEnd>)>),
+    /// DescribeProducers: rows by topic.
+    DescribeProducers(Vec<(String, Vec<DescribedProducers>)>),
     /// See [`DescribeConfigs`].
     DescribeConfigs(DescribeConfigs),
     /// See [`DescribeCluster`].
@@ -42,6 +47,45 @@ pub struct DeletedRow {
     pub error: ErrorCode,
     /// What lies before is deleted on every replica that runs; -1 when unknown.
     pub low_watermark: i64,
+}
+
+/// A partition of OffsetForLeaderEpoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EpochEnd {
+    /// Which.
+    pub index: i32,
+    /// The outcome.
+    pub error: ErrorCode,
+    /// The largest epoch that is not above the one asked for; -1 when unknown.
+    pub epoch: i32,
+    /// Where it ends; -1 when unknown.
+    pub end_offset: i64,
+}
+
+/// A partition of DescribeProducers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DescribedProducers {
+    /// Which.
+    pub index: i32,
+    /// The outcome.
+    pub error: ErrorCode,
+    /// What is wrong.
+    pub message: Option<String>,
+    /// The producers that are not forgotten yet.
+    pub producers: Vec<DescribedProducer>,
+}
+
+/// A producer of [`DescribedProducers`], which has no transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DescribedProducer {
+    /// Its id.
+    pub id: i64,
+    /// Its epoch.
+    pub epoch: i16,
+    /// The sequence of its last record.
+    pub last_sequence: i32,
+    /// The largest timestamp of its last batch.
+    pub last_timestamp_ms: i64,
 }
 
 /// DescribeConfigs.
@@ -227,6 +271,24 @@ impl AdminReply {
                 });
                 rows.collect()
             }
+            Self::OffsetForLeaderEpoch(topics) => {
+                let rows = topics.iter().flat_map(|(topic, rows)| {
+                    rows.iter().map(|of| RowCode {
+                        partition: Some(of.index),
+                        ..row(Some(topic.as_str().into()), of.error)
+                    })
+                });
+                rows.collect()
+            }
+            Self::DescribeProducers(topics) => {
+                let rows = topics.iter().flat_map(|(topic, rows)| {
+                    rows.iter().map(|of| RowCode {
+                        partition: Some(of.index),
+                        ..row(Some(topic.as_str().into()), of.error)
+                    })
+                });
+                rows.collect()
+            }
             Self::DescribeConfigs(body) => {
                 let results = body.results.iter();
                 results
@@ -251,6 +313,8 @@ impl AdminReply {
     pub(super) fn encode(&self, version: i16, frame: &mut BytesMut) -> Encoded {
         match self {
             Self::DeleteRecords(topics) => encode_delete_records(topics, version, frame),
+            Self::OffsetForLeaderEpoch(topics) => encode_epoch_ends(topics, version, frame),
+            Self::DescribeProducers(topics) => encode_producers(topics, version, frame),
             Self::DescribeConfigs(body) => encode_describe_configs(body, version, frame),
             Self::DescribeCluster(body) => encode_describe_cluster(body, version, frame),
             Self::DescribeTopicPartitions(body) => {
@@ -284,6 +348,59 @@ fn encode_delete_records(
             .with_partitions(rows.collect())
     });
     let message = kp::DeleteRecordsResponse::default().with_topics(topics.collect());
+    put(&message, version, frame)
+}
+
+fn encode_epoch_ends(
+    topics: &[(String, Vec<EpochEnd>)],
+    version: i16,
+    frame: &mut BytesMut,
+) -> Encoded {
+    use kp::offset_for_leader_epoch_response::{EpochEndOffset, OffsetForLeaderTopicResult};
+    let topics = topics.iter().map(|(topic, rows)| {
+        let rows = rows.iter().map(|row| {
+            EpochEndOffset::default()
+                .with_partition(row.index)
+                .with_error_code(row.error.0)
+                .with_leader_epoch(row.epoch)
+                .with_end_offset(row.end_offset)
+        });
+        OffsetForLeaderTopicResult::default()
+            .with_topic(name(topic))
+            .with_partitions(rows.collect())
+    });
+    let message = kp::OffsetForLeaderEpochResponse::default().with_topics(topics.collect());
+    put(&message, version, frame)
+}
+
+fn encode_producers(
+    topics: &[(String, Vec<DescribedProducers>)],
+    version: i16,
+    frame: &mut BytesMut,
+) -> Encoded {
+    use kp::describe_producers_response::{PartitionResponse, ProducerState, TopicResponse};
+    let producer = |producer: &DescribedProducer| {
+        ProducerState::default()
+            .with_producer_id(kp::ProducerId(producer.id))
+            .with_producer_epoch(i32::from(producer.epoch))
+            .with_last_sequence(producer.last_sequence)
+            .with_last_timestamp(producer.last_timestamp_ms)
+            .with_coordinator_epoch(-1)
+            .with_current_txn_start_offset(-1)
+    };
+    let topics = topics.iter().map(|(topic, rows)| {
+        let rows = rows.iter().map(|row| {
+            PartitionResponse::default()
+                .with_partition_index(row.index)
+                .with_error_code(row.error.0)
+                .with_error_message(row.message.as_deref().map(text))
+                .with_active_producers(row.producers.iter().map(producer).collect())
+        });
+        TopicResponse::default()
+            .with_name(name(topic))
+            .with_partitions(rows.collect())
+    });
+    let message = kp::DescribeProducersResponse::default().with_topics(topics.collect());
     put(&message, version, frame)
 }
 
@@ -450,6 +567,30 @@ pub(crate) mod tests {
                     low_watermark: 4,
                 };
                 AdminReply::DeleteRecords(vec![("orders".into(), vec![row])])
+            }
+            Api::OffsetForLeaderEpoch => {
+                let row = EpochEnd {
+                    index: 3,
+                    error,
+                    epoch: 5,
+                    end_offset: 4,
+                };
+                AdminReply::OffsetForLeaderEpoch(vec![("orders".into(), vec![row])])
+            }
+            Api::DescribeProducers => {
+                let producer = DescribedProducer {
+                    id: 4_000,
+                    epoch: 1,
+                    last_sequence: 9,
+                    last_timestamp_ms: 5,
+                };
+                let row = DescribedProducers {
+                    index: 3,
+                    error,
+                    message,
+                    producers: vec![producer],
+                };
+                AdminReply::DescribeProducers(vec![("orders".into(), vec![row])])
             }
             Api::DescribeConfigs => AdminReply::DescribeConfigs(DescribeConfigs {
                 results: vec![ConfigResult {

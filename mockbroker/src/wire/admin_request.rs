@@ -1,4 +1,5 @@
-//! Requests of admin clients: what they ask, and how it is read from the generated messages.
+//! Requests of admin clients, and the rarer ones of consumers: what they ask, and how it is read
+//! from the generated messages.
 //!
 //! *Invariants*
 //! 1. A body comes here after [`super::guard`] has walked it.
@@ -17,8 +18,12 @@ use crate::api::Api;
 pub enum AdminRequest {
     /// See [`DeleteRecords`].
     DeleteRecords(DeleteRecords),
+    /// See [`OffsetForLeaderEpoch`].
+    OffsetForLeaderEpoch(OffsetForLeaderEpoch),
     /// See [`DescribeConfigs`].
     DescribeConfigs(DescribeConfigs),
+    /// See [`DescribeProducers`].
+    DescribeProducers(DescribeProducers),
     /// See [`DescribeCluster`].
     DescribeCluster(DescribeCluster),
     /// See [`DescribeTopicPartitions`].
@@ -37,6 +42,31 @@ pub struct DeleteRecords {
     pub topics: Vec<(String, Vec<(i32, i64)>)>,
     /// How long to wait for the other replicas.
     pub timeout_ms: i32,
+}
+
+/// OffsetForLeaderEpoch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OffsetForLeaderEpoch {
+    /// Topics by name, with what is asked of their partitions.
+    pub topics: Vec<(String, Vec<EpochAsked>)>,
+}
+
+/// A partition of [`OffsetForLeaderEpoch`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EpochAsked {
+    /// Which.
+    pub index: i32,
+    /// The leader epoch that the client takes for today's; -1 for none.
+    pub current_epoch: i32,
+    /// The epoch whose end is asked for.
+    pub epoch: i32,
+}
+
+/// DescribeProducers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DescribeProducers {
+    /// Topics by name, with their partitions.
+    pub topics: Vec<(String, Vec<i32>)>,
 }
 
 /// DescribeConfigs.
@@ -142,6 +172,12 @@ pub(super) fn decode(
         Api::DeleteRecords => {
             AdminRequest::DeleteRecords(delete_records(decoded!(DeleteRecordsRequest)))
         }
+        Api::OffsetForLeaderEpoch => AdminRequest::OffsetForLeaderEpoch(offset_for_leader_epoch(
+            decoded!(OffsetForLeaderEpochRequest),
+        )),
+        Api::DescribeProducers => {
+            AdminRequest::DescribeProducers(describe_producers(decoded!(DescribeProducersRequest)))
+        }
         Api::DescribeConfigs => {
             AdminRequest::DescribeConfigs(describe_configs(decoded!(DescribeConfigsRequest)))
         }
@@ -171,6 +207,29 @@ fn delete_records(message: kp::DeleteRecordsRequest) -> DeleteRecords {
     DeleteRecords {
         topics: topics.collect(),
         timeout_ms: message.timeout_ms,
+    }
+}
+
+fn offset_for_leader_epoch(message: kp::OffsetForLeaderEpochRequest) -> OffsetForLeaderEpoch {
+    let topics = message.topics.into_iter().map(|topic| {
+        let asked = topic.partitions.into_iter().map(|of| EpochAsked {
+            index: of.partition,
+            current_epoch: of.current_leader_epoch,
+            epoch: of.leader_epoch,
+        });
+        (topic.topic.to_string(), asked.collect())
+    });
+    OffsetForLeaderEpoch {
+        topics: topics.collect(),
+    }
+}
+
+fn describe_producers(message: kp::DescribeProducersRequest) -> DescribeProducers {
+    let topics = message.topics.into_iter();
+    DescribeProducers {
+        topics: topics
+            .map(|topic| (topic.name.to_string(), topic.partition_indexes))
+            .collect(),
     }
 }
 

@@ -298,10 +298,12 @@ const fn request_schema(api: Api) -> Option<&'static Schema> {
         Api::DeleteTopics => &DELETE_TOPICS,
         Api::DeleteRecords => &DELETE_RECORDS,
         Api::InitProducerId => &INIT_PRODUCER_ID,
+        Api::OffsetForLeaderEpoch => &OFFSET_FOR_LEADER_EPOCH,
         Api::ListGroups => &LIST_GROUPS,
         Api::DescribeConfigs => &DESCRIBE_CONFIGS,
         Api::CreatePartitions => &CREATE_PARTITIONS,
         Api::DescribeCluster => &DESCRIBE_CLUSTER,
+        Api::DescribeProducers => &DESCRIBE_PRODUCERS,
         Api::DescribeTopicPartitions => &DESCRIBE_TOPIC_PARTITIONS,
         _ => return None,
     })
@@ -427,6 +429,17 @@ static INIT_PRODUCER_ID: Schema = schema(&[
     part(3, INT16),
 ]);
 
+static OFFSET_FOR_LEADER_EPOCH: Schema = schema(&[
+    part(3, INT32),
+    part(0, Field::Structs(&OFFSET_FOR_LEADER_EPOCH_TOPIC)),
+]);
+static OFFSET_FOR_LEADER_EPOCH_TOPIC: Schema = schema(&[
+    part(0, Field::Text),
+    part(0, Field::Structs(&OFFSET_FOR_LEADER_EPOCH_PARTITION)),
+]);
+static OFFSET_FOR_LEADER_EPOCH_PARTITION: Schema =
+    schema(&[part(0, INT32), part(2, INT32), part(0, INT32)]);
+
 static LIST_GROUPS: Schema = schema(&[
     part(4, Field::Items(&Field::Text)),
     part(5, Field::Items(&Field::Text)),
@@ -456,6 +469,9 @@ static GROWN_TOPIC: Schema = schema(&[
 static GROWN_ASSIGNMENT: Schema = schema(&[part(0, Field::Items(&INT32))]);
 
 static DESCRIBE_CLUSTER: Schema = schema(&[part(0, INT8), part(1, INT8), part(2, INT8)]);
+
+static DESCRIBE_PRODUCERS: Schema = schema(&[part(0, Field::Structs(&DESCRIBED_PRODUCERS))]);
+static DESCRIBED_PRODUCERS: Schema = schema(&[part(0, Field::Text), part(0, Field::Items(&INT32))]);
 
 static DESCRIBE_TOPIC_PARTITIONS: Schema = schema(&[
     part(0, Field::Structs(&DESCRIBED_TOPIC)),

@@ -454,6 +454,8 @@ mod tests {
             Api::DeleteTopics => read!(DeleteTopicsResponse),
             Api::DeleteRecords => read!(DeleteRecordsResponse),
             Api::InitProducerId => read!(InitProducerIdResponse),
+            Api::OffsetForLeaderEpoch => read!(OffsetForLeaderEpochResponse),
+            Api::DescribeProducers => read!(DescribeProducersResponse),
             Api::DescribeConfigs => read!(DescribeConfigsResponse),
             Api::DescribeCluster => read!(DescribeClusterResponse),
             Api::DescribeTopicPartitions => read!(DescribeTopicPartitionsResponse),

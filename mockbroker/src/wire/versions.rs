@@ -54,7 +54,7 @@ impl Served {
 }
 
 /// The APIs that are served, ascending by key.
-pub const SERVED: [Served; 15] = [
+pub const SERVED: [Served; 17] = [
     Served {
         served: VersionRange::new(3, 13),
         ..served(Api::Produce, 0, 13, 9)
@@ -69,9 +69,11 @@ pub const SERVED: [Served; 15] = [
     served(Api::DeleteTopics, 1, 6, 4),
     served(Api::DeleteRecords, 0, 2, 2),
     served(Api::InitProducerId, 0, 5, 2),
+    served(Api::OffsetForLeaderEpoch, 2, 4, 4),
     served(Api::DescribeConfigs, 1, 4, 4),
     served(Api::CreatePartitions, 0, 3, 2),
     served(Api::DescribeCluster, 0, 2, 0),
+    served(Api::DescribeProducers, 0, 0, 0),
     served(Api::DescribeTopicPartitions, 0, 0, 0),
 ];
 
