@@ -5,6 +5,9 @@
 
 use core::fmt;
 
+use serde::de::{self, Unexpected};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 macro_rules! apis {
     ($($name:ident = $key:literal),+ $(,)?) => {
         /// An API of the Kafka protocol.
@@ -50,6 +53,11 @@ macro_rules! apis {
 
         #[cfg(test)]
         const KEYS: &[i16] = &[$($key),+];
+
+        /// What is named here, in the order of the keys.
+        const NAMED: &[Api] = &[$(Api::$name),+];
+
+        const NAMES: &[&str] = &[$(stringify!($name)),+];
     };
 }
 
@@ -130,6 +138,51 @@ impl fmt::Display for Api {
     }
 }
 
+/// By its name, or by its key where it has none.
+impl Serialize for Api {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Unknown(key) => serializer.serialize_i16(*key),
+            known => serializer.serialize_str(known.name()),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Api {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ApiForm)
+    }
+}
+
+struct ApiForm;
+
+impl de::Visitor<'_> for ApiForm {
+    type Value = Api;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("the name or the key of an API")
+    }
+
+    fn visit_str<E: de::Error>(self, name: &str) -> Result<Api, E> {
+        let named = NAMED.iter().find(|api| api.name() == name);
+        named
+            .copied()
+            .ok_or_else(|| E::unknown_variant(name, NAMES))
+    }
+
+    fn visit_u64<E: de::Error>(self, key: u64) -> Result<Api, E> {
+        let short = i16::try_from(key);
+        let short = short.map_err(|_| E::invalid_value(Unexpected::Unsigned(key), &"i16"))?;
+        Ok(Api::from_key(short))
+    }
+
+    fn visit_i64<E: de::Error>(self, key: i64) -> Result<Api, E> {
+        let short = i16::try_from(key);
+        let short = short.map_err(|_| E::invalid_value(Unexpected::Signed(key), &"i16"))?;
+        Ok(Api::from_key(short))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -146,6 +199,20 @@ mod tests {
     fn an_unknown_key_is_carried() {
         assert_eq!(Api::from_key(9999).key(), 9999);
         assert_eq!(Api::from_key(9999).to_string(), "api key 9999");
+    }
+
+    #[test]
+    fn every_api_is_read_as_it_is_written() {
+        for api in NAMED.iter().copied().chain([Api::Unknown(9999)]) {
+            let text = serde_json::to_string(&api).unwrap();
+            assert_eq!(serde_json::from_str::<Api>(&text).unwrap(), api, "{text}");
+        }
+        assert_eq!(
+            serde_json::from_str::<Api>("22").unwrap(),
+            Api::InitProducerId
+        );
+        assert!(serde_json::from_str::<Api>("70000").is_err());
+        assert!(serde_json::from_str::<Api>("\"Prodce\"").is_err());
     }
 
     #[test]

@@ -13,6 +13,7 @@
 use core::fmt;
 use core::ops::RangeInclusive;
 use core::str::FromStr;
+use core::time::Duration;
 use std::collections::BTreeSet;
 
 /// A configuration that cannot be: which key, which value, and what is allowed.
@@ -167,6 +168,11 @@ pub struct BrokerConfig {
     pub num_partitions: i32,
     /// `default.replication.factor`: likewise; 1 to 32,767.
     pub default_replication_factor: i16,
+    /// `connections.max.idle.ms`: a connection without traffic is closed after it; below 0 never.
+    pub connections_max_idle_ms: i64,
+    /// `max.connections.per.ip`: the next connection of the same host to the same broker is closed;
+    /// at least 0.
+    pub max_connections_per_ip: i32,
     /// `socket.request.max.bytes`: a frame above it closes its connection; at least 1.
     pub socket_request_max_bytes: i32,
     /// `broker.session.timeout.ms`: how long a paused broker leads what it led; at least 1.
@@ -189,6 +195,8 @@ impl Default for BrokerConfig {
             auto_create_topics_enable: true,
             num_partitions: 1,
             default_replication_factor: 1,
+            connections_max_idle_ms: 600_000,
+            max_connections_per_ip: i32::MAX,
             socket_request_max_bytes: 104_857_600,
             broker_session_timeout_ms: 9_000,
             replica_lag_time_max_ms: 30_000,
@@ -206,12 +214,14 @@ impl BrokerConfig {
         "auto.create.topics.enable",
         "broker.session.timeout.ms",
         "compression.type",
+        "connections.max.idle.ms",
         "default.replication.factor",
         "log.cleanup.policy",
         "log.message.timestamp.after.max.ms",
         "log.message.timestamp.before.max.ms",
         "log.message.timestamp.type",
         "log.segment.bytes",
+        "max.connections.per.ip",
         "message.max.bytes",
         "min.insync.replicas",
         "num.partitions",
@@ -244,6 +254,12 @@ impl BrokerConfig {
             "default.replication.factor" => {
                 let factor = &mut self.default_replication_factor;
                 assign(factor, key, value, 1..=i16::MAX)?;
+            }
+            "connections.max.idle.ms" => {
+                assign(&mut self.connections_max_idle_ms, key, value, -1..=i64::MAX)?;
+            }
+            "max.connections.per.ip" => {
+                assign(&mut self.max_connections_per_ip, key, value, 0..=i32::MAX)?;
             }
             "socket.request.max.bytes" => {
                 assign(&mut self.socket_request_max_bytes, key, value, 1..=i32::MAX)?;
@@ -280,6 +296,8 @@ impl BrokerConfig {
             "auto.create.topics.enable" => self.auto_create_topics_enable.to_string(),
             "num.partitions" => self.num_partitions.to_string(),
             "default.replication.factor" => self.default_replication_factor.to_string(),
+            "connections.max.idle.ms" => self.connections_max_idle_ms.to_string(),
+            "max.connections.per.ip" => self.max_connections_per_ip.to_string(),
             "socket.request.max.bytes" => self.socket_request_max_bytes.to_string(),
             "broker.session.timeout.ms" => self.broker_session_timeout_ms.to_string(),
             "replica.lag.time.max.ms" => self.replica_lag_time_max_ms.to_string(),
@@ -289,6 +307,13 @@ impl BrokerConfig {
             }
             _ => return None,
         })
+    }
+
+    /// How long a connection may be without traffic; `None` for ever.
+    #[must_use]
+    pub(crate) fn connections_max_idle(&self) -> Option<Duration> {
+        let idle_ms = u64::try_from(self.connections_max_idle_ms).ok();
+        idle_ms.map(Duration::from_millis)
     }
 
     /// Whether [`set`](Self::set) was given this key, even with the default's value.
@@ -549,12 +574,14 @@ mod tests {
         ("auto.create.topics.enable", "true"),
         ("broker.session.timeout.ms", "9000"),
         ("compression.type", "producer"),
+        ("connections.max.idle.ms", "600000"),
         ("default.replication.factor", "1"),
         ("log.cleanup.policy", "delete"),
         ("log.message.timestamp.after.max.ms", "3600000"),
         ("log.message.timestamp.before.max.ms", "9223372036854775807"),
         ("log.message.timestamp.type", "CreateTime"),
         ("log.segment.bytes", "1073741824"),
+        ("max.connections.per.ip", "2147483647"),
         ("message.max.bytes", "1048588"),
         ("min.insync.replicas", "1"),
         ("num.partitions", "1"),
@@ -607,6 +634,8 @@ mod tests {
     #[case("producer.id.expiration.check.interval.ms", "1")]
     #[case("producer.id.expiration.ms", "3000")]
     #[case("replica.lag.time.max.ms", "4000")]
+    #[case("connections.max.idle.ms", "-1")]
+    #[case("max.connections.per.ip", "0")]
     #[case("socket.request.max.bytes", "1")]
     fn good_value_changes_the_configuration(#[case] key: &str, #[case] value: &str) {
         let mut config = BrokerConfig::default();

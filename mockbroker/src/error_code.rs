@@ -5,6 +5,9 @@
 
 use core::fmt;
 
+use serde::de::{self, Unexpected};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 /// An error code of the Kafka protocol.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ErrorCode(pub i16);
@@ -25,7 +28,16 @@ macro_rules! codes {
                     _ => None,
                 }
             }
+
+            fn named(name: &str) -> Option<Self> {
+                match name {
+                    $(stringify!($name) => Some(Self::$name),)+
+                    _ => None,
+                }
+            }
         }
+
+        const NAMES: &[&str] = &[$(stringify!($name)),+];
     };
 }
 
@@ -114,6 +126,48 @@ impl fmt::Display for ErrorCode {
     }
 }
 
+/// By Kafka's name, or by its number where it has none here.
+impl Serialize for ErrorCode {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.name() {
+            Some(name) => serializer.serialize_str(name),
+            None => serializer.serialize_i16(self.0),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for ErrorCode {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(CodeForm)
+    }
+}
+
+struct CodeForm;
+
+impl de::Visitor<'_> for CodeForm {
+    type Value = ErrorCode;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("the name or the number of an error code")
+    }
+
+    fn visit_str<E: de::Error>(self, name: &str) -> Result<ErrorCode, E> {
+        ErrorCode::named(name).ok_or_else(|| E::unknown_variant(name, NAMES))
+    }
+
+    fn visit_i64<E: de::Error>(self, code: i64) -> Result<ErrorCode, E> {
+        let short = i16::try_from(code);
+        let short = short.map_err(|_| E::invalid_value(Unexpected::Signed(code), &"i16"))?;
+        Ok(ErrorCode(short))
+    }
+
+    fn visit_u64<E: de::Error>(self, code: u64) -> Result<ErrorCode, E> {
+        let short = i16::try_from(code);
+        let short = short.map_err(|_| E::invalid_value(Unexpected::Unsigned(code), &"i16"))?;
+        Ok(ErrorCode(short))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,5 +177,21 @@ mod tests {
         assert_eq!(ErrorCode::from(1234).to_string(), "1234");
         assert_eq!(ErrorCode(45).to_string(), "45 OUT_OF_ORDER_SEQUENCE_NUMBER");
         assert_eq!(ErrorCode(-1).name(), Some("UNKNOWN_SERVER_ERROR"));
+    }
+
+    #[test]
+    fn every_code_is_read_as_it_is_written() {
+        for number in -2..1_300 {
+            let code = ErrorCode(number);
+            let text = serde_json::to_string(&code).unwrap();
+            assert_eq!(
+                serde_json::from_str::<ErrorCode>(&text).unwrap(),
+                code,
+                "{text}"
+            );
+            let by_number = serde_json::from_str::<ErrorCode>(&number.to_string());
+            assert_eq!(by_number.unwrap(), code);
+        }
+        assert!(serde_json::from_str::<ErrorCode>("40000").is_err());
     }
 }

@@ -8,11 +8,15 @@
 //! |---|---|
 //! | `rule.rs` | which requests, and what of them |
 //! | `verdict.rs` | what happens |
+//! | `form.rs` | how a rule is written in YAML and JSON |
 //! | `request.rs` | what a rule sees of a request, and shows of it |
 //! | `table.rs` | the rules that are installed: their counts, their judgement |
 //!
 //! *Not here*: carrying a verdict out (the handlers), and the guard that uninstalls (`guard.rs`).
 
+#[cfg(test)]
+pub(crate) mod drawn;
+mod form;
 mod request;
 mod rule;
 mod table;

@@ -34,7 +34,8 @@
 //!
 //! Root files: `builder` (what is to start), `cluster` (the handle), `guard` (an installed fault
 //! rule), `moves` (what can be done to a running cluster), [`inspect`] (what a test can read). Pure
-//! values that every layer may use: `api`, `error_code`, `config` and `fault`.
+//! values that every layer may use: `api`, `error_code`, `config`, `duration_form` and
+//! `fault`.
 //!
 //! The modules `io`, `handlers`, `engine` and `wire` are open so that a simulation can drive them;
 //! they are not covered by the promise of stable names.
@@ -43,6 +44,7 @@ mod api;
 mod builder;
 mod cluster;
 mod config;
+mod duration_form;
 #[doc(hidden)]
 pub mod engine;
 mod error_code;

@@ -19,6 +19,7 @@
 //!    their requests.
 //! 2. An idle connection has nothing waiting.
 //! 3. A connection holds at most [`WAITING_BYTES_MAX`] of waiting frames.
+//! 4. What is counted of a host at a broker are its open connections to that broker.
 //!
 //! *Source* apache/kafka `core/…/network/SocketServer.scala`: a channel is muted from the receipt
 //! of a request until its response is handed back.
@@ -26,6 +27,7 @@
 //! *Not here* sockets. Kafka stops reading while a channel is muted; a driver that does not would
 //! run into the bound of 3.
 
+use core::net::IpAddr;
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
@@ -45,6 +47,7 @@ enum Phase {
 #[derive(Debug)]
 struct Connection {
     broker: BrokerId,
+    peer: IpAddr,
     phase: Phase,
     waiting: VecDeque<Bytes>,
     waiting_bytes: usize,
@@ -69,23 +72,43 @@ pub enum Offer {
 #[derive(Debug, Default)]
 pub struct Connections {
     open: BTreeMap<ConnectionId, Connection>,
+    of_peers: BTreeMap<(BrokerId, IpAddr), usize>,
 }
 
 impl Connections {
-    /// Adds an idle connection to `broker`.
-    pub fn open(&mut self, connection: ConnectionId, broker: BrokerId) {
+    /// Adds an idle connection from a host to `broker`.
+    pub fn open(&mut self, connection: ConnectionId, broker: BrokerId, peer: IpAddr) {
         let fresh = Connection {
             broker,
+            peer,
             phase: Phase::Idle,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
         };
+        self.close(connection);
         self.open.insert(connection, fresh);
+        *self.of_peers.entry((broker, peer)).or_default() += 1;
     }
 
     /// Removes a connection; `false` when there was none.
     pub fn close(&mut self, connection: ConnectionId) -> bool {
-        self.open.remove(&connection).is_some()
+        let Some(gone) = self.open.remove(&connection) else {
+            return false;
+        };
+        let of_peer = (gone.broker, gone.peer);
+        match self.of_peers.get_mut(&of_peer) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => {
+                self.of_peers.remove(&of_peer);
+            }
+        }
+        true
+    }
+
+    /// How many connections a host has to `broker`.
+    #[must_use]
+    pub fn count_of(&self, broker: BrokerId, peer: IpAddr) -> usize {
+        self.of_peers.get(&(broker, peer)).copied().unwrap_or(0)
     }
 
     /// Takes in a frame.
@@ -157,6 +180,11 @@ impl Connections {
 
     /// Panics when an invariant of this file does not hold.
     pub fn check_invariants(&self) {
+        let mut of_peers = BTreeMap::new();
+        for state in self.open.values() {
+            *of_peers.entry((state.broker, state.peer)).or_default() += 1;
+        }
+        assert_eq!(of_peers, self.of_peers, "connections 4");
         for (connection, state) in &self.open {
             let bytes: usize = state.waiting.iter().map(Bytes::len).sum();
             assert_eq!(bytes, state.waiting_bytes, "connections 3: {connection:?}");
@@ -173,10 +201,11 @@ mod tests {
     use super::*;
 
     const HERE: ConnectionId = ConnectionId(1);
+    const PEER: IpAddr = IpAddr::V4(core::net::Ipv4Addr::LOCALHOST);
 
     fn opened() -> Connections {
         let mut connections = Connections::default();
-        connections.open(HERE, BrokerId(1));
+        connections.open(HERE, BrokerId(1), PEER);
         connections
     }
 
@@ -220,6 +249,23 @@ mod tests {
         assert!(!connections.close(HERE), "it closes once");
         assert_eq!(connections.offer(HERE, frame(2)), Offer::Unknown);
         assert_eq!(connections.finish(HERE), None);
+    }
+
+    #[test]
+    fn connections_are_counted_by_host_and_broker() {
+        let mut connections = opened();
+        let other = "10.0.0.1".parse().unwrap();
+        connections.open(ConnectionId(2), BrokerId(1), PEER);
+        connections.open(ConnectionId(3), BrokerId(1), other);
+        connections.open(ConnectionId(4), BrokerId(2), PEER);
+        connections.check_invariants();
+        let count = |connections: &Connections| connections.count_of(BrokerId(1), PEER);
+        assert_eq!(count(&connections), 2);
+        for (closed, left) in [(4, 2), (HERE.0, 1), (2, 0)] {
+            connections.close(ConnectionId(closed));
+            connections.check_invariants();
+            assert_eq!(count(&connections), left);
+        }
     }
 
     #[test]

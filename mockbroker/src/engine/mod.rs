@@ -14,6 +14,7 @@
 //! | [`api_limits`] | versions that a broker no longer offers |
 //! | [`producer_ids`] | producer ids |
 //! | [`connections`] | one request in progress per connection, the ones behind it |
+//! | [`idle`] | connections without traffic |
 //! | [`purgatory`] | requests that wait |
 //! | [`journal`] | every request and reply, diagnostics |
 //! | [`effect`] | the seam to the driver |
@@ -25,6 +26,7 @@ pub mod api_limits;
 pub mod cluster;
 pub mod connections;
 pub mod effect;
+pub mod idle;
 pub mod journal;
 pub mod log;
 pub mod moves;

@@ -29,6 +29,7 @@
 use core::time::Duration;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::cluster::Cluster;
@@ -41,7 +42,10 @@ use crate::api::Api;
 use crate::wire::versions::VersionRange;
 
 /// A move of the cluster.
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// Serialised, it has the words of a scenario's `moves`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 #[non_exhaustive]
 pub enum Move {
     /// A follower stands still; it leaves the ISR after `replica.lag.time.max.ms` of lag.
@@ -81,22 +85,26 @@ pub enum Move {
         broker: BrokerId,
     },
     /// A broker stops: its connections close, what it led is led by the next in sync.
+    #[serde(rename = "crash")]
     CrashBroker {
         /// The broker.
         broker: BrokerId,
     },
     /// A stopped broker starts: its replicas catch up; what nobody led, it may lead.
+    #[serde(rename = "restart")]
     RestartBroker {
         /// The broker.
         broker: BrokerId,
     },
     /// A broker stands still (SIGSTOP): it fetches and answers nothing, its connections stay. After
     /// `broker.session.timeout.ms` what it led is led by the next in sync.
+    #[serde(rename = "pause")]
     PauseBroker {
         /// The broker.
         broker: BrokerId,
     },
     /// A paused broker goes on: it answers what was asked meanwhile, and its replicas catch up.
+    #[serde(rename = "resume")]
     ResumeBroker {
         /// The broker.
         broker: BrokerId,

@@ -26,6 +26,7 @@
 //! *Not here* who leads (`topology.rs`); waiting for the watermark (`purgatory.rs`).
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use super::effect::BrokerId;
 use super::log::{Log, StoredBatch};
@@ -98,7 +99,8 @@ pub enum AppendError {
 }
 
 /// Before which offset records are to be deleted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum DeleteTo {
     /// Everything that is visible.
     HighWatermark,

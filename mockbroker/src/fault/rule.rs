@@ -5,6 +5,9 @@
 use core::fmt;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
+use super::form::RuleForm;
 use super::request::{RequestFacts, Target};
 use super::verdict::Verdict;
 use crate::api::Api;
@@ -22,7 +25,10 @@ use crate::engine::effect::{BrokerId, ConnectionId};
 ///     "Produce to orders-0, from match 2, 1 time: apply, then lose the reply"
 /// );
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// Serialised, it has the words of a scenario's `faults`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "RuleForm", into = "RuleForm")]
 pub struct Rule {
     pub(super) api: Option<Api>,
     pub(super) version: Option<i16>,
@@ -255,8 +261,8 @@ impl fmt::Display for Rule {
 /// What of a request a verdict covers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scope {
-    topic: Option<Arc<str>>,
-    partition: Option<i32>,
+    pub(super) topic: Option<Arc<str>>,
+    pub(super) partition: Option<i32>,
 }
 
 impl Scope {

@@ -25,6 +25,8 @@
 //! *Not here*: what a rule names (`rule.rs`), carrying a verdict out (the handlers), and the guard
 //! that uninstalls (the handle).
 
+use serde::{Deserialize, Serialize};
+
 use super::request::{RequestFacts, SeenRequest};
 use super::rule::{Rule, Scope};
 use super::verdict::Verdict;
@@ -49,7 +51,7 @@ impl Judgement {
 }
 
 /// An installed rule's number; never used twice within a cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RuleId(pub u64);
 
 /// The installed rules, in the order of their installation.

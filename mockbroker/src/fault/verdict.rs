@@ -5,6 +5,8 @@
 use core::fmt;
 use core::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::error_code::ErrorCode;
 
 /// What happens to a request.
@@ -13,7 +15,8 @@ use crate::error_code::ErrorCode;
 /// |---|---|---|---|---|
 /// | not applied | `Swallow` | `CloseBefore`, `ResetBefore` | `Answer` | |
 /// | applied | `ApplyThenLose` | `CloseAfter`, `ResetAfter`, `CutAfter` | `ApplyThenAnswer` | `Pass`, `Delay`, `Drip` |
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 #[non_exhaustive]
 pub enum Verdict {
     /// As without the rule. A rule with this verdict only counts, and the next rule is asked.
@@ -32,7 +35,7 @@ pub enum Verdict {
     Swallow,
     /// Applied on arrival, the reply held back for this long, and with it the requests behind it on
     /// the same connection.
-    Delay(Duration),
+    Delay(#[serde(with = "crate::duration_form")] Duration),
     /// Not applied; the connection is closed.
     CloseBefore,
     /// Applied; the connection is closed in place of the reply.
@@ -52,6 +55,7 @@ pub enum Verdict {
         /// Bytes of a piece, the four of the reply's size included in the first; 0 means 1.
         piece_bytes: usize,
         /// Between two pieces.
+        #[serde(with = "crate::duration_form")]
         pause: Duration,
     },
 }

@@ -20,9 +20,10 @@
 //! *Source* apache/kafka `core/…/network/SocketServer.scala` for muting and closing.
 //!
 //! *Not here* what requests do: one file per API beside this one; how they end
-//! (`cluster_engine/answering.rs`).
+//! (`cluster_engine/answering.rs`); how connections come and go (`cluster_engine/connecting.rs`).
 
 mod answering;
+mod connecting;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -33,10 +34,10 @@ use super::{Answer, Context, Injection, Pending, api_versions, handle, targets};
 use crate::config::ConfigError;
 use crate::engine::connections::{Connections, Offer};
 use crate::engine::effect::{BrokerId, ConnectionId, Effect};
+use crate::engine::idle::IdleWatch;
 use crate::engine::journal::{Event, Journal, RequestId, Silence};
 use crate::engine::purgatory::{Parked, Purgatory};
 use crate::engine::time::Instant;
-use crate::engine::topology::BrokerState;
 use crate::engine::{Cluster, ClusterConfig, Move, MoveError, TopicSpec};
 use crate::fault::{Judgement, RequestFacts, Rules, Target, Verdict};
 use crate::wire::request::{self, Request, RequestBody};
@@ -52,6 +53,7 @@ pub struct ClusterEngine {
     rules: Rules,
     journal: Journal,
     connections: Connections,
+    idle: IdleWatch,
     in_progress: BTreeMap<ConnectionId, InProgress>,
     purgatory: Purgatory<Waiting>,
     still: BTreeMap<ConnectionId, Still>,
@@ -93,36 +95,19 @@ impl ClusterEngine {
     /// No broker, an id twice or negative, a topic that Kafka would refuse.
     pub fn new(config: ClusterConfig, now: Instant) -> Result<Self, ConfigError> {
         let rules = Rules::with_seed(config.seed);
+        let idle = IdleWatch::new(config.broker.connections_max_idle());
         Ok(Self {
             cluster: Cluster::new(config, now)?,
             rules,
             journal: Journal::default(),
             connections: Connections::default(),
+            idle,
             in_progress: BTreeMap::new(),
             purgatory: Purgatory::default(),
             still: BTreeMap::new(),
             ready: VecDeque::new(),
             effects: VecDeque::new(),
         })
-    }
-
-    /// A client connected to a broker. A broker that is down closes the connection at once; a
-    /// paused one leaves it open, as its kernel would.
-    pub fn handle_connect(&mut self, broker: BrokerId, connection: ConnectionId, now: Instant) {
-        self.connections.open(connection, broker);
-        self.record(broker, connection, Event::Connected, now);
-        let state = self.cluster.topology().broker_state(broker);
-        if matches!(state, None | Some(BrokerState::Crashed)) {
-            self.close(connection, "the broker is down".into(), now);
-        }
-    }
-
-    /// The client, or the network, ended a connection.
-    pub fn handle_disconnect(&mut self, connection: ConnectionId, now: Instant) {
-        if let Some(broker) = self.connections.broker(connection) {
-            self.forget(connection);
-            self.record(broker, connection, Event::Disconnected, now);
-        }
     }
 
     /// A frame arrived, without the four bytes of size before it.
@@ -139,17 +124,12 @@ impl ClusterEngine {
         self.settle(now);
     }
 
-    /// Bytes arrived that are no frame: why is told, and the connection closed.
-    pub fn handle_bad_frame(&mut self, connection: ConnectionId, reason: String, now: Instant) {
-        self.diagnose(connection, reason.clone(), now);
-        self.close(connection, reason.into(), now);
-    }
-
     /// Time has come to [`next_deadline`](Self::next_deadline).
     pub fn handle_timeout(&mut self, now: Instant) {
         self.cluster.handle_timeout(now);
         self.settle(now);
         self.expire(now);
+        self.close_idle(now);
     }
 
     fn expire(&mut self, now: Instant) {
@@ -172,7 +152,11 @@ impl ClusterEngine {
     /// When [`handle_timeout`](Self::handle_timeout) is due next.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        let deadlines = [self.purgatory.next_deadline(), self.cluster.next_deadline()];
+        let deadlines = [
+            self.purgatory.next_deadline(),
+            self.cluster.next_deadline(),
+            self.idle.next_deadline(),
+        ];
         deadlines.into_iter().flatten().min()
     }
 
@@ -218,6 +202,7 @@ impl ClusterEngine {
             }
             Move::PauseBroker { broker } => {
                 for connection in self.connections.of_broker(*broker) {
+                    self.idle.hold(connection);
                     if let Some(parked) = self.purgatory.lift(connection) {
                         self.still.insert(connection, Still::Parked(parked));
                     }
@@ -233,6 +218,7 @@ impl ClusterEngine {
     /// A broker goes on with what stood still: waits whose time has passed end, requests are read.
     fn resume(&mut self, broker: BrokerId, now: Instant) {
         for connection in self.connections.of_broker(broker) {
+            self.idle.release(connection);
             match self.still.remove(&connection) {
                 Some(Still::Unread(frame)) => self.ready.push_back((connection, frame)),
                 Some(Still::Parked(parked)) => {
@@ -284,6 +270,7 @@ impl ClusterEngine {
     pub fn check_invariants(&self) {
         self.cluster.check_invariants();
         self.connections.check_invariants();
+        self.check_idle();
         self.purgatory.check_invariants();
         let topology = self.cluster.topology();
         let paused = |connection: &ConnectionId| {
@@ -325,6 +312,7 @@ impl ClusterEngine {
             self.still.insert(connection, Still::Unread(frame));
             return;
         }
+        self.idle.on_traffic(connection, now);
         let offered = |request| api_versions::offered(self.cluster.api_limits(), broker, request);
         match request::parse(frame.clone()).and_then(offered) {
             Ok(request) => {

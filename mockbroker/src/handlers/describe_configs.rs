@@ -148,7 +148,7 @@ fn of_broker(config: &BrokerConfig) -> Vec<ConfigEntry> {
         ConfigEntry {
             key,
             value: config.value(key).unwrap_or_default(),
-            mutability: if topic_key.is_some() || *key == "producer.id.expiration.ms" {
+            mutability: if topic_key.is_some() || DYNAMIC.contains(key) {
                 Mutability::Dynamic
             } else {
                 Mutability::ReadOnly
@@ -180,12 +180,16 @@ fn value_type(key: &str) -> ConfigType {
         "auto.create.topics.enable" | "unclean.leader.election.enable" => ConfigType::Boolean,
         "cleanup.policy" => ConfigType::List,
         "compression.type" | "message.timestamp.type" => ConfigType::String,
-        "message.timestamp.after.max.ms"
+        "connections.max.idle.ms"
+        | "message.timestamp.after.max.ms"
         | "message.timestamp.before.max.ms"
         | "replica.lag.time.max.ms" => ConfigType::Long,
         _ => ConfigType::Int,
     }
 }
+
+/// Keys of brokers alone that a running broker takes: `DynamicBrokerConfig.AllDynamicConfigs`.
+const DYNAMIC: [&str; 2] = ["max.connections.per.ip", "producer.id.expiration.ms"];
 
 /// Kafka defines it for its own tests, and lists it only where it is set.
 const INTERNAL: &str = "producer.id.expiration.check.interval.ms";

@@ -40,7 +40,7 @@ pub async fn serve<S>(stream: S, broker: BrokerId, driver: Arc<Driver>)
 where
     S: Stream,
 {
-    let seat = driver.open(broker);
+    let seat = driver.open(broker, stream.peer());
     let leaving = Leaving {
         driver: &driver,
         connection: seat.connection,
@@ -99,10 +99,13 @@ impl<S: Stream> Connection<S> {
     async fn run(&mut self, driver: &Driver) -> Ended {
         let mut before = Standing::Idle;
         loop {
+            let connection = self.seat.connection;
             if before == Standing::Idle {
                 self.cut_requests(driver.frame_bytes_max());
+                if self.requests.is_empty() && !self.input.is_empty() {
+                    driver.hear(connection);
+                }
             }
-            let connection = self.seat.connection;
             let standing = driver.exchange(connection, &mut self.requests, &mut self.replies);
             if let Err(error) = self.write_replies().await {
                 return Ended::Broken(error);

@@ -22,6 +22,7 @@
 //!
 //! *Not here*: bytes (`frame.rs`, `connection.rs`).
 
+use core::net::IpAddr;
 use core::time::Duration;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -193,8 +194,8 @@ impl Driver {
         self.frame_bytes_max
     }
 
-    /// A connection to `broker` was made.
-    pub fn open(&self, broker: BrokerId) -> Seat {
+    /// A connection to `broker` was made, from the host `peer`.
+    pub fn open(&self, broker: BrokerId, peer: IpAddr) -> Seat {
         let mut core = self.lock();
         let connection = ConnectionId(core.connections_opened);
         core.connections_opened += 1;
@@ -206,7 +207,7 @@ impl Driver {
         };
         core.outboxes.insert(connection, outbox);
         core.engine
-            .handle_connect(broker, connection, self.clock.now());
+            .handle_connect_from(peer, broker, connection, self.clock.now());
         self.settle(&mut core, Some(connection));
         Seat { connection, news }
     }
@@ -238,6 +239,12 @@ impl Driver {
             Phase::Open if core.engine.is_idle(connection) => Standing::Idle,
             Phase::Open => Standing::Waiting,
         }
+    }
+
+    /// Bytes arrived on the connection, and they make no whole request yet.
+    pub fn hear(&self, connection: ConnectionId) {
+        let mut core = self.lock();
+        core.engine.handle_bytes(connection, self.clock.now());
     }
 
     /// What arrived on the connection is no frame.

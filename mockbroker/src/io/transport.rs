@@ -7,7 +7,7 @@
 //! *Not here*: TLS.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
 use tokio::net::TcpStream;
@@ -20,6 +20,9 @@ pub trait Stream: AsyncRead + AsyncWrite + Unpin {
     ///
     /// Those of the transport; the stream ends as usual then.
     fn end_with_reset(&self) -> io::Result<()>;
+
+    /// The host at the other end.
+    fn peer(&self) -> IpAddr;
 }
 
 impl Stream for TcpStream {
@@ -27,12 +30,21 @@ impl Stream for TcpStream {
     fn end_with_reset(&self) -> io::Result<()> {
         self.set_zero_linger()
     }
+
+    /// A peer that has gone already is as good as one of this machine.
+    fn peer(&self) -> IpAddr {
+        self.peer_addr().map_or(HERE, |address| address.ip())
+    }
 }
 
 impl Stream for DuplexStream {
     /// A pipe knows only its end.
     fn end_with_reset(&self) -> io::Result<()> {
         Ok(())
+    }
+
+    fn peer(&self) -> IpAddr {
+        HERE
     }
 }
 
@@ -69,6 +81,8 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 pub fn pipe() -> (DuplexStream, DuplexStream) {
     tokio::io::duplex(PIPE_BYTES)
 }
+
+const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// What one direction of a pipe holds before a writer waits.
 const PIPE_BYTES: usize = 64 * 1024;

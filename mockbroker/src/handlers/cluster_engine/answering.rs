@@ -120,7 +120,7 @@ impl ClusterEngine {
             self.record(broker, connection, Event::NoReply { id, reason }, now);
             let bytes = sized(&frame).split_to(bytes);
             if !bytes.is_empty() {
-                self.effects.push_back(Effect::Piece { connection, bytes });
+                self.write(Effect::Piece { connection, bytes }, now);
             }
             return self.close(connection, "a fault rule".into(), now);
         }
@@ -133,7 +133,7 @@ impl ClusterEngine {
         if let Verdict::Drip { .. } = verdict {
             return self.drip(connection, sized(&frame), now);
         }
-        self.effects.push_back(Effect::Reply { connection, frame });
+        self.write(Effect::Reply { connection, frame }, now);
         match verdict {
             Verdict::CutAfter(_) => self.close(connection, "a fault rule".into(), now),
             _ => self.end(connection),
@@ -148,13 +148,18 @@ impl ClusterEngine {
             return;
         };
         let bytes = rest.split_to(piece_bytes.clamp(1, rest.len()));
-        self.effects.push_back(Effect::Piece { connection, bytes });
+        self.write(Effect::Piece { connection, bytes }, now);
         if rest.is_empty() {
             self.end(connection);
         } else {
             self.purgatory
                 .park(connection, Waiting::Dripping(rest), Vec::new(), now + pause);
         }
+    }
+
+    fn write(&mut self, effect: Effect, now: Instant) {
+        self.idle.on_traffic(effect.connection(), now);
+        self.effects.push_back(effect);
     }
 
     fn end(&mut self, connection: ConnectionId) {
@@ -198,6 +203,7 @@ impl ClusterEngine {
 
     pub(super) fn forget(&mut self, connection: ConnectionId) {
         self.connections.close(connection);
+        self.idle.close(connection);
         self.in_progress.remove(&connection);
         self.purgatory.take(connection);
         self.still.remove(&connection);
