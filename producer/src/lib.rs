@@ -25,6 +25,19 @@
 //! # Ok(()) }
 //! ```
 //!
+//! Keys and values may be of any type, through serializers ([`TypedTopic`]):
+//!
+//! ```no_run
+//! use kafka_producer::TypedRecord;
+//! use kafka_producer::serializer::Plain;
+//! # use kafka_producer::Producer;
+//!
+//! # async fn example(producer: Producer) -> Result<(), Box<dyn std::error::Error>> {
+//! let readings = producer.topic("readings").await?.typed::<str, f64>(Plain, Plain);
+//! readings.send(TypedRecord::new("sensor-7", &21.5)).await?;
+//! # Ok(()) }
+//! ```
+//!
 //! Idempotence and `acks=all` are on by default: retries neither lose, duplicate nor reorder.
 //! Configuration goes by Kafka's names, as methods of [`ProducerBuilder`] or as pairs. To send
 //! often to one topic, take its [`Topic`] handle; from threads without async code, use
@@ -47,6 +60,7 @@ pub mod engine;
 #[doc(hidden)]
 pub mod io;
 pub mod partitioner;
+pub mod serializer;
 #[doc(hidden)]
 pub mod wire;
 
@@ -57,7 +71,9 @@ mod handle;
 mod produce_error;
 mod producer;
 mod record;
+mod scratch;
 mod topic;
+mod typed_topic;
 mod types;
 
 pub use config::{
@@ -70,6 +86,7 @@ pub use produce_error::{ProduceError, ProduceErrorKind};
 pub use producer::Producer;
 pub use record::{Header, Record};
 pub use topic::Topic;
+pub use typed_topic::{TypedRecord, TypedTopic};
 pub use types::{
     Acks, BrokerId, LeaderEpoch, ProducerEpoch, ProducerId, Sequence, TopicId, TopicIndex,
     TopicPartition,

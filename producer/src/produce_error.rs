@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{ErrorCode, Failure, FailureKind, Fault};
+use crate::serializer::{BoxError, Part};
 
 /// Why sending a record failed.
 #[derive(Clone)]
@@ -22,6 +23,7 @@ struct Inner {
     topic: Arc<str>,
     partition: Option<i32>,
     failure: Option<Failure>,
+    source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
 /// Whether a failed record may be in the log all the same.
@@ -54,6 +56,11 @@ pub enum ProduceErrorKind {
     },
     /// The timestamp is negative.
     InvalidTimestamp,
+    /// A serializer failed; its error is the [`source`](std::error::Error::source).
+    SerializationFailed {
+        /// The part of the record that it failed on.
+        part: Part,
+    },
     /// Nothing is known of the topic yet, and the caller did not want to wait.
     TopicNotReady,
     /// `max.block.ms` passed and nothing is known of the topic.
@@ -95,7 +102,21 @@ impl ProduceError {
             topic: Arc::clone(topic),
             partition,
             failure: None,
+            source: None,
         }))
+    }
+
+    /// A record of which no bytes could be made.
+    pub(crate) fn not_serialized(
+        part: Part,
+        source: BoxError,
+        topic: &Arc<str>,
+        partition: Option<i32>,
+    ) -> Self {
+        let kind = ProduceErrorKind::SerializationFailed { part };
+        let mut error = Self::refused_here(kind, topic, partition);
+        error.0.source = Some(Arc::from(source));
+        error
     }
 
     /// A topic that did not become known in time, with the last reason why.
@@ -113,6 +134,7 @@ impl ProduceError {
             topic: Arc::clone(topic),
             partition: None,
             failure,
+            source: None,
         }))
     }
 
@@ -129,6 +151,7 @@ impl ProduceError {
             topic: Arc::clone(topic),
             partition,
             failure: Some(failure),
+            source: None,
         }))
     }
 
@@ -146,6 +169,7 @@ impl ProduceError {
             ProduceErrorKind::RecordTooLarge { .. }
             | ProduceErrorKind::UnknownPartition { .. }
             | ProduceErrorKind::InvalidTimestamp
+            | ProduceErrorKind::SerializationFailed { .. }
             | ProduceErrorKind::Closed => Fault::Caller,
             ProduceErrorKind::MemoryFull | ProduceErrorKind::MemoryTimedOut { .. } => Fault::Broker,
             ProduceErrorKind::TopicNotReady
@@ -166,6 +190,7 @@ impl ProduceError {
             ProduceErrorKind::RecordTooLarge { .. }
             | ProduceErrorKind::UnknownPartition { .. }
             | ProduceErrorKind::InvalidTimestamp
+            | ProduceErrorKind::SerializationFailed { .. }
             | ProduceErrorKind::Closed
             | ProduceErrorKind::UnsupportedVersion => false,
             ProduceErrorKind::TopicNotReady
@@ -309,6 +334,7 @@ impl fmt::Display for ProduceErrorKind {
                 f,
                 "no such partition; the topic has {partition_count}, counted from 0"
             ),
+            Self::SerializationFailed { part } => write!(f, "the {part} could not be serialized"),
             Self::InvalidTimestamp => f.write_str("the timestamp is negative"),
             Self::TopicNotReady => f.write_str("nothing is known of the topic yet"),
             Self::TopicTimedOut { waited } => {
@@ -331,14 +357,24 @@ impl fmt::Display for ProduceErrorKind {
     }
 }
 
-/// The same words as [`fmt::Display`]: what a `main` that returns the error prints.
+/// The same words as [`fmt::Display`], and the source: what a `main` that returns the error prints.
 impl fmt::Debug for ProduceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ProduceError({self})")
+        match &self.0.source {
+            Some(source) => write!(f, "ProduceError({self}: {source})"),
+            None => write!(f, "ProduceError({self})"),
+        }
     }
 }
 
-impl std::error::Error for ProduceError {}
+impl std::error::Error for ProduceError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.0.source {
+            Some(source) => Some(&**source),
+            None => None,
+        }
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -29,6 +29,10 @@ impl Topic {
         &self.entry.name
     }
 
+    pub(crate) fn shared_name(&self) -> &Arc<str> {
+        &self.entry.name
+    }
+
     /// How many partitions it has, as last heard.
     #[must_use]
     pub fn partition_count(&self) -> usize {

@@ -4,13 +4,18 @@
 //! |---|---|
 //! | `sending` | what a send waits for, what it refuses, whom it wakes |
 //! | `ending` | flushing, closing, dropping, and runtimes that end |
+//! | `typed` | keys and values of any type |
 //! | `peer` | the scripted broker |
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 mod ending;
 mod peer;
+/// The reader of batches that the unit tests use too.
+#[path = "../../src/wire/read_back.rs"]
+mod read_back;
 mod sending;
+mod typed;
 
 use std::future::Future;
 use std::pin::Pin;

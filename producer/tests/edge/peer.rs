@@ -15,6 +15,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::read_back::{ReadRecord, read_batch};
+
 pub(crate) const PRODUCE: i16 = 0;
 pub(crate) const METADATA: i16 = 3;
 const API_VERSIONS: i16 = 18;
@@ -39,6 +41,14 @@ pub(crate) struct Arrived {
     pub(crate) batches: Vec<(i32, u32)>,
 }
 
+/// A record as it arrived.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub(crate) topic: String,
+    pub(crate) partition: i32,
+    pub(crate) record: ReadRecord,
+}
+
 struct Script {
     topics: BTreeMap<String, i32>,
     reachable: bool,
@@ -46,6 +56,7 @@ struct Script {
     produce_errors: VecDeque<i16>,
     next_offsets: BTreeMap<(String, i32), i64>,
     arrived: Vec<Arrived>,
+    seen: Vec<Seen>,
     connections: usize,
 }
 
@@ -61,6 +72,7 @@ impl Peer {
                 produce_errors: VecDeque::new(),
                 next_offsets: BTreeMap::new(),
                 arrived: Vec::new(),
+                seen: Vec::new(),
                 connections: 0,
             })),
             changed: Arc::new(Notify::new()),
@@ -107,6 +119,11 @@ impl Peer {
     pub(crate) fn records(&self) -> u32 {
         let produced = self.arrived(PRODUCE);
         produced.iter().flat_map(|a| &a.batches).map(|b| b.1).sum()
+    }
+
+    /// All records, in order of arrival.
+    pub(crate) fn seen(&self) -> Vec<Seen> {
+        self.script().seen.clone()
     }
 
     /// Connections that stand.
@@ -159,7 +176,17 @@ impl Peer {
                 .map(|b| (b.partition, b.records))
                 .collect(),
         };
-        self.script().arrived.push(arrived);
+        let seen = request.batches.iter().flat_map(|batch| {
+            let records = read_batch(&batch.bytes).records.into_iter();
+            records.map(|record| Seen {
+                topic: batch.topic.clone(),
+                partition: batch.partition,
+                record,
+            })
+        });
+        let mut script = self.script();
+        script.arrived.push(arrived);
+        script.seen.extend(seen);
     }
 
     fn answer(&self, request: &Request) -> Option<Vec<u8>> {
@@ -260,6 +287,7 @@ struct Batch {
     topic: String,
     partition: i32,
     records: u32,
+    bytes: Vec<u8>,
 }
 
 impl Request {
@@ -301,6 +329,7 @@ impl Request {
                     topic: topic.clone(),
                     partition,
                     records: u32::from_be_bytes(count),
+                    bytes: records.to_vec(),
                 });
             }
         }
