@@ -2,6 +2,7 @@
 //!
 //! *Not here*: what runs afterwards (`cluster.rs`), and whether a topic may be so (the engine).
 
+use core::time::Duration;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
@@ -13,7 +14,8 @@ use crate::config::{BrokerConfig, ConfigError};
 use crate::engine::effect::BrokerId;
 use crate::engine::time::Instant;
 use crate::engine::topology::BrokerEndpoint;
-use crate::engine::{ClusterConfig, TopicSpec};
+use crate::engine::{ClusterConfig, Move, TopicSpec};
+use crate::fault::{Rule, RuleId};
 use crate::handlers::ClusterEngine;
 use crate::io::driver::{Clock, Driver};
 use crate::io::transport;
@@ -28,7 +30,9 @@ pub struct MockClusterBuilder {
     listen: String,
     port: Option<u16>,
     advertised_host: Option<Arc<str>>,
-    topics: Vec<TopicSpec>,
+    topics: Vec<TopicPlan>,
+    faults: Vec<Rule>,
+    moves: Vec<(Duration, Move)>,
     settings: Vec<(String, String)>,
     seed: Option<u64>,
     wall_clock_origin_ms: Option<i64>,
@@ -43,6 +47,8 @@ impl Default for MockClusterBuilder {
             port: None,
             advertised_host: None,
             topics: Vec::new(),
+            faults: Vec::new(),
+            moves: Vec::new(),
             settings: Vec::new(),
             seed: None,
             wall_clock_origin_ms: None,
@@ -94,13 +100,52 @@ impl MockClusterBuilder {
         overrides: &[(S, S)],
     ) -> Self {
         let owned = |(key, value): &(S, S)| (key.as_ref().to_owned(), value.as_ref().to_owned());
-        self.topics.push(TopicSpec {
+        self.topics.push(TopicPlan {
             name: name.into(),
-            partitions,
-            replication_factor: replicas,
+            partitions: Some(partitions),
+            replicas: Some(replicas),
             overrides: overrides.iter().map(owned).collect(),
         });
         self
+    }
+
+    /// A topic of which partitions or replicas may be left to `num.partitions` and
+    /// `default.replication.factor`.
+    pub fn topic_or_default(
+        self,
+        name: impl Into<Arc<str>>,
+        partitions: Option<i32>,
+        replicas: Option<i16>,
+    ) -> Self {
+        self.planned_topic(TopicPlan {
+            name: name.into(),
+            partitions,
+            replicas,
+            overrides: Vec::new(),
+        })
+    }
+
+    pub(crate) fn planned_topic(mut self, topic: TopicPlan) -> Self {
+        self.topics.push(topic);
+        self
+    }
+
+    /// A fault rule that is installed from the start, for the life of the cluster.
+    /// [`MockCluster::inject`] installs one later, with a guard.
+    pub fn fault(mut self, rule: Rule) -> Self {
+        self.faults.push(rule);
+        self
+    }
+
+    /// A move that is made this long after the start, by the cluster's clock; with zero before the
+    /// first connection. One that the cluster cannot make then leaves a diagnostic. At most 10,000.
+    pub fn at(mut self, time: Duration, to_make: Move) -> Self {
+        self.moves.push((time, to_make));
+        self
+    }
+
+    pub(crate) const fn broker_count(&self) -> u16 {
+        self.brokers
     }
 
     /// Configuration of every broker, by Kafka's keys ([`BrokerConfig::KEYS`]); the last value of a
@@ -241,9 +286,10 @@ impl MockClusterBuilder {
     ) -> Result<Arc<Driver>, ConfigError> {
         // The configuration is checked: at least 1, at most what an i32 holds.
         let frame_bytes_max = usize::try_from(config.socket_request_max_bytes).unwrap_or(0);
+        let topics = self.topics.into_iter().map(|topic| topic.spec(&config));
         let config = ClusterConfig {
             brokers,
-            topics: self.topics,
+            topics: topics.collect(),
             broker: config,
             cluster_id: None,
             wall_clock_origin_ms: self.wall_clock_origin_ms.unwrap_or_else(wall_clock_ms),
@@ -251,11 +297,51 @@ impl MockClusterBuilder {
         };
         let mut engine = ClusterEngine::new(config, Instant::ZERO)?;
         engine.keep_request_bytes(self.journal_bytes);
+        for rule in self.faults {
+            install(&mut engine, rule);
+        }
+        for (time, to_make) in self.moves {
+            let text = || format!("{to_make:?}");
+            let planned = engine.plan_move(to_make.clone(), Instant::ZERO + time);
+            planned.map_err(|error| ConfigError::bad_value("moves", text(), error.to_string()))?;
+        }
+        // What is due at the start is done before anybody connects.
+        engine.handle_timeout(Instant::ZERO);
         Ok(Arc::new(Driver::new(engine, frame_bytes_max, clock)))
     }
 }
 
-fn endpoints(host: &Arc<str>, ports: &[u16]) -> Vec<BrokerEndpoint> {
+/// Installs a rule, and tells what it draws from, so that the run can be repeated.
+pub(crate) fn install(engine: &mut ClusterEngine, rule: Rule) -> RuleId {
+    let rules = engine.rules_mut();
+    let id = rules.install(rule);
+    if let Some(rule) = rules.rule(id).filter(|rule| rule.is_drawn()) {
+        tracing::info!(%rule, "a rule acts by chance");
+    }
+    id
+}
+
+/// A topic that is to be, of which the brokers' configuration says what is left out.
+#[derive(Clone, Debug)]
+pub(crate) struct TopicPlan {
+    pub(crate) name: Arc<str>,
+    pub(crate) partitions: Option<i32>,
+    pub(crate) replicas: Option<i16>,
+    pub(crate) overrides: Vec<(String, String)>,
+}
+
+impl TopicPlan {
+    pub(crate) fn spec(self, config: &BrokerConfig) -> TopicSpec {
+        TopicSpec {
+            name: self.name,
+            partitions: self.partitions.unwrap_or(config.num_partitions),
+            replication_factor: self.replicas.unwrap_or(config.default_replication_factor),
+            overrides: self.overrides,
+        }
+    }
+}
+
+pub(crate) fn endpoints(host: &Arc<str>, ports: &[u16]) -> Vec<BrokerEndpoint> {
     (1..)
         .zip(ports)
         .map(|(id, port)| BrokerEndpoint {
@@ -333,7 +419,7 @@ impl From<ConfigError> for StartError {
 }
 
 /// Brokers of one cluster; more than any test needs.
-const BROKERS_MAX: u16 = 1_000;
+pub(crate) const BROKERS_MAX: u16 = 1_000;
 
 /// Kafka's port.
 const PORT_IN_MEMORY: u16 = 9092;

@@ -25,8 +25,10 @@ use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
-use crate::builder::MockClusterBuilder;
+use crate::builder::{MockClusterBuilder, install};
 use crate::engine::effect::BrokerId;
+use crate::engine::plan::Outcome;
+use crate::engine::time::Instant;
 use crate::engine::topology::BrokerEndpoint;
 use crate::fault::Rule;
 use crate::guard::FaultGuard;
@@ -162,14 +164,7 @@ impl MockCluster {
     /// Installs a fault rule behind those that are there; it goes when the guard is dropped.
     #[must_use = "a guard that is dropped uninstalls its rule"]
     pub fn inject(&self, rule: Rule) -> FaultGuard {
-        let (id, drawn) = self.driver.with(|engine, _| {
-            let rules = engine.rules_mut();
-            let id = rules.install(rule);
-            (id, rules.rule(id).filter(|rule| rule.is_drawn()).cloned())
-        });
-        if let Some(rule) = drawn {
-            tracing::info!(%rule, "a rule acts by chance");
-        }
+        let id = self.driver.with(|engine, _| install(engine, rule));
         FaultGuard::new(Arc::clone(&self.driver), id)
     }
 
@@ -214,6 +209,12 @@ impl Drop for MockCluster {
     fn drop(&mut self) {
         for rule in self.unfired_rules() {
             tracing::warn!(%rule, "a fault rule never acted");
+        }
+        for planned in self.planned_moves() {
+            if planned.outcome == Outcome::Waiting {
+                let (at, to_make) = (planned.at.since(Instant::ZERO), planned.to_make);
+                tracing::warn!(?at, ?to_make, "the cluster ends before a planned move");
+            }
         }
         match &mut self.running {
             Running::Thread { stop, thread } => {

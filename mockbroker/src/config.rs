@@ -16,6 +16,8 @@ use core::str::FromStr;
 use core::time::Duration;
 use std::collections::BTreeSet;
 
+use crate::nearest;
+
 /// A configuration that cannot be: which key, which value, and what is allowed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
@@ -48,12 +50,7 @@ impl ConfigError {
     }
 
     fn unknown_key(key: &str, value: &str, known: &'static [&'static str]) -> Self {
-        let nearest = known
-            .iter()
-            .map(|name| (strsim::normalized_levenshtein(key, name), *name))
-            .filter(|(similarity, _)| *similarity > SIMILARITY_MIN)
-            .max_by(|(left, _), (right, _)| left.total_cmp(right))
-            .map(|(_, name)| name);
+        let nearest = nearest::name(key, known);
         Self {
             key: key.to_owned(),
             value: value.to_owned(),
@@ -560,9 +557,6 @@ const CLEANUP_POLICIES: &[(&str, CleanupPolicy)] = &[
     ("compact,delete", CleanupPolicy::CompactAndDelete),
     ("delete,compact", CleanupPolicy::CompactAndDelete),
 ];
-
-/// Below this likeness a suggestion would be noise.
-const SIMILARITY_MIN: f64 = 0.5;
 
 #[cfg(test)]
 mod tests {

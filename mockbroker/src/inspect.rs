@@ -11,6 +11,7 @@ use crate::engine::Cluster;
 use crate::engine::effect::BrokerId;
 pub use crate::engine::journal::{Diagnostic, Entry, Event, RequestBytes, RequestId, Silence};
 use crate::engine::log::StoredBatch;
+pub use crate::engine::plan::{Outcome, Planned};
 pub use crate::engine::time::Instant;
 use crate::engine::topology::{PartitionKey, Topic};
 use crate::wire::records::{DecodedRecord, Unreadable};
@@ -162,6 +163,13 @@ impl MockCluster {
     pub fn journal(&self) -> Vec<Entry> {
         self.driver()
             .with(|engine, _| engine.journal().entries().cloned().collect())
+    }
+
+    /// The moves that have their times, in the order in which they were or will be made.
+    #[must_use]
+    pub fn planned_moves(&self) -> Vec<Planned> {
+        self.driver()
+            .with(|engine, _| engine.plan().moves().to_vec())
     }
 
     /// What clients asked that is not modelled or not allowed, oldest first: every connection that

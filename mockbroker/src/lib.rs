@@ -33,9 +33,9 @@
 //! | [`wire`] | bytes to values and back | nothing |
 //!
 //! Root files: `builder` (what is to start), `cluster` (the handle), `guard` (an installed fault
-//! rule), `moves` (what can be done to a running cluster), [`inspect`] (what a test can read). Pure
-//! values that every layer may use: `api`, `error_code`, `config`, `duration_form` and
-//! `fault`.
+//! rule), `moves` (what can be done to a running cluster), `scenario` (all of that in YAML),
+//! [`inspect`] (what a test can read). Pure values that every layer may use: `api`, `error_code`,
+//! `config`, `duration_form`, `nearest` and `fault`.
 //!
 //! The modules `io`, `handlers`, `engine` and `wire` are open so that a simulation can drive them;
 //! they are not covered by the promise of stable names.
@@ -56,6 +56,8 @@ pub mod inspect;
 #[doc(hidden)]
 pub mod io;
 mod moves;
+mod nearest;
+mod scenario;
 #[doc(hidden)]
 pub mod wire;
 
@@ -65,10 +67,11 @@ pub use cluster::MockCluster;
 pub use config::{
     BrokerConfig, CleanupPolicy, CompressionType, ConfigError, TimestampType, TopicConfig,
 };
-pub use engine::MoveError;
 pub use engine::effect::{BrokerId, ConnectionId};
+pub use engine::{Move, MoveError};
 pub use error_code::ErrorCode;
 pub use fault::{
     Judgement, RequestFacts, Rule, RuleId, Rules, Scope, SeenRequest, Target, Verdict,
 };
 pub use guard::FaultGuard;
+pub use scenario::ScenarioError;

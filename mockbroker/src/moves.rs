@@ -52,7 +52,7 @@ impl MockCluster {
     ///
     /// No such broker.
     pub fn crash_broker(&self, broker: BrokerId) -> Result<(), MoveError> {
-        self.make_move(Move::CrashBroker { broker })
+        self.make(&Move::CrashBroker { broker })
     }
 
     /// A stopped broker starts: its replicas catch up; what nobody led, it may lead.
@@ -61,7 +61,7 @@ impl MockCluster {
     ///
     /// No such broker.
     pub fn restart_broker(&self, broker: BrokerId) -> Result<(), MoveError> {
-        self.make_move(Move::RestartBroker { broker })
+        self.make(&Move::RestartBroker { broker })
     }
 
     /// A broker stands still, as after SIGSTOP: it fetches and answers nothing, its connections
@@ -73,7 +73,7 @@ impl MockCluster {
     ///
     /// No such broker.
     pub fn pause_broker(&self, broker: BrokerId) -> Result<(), MoveError> {
-        self.make_move(Move::PauseBroker { broker })
+        self.make(&Move::PauseBroker { broker })
     }
 
     /// A paused broker goes on: it answers what was asked meanwhile, and its replicas catch up.
@@ -82,7 +82,7 @@ impl MockCluster {
     ///
     /// No such broker.
     pub fn resume_broker(&self, broker: BrokerId) -> Result<(), MoveError> {
-        self.make_move(Move::ResumeBroker { broker })
+        self.make(&Move::ResumeBroker { broker })
     }
 
     /// Another replica that is in sync becomes the leader, with a new leader epoch.
@@ -96,7 +96,7 @@ impl MockCluster {
         partition: i32,
         broker: BrokerId,
     ) -> Result<(), MoveError> {
-        self.make_move(Move::MoveLeader {
+        self.make(&Move::MoveLeader {
             topic: topic.into(),
             partition,
             broker,
@@ -115,7 +115,7 @@ impl MockCluster {
         partition: i32,
         broker: BrokerId,
     ) -> Result<(), MoveError> {
-        self.make_move(Move::HoldFollower {
+        self.make(&Move::HoldFollower {
             topic: topic.into(),
             partition,
             broker,
@@ -133,7 +133,7 @@ impl MockCluster {
         partition: i32,
         broker: BrokerId,
     ) -> Result<(), MoveError> {
-        self.make_move(Move::ReleaseFollower {
+        self.make(&Move::ReleaseFollower {
             topic: topic.into(),
             partition,
             broker,
@@ -151,7 +151,7 @@ impl MockCluster {
         partition: i32,
         broker: BrokerId,
     ) -> Result<(), MoveError> {
-        self.make_move(Move::ShrinkIsr {
+        self.make(&Move::ShrinkIsr {
             topic: topic.into(),
             partition,
             broker,
@@ -172,7 +172,7 @@ impl MockCluster {
         min: i16,
         max: i16,
     ) -> Result<(), MoveError> {
-        self.make_move(Move::RestrictVersions {
+        self.make(&Move::RestrictVersions {
             broker,
             api,
             min,
@@ -193,7 +193,7 @@ impl MockCluster {
         partition: i32,
         offset: i64,
     ) -> Result<(), MoveError> {
-        self.make_move(Move::DeleteRecords {
+        self.make(&Move::DeleteRecords {
             topic: topic.into(),
             partition,
             to: DeleteTo::Offset(offset),
@@ -207,11 +207,16 @@ impl MockCluster {
     ///
     /// No partition knows the producer.
     pub fn expire_producer(&self, producer_id: i64) -> Result<(), MoveError> {
-        self.make_move(Move::ExpireProducer { producer_id })
+        self.make(&Move::ExpireProducer { producer_id })
     }
 
-    fn make_move(&self, to_make: Move) -> Result<(), MoveError> {
+    /// Makes a move that is at hand as a value; the other methods name each.
+    ///
+    /// # Errors
+    ///
+    /// What the cluster does not have or cannot do; nothing has changed then.
+    pub fn make(&self, to_make: &Move) -> Result<(), MoveError> {
         self.driver()
-            .with(|engine, now| engine.make_move(&to_make, now))
+            .with(|engine, now| engine.make_move(to_make, now))
     }
 }

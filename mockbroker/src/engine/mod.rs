@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`cluster`] | the composition that the handlers act on |
 //! | [`moves`] | followers that stand still, leaders that change, brokers that stop |
+//! | [`plan`] | moves that have their times |
 //! | [`topology`] | brokers alive, topics, replica placement, leader and epoch |
 //! | [`partition`] | one replica set: validate, make a candidate, commit |
 //! | [`validator`] | what a topic demands of a batch, and what a broker changes in it |
@@ -31,6 +32,7 @@ pub mod journal;
 pub mod log;
 pub mod moves;
 pub mod partition;
+pub mod plan;
 pub mod producer_ids;
 pub mod producer_state;
 pub mod purgatory;

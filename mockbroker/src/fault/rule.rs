@@ -180,6 +180,10 @@ impl Rule {
         self
     }
 
+    pub(crate) const fn broker_id(&self) -> Option<BrokerId> {
+        self.broker
+    }
+
     /// Whether chance has a part in what it does.
     pub(crate) const fn is_drawn(&self) -> bool {
         self.chance.is_some()

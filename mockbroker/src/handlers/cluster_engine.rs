@@ -20,10 +20,12 @@
 //! *Source* apache/kafka `core/…/network/SocketServer.scala` for muting and closing.
 //!
 //! *Not here* what requests do: one file per API beside this one; how they end
-//! (`cluster_engine/answering.rs`); how connections come and go (`cluster_engine/connecting.rs`).
+//! (`cluster_engine/answering.rs`); how connections come and go (`cluster_engine/connecting.rs`);
+//! planned moves (`cluster_engine/planning.rs`).
 
 mod answering;
 mod connecting;
+mod planning;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -36,6 +38,7 @@ use crate::engine::connections::{Connections, Offer};
 use crate::engine::effect::{BrokerId, ConnectionId, Effect};
 use crate::engine::idle::IdleWatch;
 use crate::engine::journal::{Event, Journal, RequestId, Silence};
+use crate::engine::plan::Plan;
 use crate::engine::purgatory::{Parked, Purgatory};
 use crate::engine::time::Instant;
 use crate::engine::{Cluster, ClusterConfig, Move, MoveError, TopicSpec};
@@ -59,6 +62,7 @@ pub struct ClusterEngine {
     still: BTreeMap<ConnectionId, Still>,
     ready: VecDeque<(ConnectionId, Bytes)>,
     effects: VecDeque<Effect>,
+    plan: Plan,
 }
 
 #[derive(Debug)]
@@ -107,6 +111,7 @@ impl ClusterEngine {
             still: BTreeMap::new(),
             ready: VecDeque::new(),
             effects: VecDeque::new(),
+            plan: Plan::default(),
         })
     }
 
@@ -126,6 +131,7 @@ impl ClusterEngine {
 
     /// Time has come to [`next_deadline`](Self::next_deadline).
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.make_due_moves(now);
         self.cluster.handle_timeout(now);
         self.settle(now);
         self.expire(now);
@@ -156,6 +162,7 @@ impl ClusterEngine {
             self.purgatory.next_deadline(),
             self.cluster.next_deadline(),
             self.idle.next_deadline(),
+            self.plan.next_deadline(),
         ];
         deadlines.into_iter().flatten().min()
     }
@@ -272,6 +279,7 @@ impl ClusterEngine {
         self.connections.check_invariants();
         self.check_idle();
         self.purgatory.check_invariants();
+        self.plan.check_invariants();
         let topology = self.cluster.topology();
         let paused = |connection: &ConnectionId| {
             let broker = self.connections.broker(*connection);
