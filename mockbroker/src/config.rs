@@ -146,13 +146,20 @@ pub enum CleanupPolicy {
     Compact,
     /// Both.
     CompactAndDelete,
+    /// Both, named the other way round.
+    DeleteAndCompact,
+    /// Neither: everything is kept.
+    Neither,
 }
 
 impl CleanupPolicy {
     /// Whether records need a key.
     #[must_use]
     pub const fn is_compacted(self) -> bool {
-        matches!(self, Self::Compact | Self::CompactAndDelete)
+        matches!(
+            self,
+            Self::Compact | Self::CompactAndDelete | Self::DeleteAndCompact
+        )
     }
 }
 
@@ -451,7 +458,14 @@ impl TopicConfig {
                 self.message_timestamp_type = choice(key, value, TIMESTAMP_TYPES)?;
             }
             "compression.type" => self.compression_type = choice(key, value, COMPRESSION_TYPES)?,
-            "cleanup.policy" => self.cleanup_policy = choice(key, value, CLEANUP_POLICIES)?,
+            "cleanup.policy" => {
+                let words = listed(value);
+                let policy = choice(key, &words.join(","), CLEANUP_POLICIES);
+                self.cleanup_policy = policy.map_err(|error| ConfigError {
+                    value: value.into(),
+                    ..error
+                })?;
+            }
             _ => return Err(ConfigError::unknown_key(key, value, Self::KEYS)),
         }
         self.assigned.extend(known(Self::KEYS, key));
@@ -474,6 +488,24 @@ impl TopicConfig {
             "cleanup.policy" => chosen(self.cleanup_policy, CLEANUP_POLICIES),
             _ => return None,
         })
+    }
+
+    /// What a topic has of this configuration that sets some keys itself: those that `own` assigns.
+    #[must_use]
+    pub(crate) fn overridden_by(&self, own: &Self) -> Self {
+        let mut config = self.inherited();
+        for key in &own.assigned {
+            let set = config.set(key, &own.value(key).unwrap_or_default());
+            debug_assert!(set.is_ok(), "what is set can be set again: {key}");
+        }
+        config
+    }
+
+    /// Takes back what was set for a key: it is as in `defaults`.
+    pub(crate) fn unset(&mut self, key: &str, defaults: &Self) {
+        let mut own = self.clone();
+        own.assigned.remove(key);
+        *self = defaults.overridden_by(&own);
     }
 
     /// What a topic has that says nothing itself.
@@ -511,6 +543,17 @@ where
     }
 }
 
+/// The words of a list, each once and without spaces around it; Kafka reads lists so.
+pub(crate) fn listed(value: &str) -> Vec<&str> {
+    let mut words = Vec::new();
+    for word in value.trim().split(',').map(str::trim) {
+        if !words.contains(&word) {
+            words.push(word);
+        }
+    }
+    words
+}
+
 fn boolean(key: &str, value: &str) -> Result<bool, ConfigError> {
     // apache/kafka ConfigDef.parseType: trimmed, and in any case.
     match value.trim() {
@@ -524,7 +567,8 @@ fn choice<T: Copy>(key: &str, value: &str, choices: &[(&str, T)]) -> Result<T, C
     match choices.iter().find(|(name, _)| *name == value.trim()) {
         Some((_, choice)) => Ok(*choice),
         None => {
-            let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+            let names = choices.iter().map(|(name, _)| *name);
+            let names: Vec<&str> = names.filter(|name| !name.is_empty()).collect();
             let allowed = format!("one of: {}", names.join(" | "));
             Err(ConfigError::bad_value(key, value, allowed))
         }
@@ -555,7 +599,8 @@ const CLEANUP_POLICIES: &[(&str, CleanupPolicy)] = &[
     ("delete", CleanupPolicy::Delete),
     ("compact", CleanupPolicy::Compact),
     ("compact,delete", CleanupPolicy::CompactAndDelete),
-    ("delete,compact", CleanupPolicy::CompactAndDelete),
+    ("delete,compact", CleanupPolicy::DeleteAndCompact),
+    ("", CleanupPolicy::Neither),
 ];
 
 #[cfg(test)]

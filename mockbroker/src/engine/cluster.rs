@@ -19,6 +19,7 @@
 //! *Not here* moves (`moves.rs`); connections and requests (`handlers/cluster_engine.rs`).
 
 use core::time::Duration;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -26,6 +27,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::api_limits::ApiLimits;
+use super::dynamic_config::DynamicConfig;
 use super::effect::BrokerId;
 use super::moves::MoveError;
 use super::partition::{Acks, Append, AppendError, Appended, DeleteError, DeleteTo, Partition};
@@ -78,10 +80,12 @@ pub struct Cluster {
     /// When the controller will fence a paused broker.
     pub(super) sessions: BTreeMap<BrokerId, Instant>,
     pub(super) api_limits: ApiLimits,
-    config: BrokerConfig,
+    pub(super) dynamic: DynamicConfig,
+    /// Of a broker for which nothing was altered.
+    pub(super) config: BrokerConfig,
     cluster_id: Arc<str>,
     wall_clock_origin_ms: i64,
-    expiry: Expiry,
+    pub(super) expiry: Expiry,
     random: fastrand::Rng,
     touched: Vec<PartitionKey>,
     lagging: BTreeSet<PartitionKey>,
@@ -110,6 +114,7 @@ impl Cluster {
             producer_ids: ProducerIds::default(),
             sessions: BTreeMap::new(),
             api_limits: ApiLimits::default(),
+            dynamic: DynamicConfig::new(config.broker.clone()),
             config: config.broker,
             cluster_id,
             wall_clock_origin_ms: config.wall_clock_origin_ms,
@@ -240,24 +245,26 @@ impl Cluster {
     /// Why it is not appended; `None` when there is no such partition.
     pub fn append(
         &mut self,
-        (key, _broker): (PartitionKey, BrokerId),
+        (key, broker): (PartitionKey, BrokerId),
         records: &Bytes,
         acks: Acks,
         now: Instant,
     ) -> Result<Appended, Option<AppendError>> {
+        let expiry = self.expiry(broker);
         let (Some(topic), Some(partition)) = (
             self.topology.topic(key.topic),
             self.partitions.get_mut(&key),
         ) else {
             return Err(None);
         };
+        let config = self.dynamic.of_topic(&topic.config, broker, &self.config);
         let append = Append {
             acks,
             leader_epoch: topic
                 .placement(key.partition)
                 .map_or(0, |p| p.leadership.epoch),
-            config: &topic.config,
-            expiry: self.expiry,
+            config: &config,
+            expiry,
             wall_clock_ms: wall_clock_ms(self.wall_clock_origin_ms, now),
         };
         let appended = partition.append(records, &append, now).map_err(Some)?;
@@ -290,7 +297,12 @@ impl Cluster {
         ) else {
             return Err(None);
         };
-        let deleted = partition.delete_records(to, &topic.config).map_err(Some)?;
+        let leader = topic.placement(key.partition);
+        let leader = leader.and_then(|placement| placement.leadership.leader);
+        let config = leader.map_or(Cow::Borrowed(&topic.config), |leader| {
+            self.dynamic.of_topic(&topic.config, leader, &self.config)
+        });
+        let deleted = partition.delete_records(to, &config).map_err(Some)?;
         self.touched.push(key);
         Ok(deleted)
     }
@@ -409,13 +421,7 @@ impl Cluster {
         self.topology.placement(key)?.leadership.leader
     }
 
-    /// When idle producers are forgotten.
-    #[must_use]
-    pub const fn expiry(&self) -> Expiry {
-        self.expiry
-    }
-
-    /// The configuration of every broker.
+    /// The configuration of every broker for which nothing else was altered.
     #[must_use]
     pub const fn config(&self) -> &BrokerConfig {
         &self.config

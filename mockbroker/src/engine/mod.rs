@@ -13,6 +13,7 @@
 //! | [`log`] | batches as received, offsets, high watermark |
 //! | [`replication`] | who follows how far, ISR, the watermark rule |
 //! | [`api_limits`] | versions that a broker no longer offers |
+//! | [`dynamic_config`] | configuration that is altered while the cluster runs |
 //! | [`producer_ids`] | producer ids |
 //! | [`connections`] | one request in progress per connection, the ones behind it |
 //! | [`idle`] | connections without traffic |
@@ -26,6 +27,7 @@
 pub mod api_limits;
 pub mod cluster;
 pub mod connections;
+pub mod dynamic_config;
 pub mod effect;
 pub mod idle;
 pub mod journal;

@@ -394,7 +394,7 @@ impl Cluster {
     }
 
     /// Whoever may lead leads, or nobody.
-    fn elect_any(&mut self, key: PartitionKey, now: Instant) {
+    pub(super) fn elect_any(&mut self, key: PartitionKey, now: Instant) {
         if let (Some(topic), Some(partition)) =
             (self.topology.topic(key.topic), self.partitions.get(&key))
         {

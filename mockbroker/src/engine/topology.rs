@@ -224,6 +224,13 @@ impl Topology {
         key
     }
 
+    /// Gives a topic another configuration.
+    pub fn set_topic_config(&mut self, key: TopicKey, config: TopicConfig) {
+        if let Some(topic) = self.topics.get_mut(&key) {
+            topic.config = config;
+        }
+    }
+
     /// Adds partitions to a topic; their placements are already decided.
     pub fn add_partitions(&mut self, key: TopicKey, replicas: Vec<Vec<BrokerId>>) {
         let added = self.placements(replicas);

@@ -22,8 +22,8 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::{Answer, Context};
-use crate::config::{self, TopicConfig};
+use super::{Answer, Context, config_faults, describe_configs};
+use crate::config::TopicConfig;
 use crate::engine::Cluster;
 use crate::engine::effect::BrokerId;
 use crate::engine::topology::{PARTITIONS_MAX, name_fault};
@@ -133,15 +133,9 @@ fn configured(cluster: &Cluster, topic: &NewTopic) -> Result<TopicConfig, Refuse
             let message = format!("Null value not supported for topic configs: {key}");
             return Err(refused(ErrorCode::INVALID_CONFIG, message));
         };
-        config.set(key, value).map_err(|error| {
-            let message = match error.allowed() {
-                None => format!("Unknown topic config name: {key}"),
-                Some(allowed) => {
-                    format!("Invalid value {value} for configuration {key}: allowed is {allowed}")
-                }
-            };
-            refused(ErrorCode::INVALID_CONFIG, message)
-        })?;
+        config
+            .set(key, value)
+            .map_err(|error| refused(ErrorCode::INVALID_CONFIG, config_faults::of_topic(&error)))?;
     }
     Ok(config)
 }
@@ -248,16 +242,12 @@ fn done(cluster: &mut Cluster, topic: &NewTopic, plan: Plan, mode: CreateMode) -
 /// Every key with its value and where that comes from.
 fn listed(cluster: &Cluster, config: &TopicConfig) -> Vec<(&'static str, String, ConfigSource)> {
     let modelled = TopicConfig::KEYS.iter().map(|&key| {
-        let of_broker = config::broker_key(key);
-        let set = of_broker.is_some_and(|key| cluster.config().is_assigned(key));
-        let source = match key {
-            _ if config.assigned.contains(key) => ConfigSource::Topic,
-            // A cluster with eligible leader replicas (KIP-966) sets it for all brokers.
-            "min.insync.replicas" => ConfigSource::DynamicDefault,
-            _ if set => ConfigSource::StaticBroker,
-            _ => ConfigSource::Default,
-        };
-        (key, config.value(key).unwrap_or_default(), source)
+        let value = config.value(key).unwrap_or_default();
+        let own = config.assigned.contains(key).then_some(ConfigSource::Topic);
+        // The controller is no broker of its own here: what one broker alone has does not count.
+        let of_brokers = || describe_configs::sources(cluster, None, key);
+        let source = own.unwrap_or_else(|| describe_configs::first_source(&of_brokers()));
+        (key, value, source)
     });
     let rest = NOT_MODELLED.iter().map(|&(key, value)| {
         let value = value.to_owned();

@@ -16,13 +16,14 @@
 //!
 //! *Deviations* only the keys are listed that the mock models, by name, where Kafka lists all in a
 //! hash order. No documentation of keys is given. Loggers, client metrics and groups (kinds 8, 16
-//! and 32) are refused. `min.insync.replicas` is told as the file's or the default, where a cluster
-//! with eligible leader replicas has it as a dynamic default.
+//! and 32) are refused.
 
 use super::Context;
 use super::find_coordinator::UNKNOWN_KIND;
 use crate::config::{self, BrokerConfig, TopicConfig};
 use crate::engine::Cluster;
+use crate::engine::dynamic_config::AlterScope;
+use crate::engine::effect::BrokerId;
 use crate::engine::topology::name_fault;
 use crate::error_code::ErrorCode;
 use crate::wire::admin_reply::{
@@ -87,21 +88,22 @@ fn entries(
         if let Some(code) = context.injection.topic_refusal(name) {
             return Err((code, None));
         }
-        return of_topic(cluster, name);
+        return of_topic(cluster, context.broker, name);
     }
     if let Some(code) = context.injection.refusal() {
         return Err((code, None));
     }
-    let this = context.broker.0;
-    // The empty name stands for what is set dynamically for all brokers: nothing is.
+    let this = context.broker;
+    // The empty name stands for what is altered for all brokers.
     if name.is_empty() {
-        return Ok(Vec::new());
+        return Ok(of_all_brokers(cluster));
     }
     match name.parse::<i32>() {
-        Ok(id) if id == this => Ok(of_broker(cluster.config())),
+        Ok(id) if id == this.0 => Ok(of_broker(cluster, this)),
         Ok(_) => {
             let message = format!(
-                "Unexpected broker id, expected {this} or empty string, but received {name}"
+                "Unexpected broker id, expected {} or empty string, but received {name}",
+                this.0
             );
             Err(refused(ErrorCode::INVALID_REQUEST, message))
         }
@@ -112,21 +114,19 @@ fn entries(
     }
 }
 
-fn of_topic(cluster: &Cluster, name: &str) -> Result<Vec<ConfigEntry>, Refused> {
+fn of_topic(cluster: &Cluster, broker: BrokerId, name: &str) -> Result<Vec<ConfigEntry>, Refused> {
     if let Some(message) = name_fault(name) {
         return Err(refused(ErrorCode::INVALID_TOPIC_EXCEPTION, message));
     }
-    let Some(topic) = cluster.topology().topic_by_name(name) else {
+    let Some(topic) = cluster.known_to(broker).topic_by_name(name) else {
         return Err(refused(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, ""));
     };
-    let entry = |key: &&'static str| {
-        let value = topic.config.value(key).unwrap_or_default();
-        let mut synonyms = Vec::new();
-        if topic.config.assigned.contains(key) {
-            synonyms.push((*key, value.clone(), ConfigSource::Topic));
-        }
-        if let Some(broker_key) = config::broker_key(key) {
-            synonyms.append(&mut of_key(cluster.config(), broker_key));
+    let config = cluster.topic_config(topic, broker);
+    let entry = |&key: &&'static str| {
+        let value = config.value(key).unwrap_or_default();
+        let mut synonyms = sources(cluster, Some(broker), key);
+        if config.assigned.contains(key) {
+            synonyms.insert(0, (key, value.clone(), ConfigSource::Topic));
         }
         ConfigEntry {
             key,
@@ -140,42 +140,91 @@ fn of_topic(cluster: &Cluster, name: &str) -> Result<Vec<ConfigEntry>, Refused> 
     Ok(TopicConfig::KEYS.iter().map(entry).collect())
 }
 
-fn of_broker(config: &BrokerConfig) -> Vec<ConfigEntry> {
+fn of_broker(cluster: &Cluster, broker: BrokerId) -> Vec<ConfigEntry> {
+    let config = cluster.config_of(broker);
     let shown = |key: &&&'static str| **key != INTERNAL || config.is_assigned(key);
-    let entries = BrokerConfig::KEYS.iter().filter(shown).map(|key| {
-        let synonyms = of_key(config, key);
-        let topic_key = config::topic_key(key);
+    let entries = BrokerConfig::KEYS.iter().filter(shown).map(|&key| {
+        let synonyms = sources(cluster, Some(broker), key);
         ConfigEntry {
             key,
             value: config.value(key).unwrap_or_default(),
-            mutability: if topic_key.is_some() || DYNAMIC.contains(key) {
-                Mutability::Dynamic
-            } else {
-                Mutability::ReadOnly
-            },
+            mutability: mutability(key),
             source: first_source(&synonyms),
             synonyms,
-            value_type: value_type(topic_key.unwrap_or(key)),
+            value_type: value_type(config::topic_key(key).unwrap_or(key)),
         }
     });
     entries.collect()
 }
 
-/// Where a broker's key has values: the file, if it is there, then the default.
-fn of_key(config: &BrokerConfig, key: &'static str) -> Vec<(&'static str, String, ConfigSource)> {
-    let set = config.value(key).filter(|_| config.is_assigned(key));
-    let set = set.map(|value| (key, value, ConfigSource::StaticBroker));
-    let default = BrokerConfig::default().value(key);
-    let default = default.map(|value| (key, value, ConfigSource::Default));
-    set.into_iter().chain(default).collect()
+/// What is altered for all brokers, and nothing else.
+fn of_all_brokers(cluster: &Cluster) -> Vec<ConfigEntry> {
+    let altered = cluster.dynamic_config().altered(AlterScope::AllBrokers);
+    let entries = altered.into_iter().flatten().map(|(&key, value)| {
+        let source = ConfigSource::DynamicDefault;
+        ConfigEntry {
+            key,
+            value: value.clone(),
+            mutability: mutability(key),
+            source,
+            synonyms: vec![(key, value.clone(), source)],
+            value_type: value_type(config::topic_key(key).unwrap_or(key)),
+        }
+    });
+    entries.collect()
 }
 
-fn first_source(synonyms: &[(&str, String, ConfigSource)]) -> ConfigSource {
-    let first = synonyms.first();
+/// Whether a running broker takes another value of one of its keys.
+pub(super) fn mutability(key: &str) -> Mutability {
+    if config::topic_key(key).is_some() || DYNAMIC.contains(&key) {
+        Mutability::Dynamic
+    } else {
+        Mutability::ReadOnly
+    }
+}
+
+/// A key, its value, and where that comes from.
+type Source = (&'static str, String, ConfigSource);
+
+/// Where the brokers have a value of a key, the first counts: altered for this broker, for all of
+/// them, the file's, Kafka's default. A topic's key is told by its name at the brokers.
+pub(super) fn sources(cluster: &Cluster, broker: Option<BrokerId>, key: &str) -> Vec<Source> {
+    let key = config::broker_key(key).unwrap_or(key);
+    let Some(key) = BrokerConfig::KEYS.iter().copied().find(|of| *of == key) else {
+        return Vec::new();
+    };
+    let dynamic = cluster.dynamic_config();
+    let altered = |scope| dynamic.altered(scope)?.get(key).cloned();
+    let started = dynamic.started();
+    let values = [
+        (
+            broker.and_then(|broker| altered(AlterScope::Broker(broker))),
+            ConfigSource::DynamicBroker,
+        ),
+        (
+            altered(AlterScope::AllBrokers),
+            ConfigSource::DynamicDefault,
+        ),
+        (
+            started.value(key).filter(|_| started.is_assigned(key)),
+            ConfigSource::StaticBroker,
+        ),
+        (BrokerConfig::default().value(key), ConfigSource::Default),
+    ];
+    let known = values.into_iter();
+    known
+        .filter_map(|(value, source)| Some((key, value?, source)))
+        .collect()
+}
+
+/// Where the value that counts comes from.
+pub(super) fn first_source(sources: &[Source]) -> ConfigSource {
+    let first = sources.first();
     first.map_or(ConfigSource::Default, |(_, _, source)| *source)
 }
 
-fn value_type(key: &str) -> ConfigType {
+/// Of what type the values of a topic's key are, or of a key that brokers alone have.
+pub(super) fn value_type(key: &str) -> ConfigType {
     match key {
         "auto.create.topics.enable" | "unclean.leader.election.enable" => ConfigType::Boolean,
         "cleanup.policy" => ConfigType::List,

@@ -72,7 +72,8 @@ fn producers(
     let hosted = hosting::key(cluster, context, topic, index)
         .and_then(|key| hosting::hosted(cluster, context, key));
     let partition = hosted.map_err(|code| (code, None))?;
-    let active = partition.active_producers(cluster.expiry(), cluster.wall_clock_ms(now));
+    let active =
+        partition.active_producers(cluster.expiry(context.broker), cluster.wall_clock_ms(now));
     let told = active.map(|producer| DescribedProducer {
         id: producer.id,
         epoch: producer.epoch,

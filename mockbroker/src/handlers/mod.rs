@@ -16,6 +16,7 @@
 //! | 23 | [`offset_for_leader_epoch`] |
 //! | 32 | [`describe_configs`] |
 //! | 37 | [`create_partitions`] |
+//! | 44 | [`incremental_alter_configs`] |
 //! | 60 | [`describe_cluster`] |
 //! | 61 | [`describe_producers`] |
 //! | 75 | [`describe_topic_partitions`] |
@@ -24,6 +25,7 @@
 
 pub mod api_versions;
 mod cluster_engine;
+mod config_faults;
 pub mod create_partitions;
 pub mod create_topics;
 pub mod delete_records;
@@ -35,6 +37,7 @@ pub mod describe_topic_partitions;
 pub mod fetch;
 pub mod find_coordinator;
 mod hosting;
+pub mod incremental_alter_configs;
 pub mod init_producer_id;
 pub mod list_groups;
 pub mod list_offsets;
@@ -241,6 +244,9 @@ fn handle_admin(
         }
         AdminRequest::DescribeConfigs(request) => {
             describe_configs::handle(cluster, context, request)
+        }
+        AdminRequest::IncrementalAlterConfigs(request) => {
+            incremental_alter_configs::handle(cluster, context, request, now)
         }
         AdminRequest::DescribeCluster(request) => {
             describe_cluster::handle(cluster, context, request)

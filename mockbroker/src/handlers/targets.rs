@@ -129,6 +129,11 @@ fn admin(body: &AdminRequest) -> Vec<Named> {
             let topics = topics.filter(|resource| resource.kind == describe_configs::TOPIC);
             topics.map(|resource| named(&resource.name)).collect()
         }
+        AdminRequest::IncrementalAlterConfigs(body) => {
+            let topics = body.resources.iter();
+            let topics = topics.filter(|resource| resource.kind == describe_configs::TOPIC);
+            topics.map(|resource| named(&resource.name)).collect()
+        }
         AdminRequest::DescribeTopicPartitions(body) => body.topics.iter().map(named).collect(),
         AdminRequest::CreatePartitions(body) => {
             body.topics.iter().map(|topic| named(&topic.name)).collect()

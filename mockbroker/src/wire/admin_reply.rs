@@ -28,6 +28,8 @@ pub enum AdminReply {
     DescribeProducers(Vec<(String, Vec<DescribedProducers>)>),
     /// See [`DescribeConfigs`].
     DescribeConfigs(DescribeConfigs),
+    /// IncrementalAlterConfigs: one row a resource.
+    IncrementalAlterConfigs(Vec<AlteredResource>),
     /// See [`DescribeCluster`].
     DescribeCluster(DescribeCluster),
     /// See [`DescribeTopicPartitions`].
@@ -127,6 +129,19 @@ pub struct ConfigEntry {
     pub value_type: ConfigType,
 }
 
+/// A resource of IncrementalAlterConfigs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AlteredResource {
+    /// What kind, as asked.
+    pub kind: i8,
+    /// Its name, as asked.
+    pub name: String,
+    /// The outcome.
+    pub error: ErrorCode,
+    /// What is wrong.
+    pub message: Option<String>,
+}
+
 /// Whether a key may be changed while the broker runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mutability {
@@ -141,7 +156,9 @@ pub enum Mutability {
 pub enum ConfigSource {
     /// The topic's own configuration.
     Topic,
-    /// What was set dynamically for all brokers.
+    /// What was altered for this broker.
+    DynamicBroker,
+    /// What was altered for all brokers.
     DynamicDefault,
     /// The file that the broker was started with.
     StaticBroker,
@@ -153,6 +170,7 @@ impl ConfigSource {
     pub(super) const fn id(self) -> i8 {
         match self {
             Self::Topic => 1,
+            Self::DynamicBroker => 2,
             Self::DynamicDefault => 3,
             Self::StaticBroker => 4,
             Self::Default => 5,
@@ -295,6 +313,10 @@ impl AdminReply {
                     .map(|of| row(Some(of.name.as_str().into()), of.error))
                     .collect()
             }
+            Self::IncrementalAlterConfigs(resources) => resources
+                .iter()
+                .map(|of| row(Some(of.name.as_str().into()), of.error))
+                .collect(),
             Self::DescribeCluster(body) => vec![row(None, body.error)],
             Self::DescribeTopicPartitions(body) => {
                 let topics = body.topics.iter();
@@ -316,6 +338,9 @@ impl AdminReply {
             Self::OffsetForLeaderEpoch(topics) => encode_epoch_ends(topics, version, frame),
             Self::DescribeProducers(topics) => encode_producers(topics, version, frame),
             Self::DescribeConfigs(body) => encode_describe_configs(body, version, frame),
+            Self::IncrementalAlterConfigs(resources) => {
+                encode_altered_configs(resources, version, frame)
+            }
             Self::DescribeCluster(body) => encode_describe_cluster(body, version, frame),
             Self::DescribeTopicPartitions(body) => {
                 encode_describe_topic_partitions(body, version, frame)
@@ -436,6 +461,23 @@ fn encode_describe_configs(body: &DescribeConfigs, version: i16, frame: &mut Byt
             .with_configs(result.configs.iter().map(entry).collect())
     });
     let message = kp::DescribeConfigsResponse::default().with_results(results.collect());
+    put(&message, version, frame)
+}
+
+fn encode_altered_configs(
+    resources: &[AlteredResource],
+    version: i16,
+    frame: &mut BytesMut,
+) -> Encoded {
+    let responses = resources.iter().map(|resource| {
+        kp::incremental_alter_configs_response::AlterConfigsResourceResponse::default()
+            .with_error_code(resource.error.0)
+            .with_error_message(resource.message.as_deref().map(text))
+            .with_resource_type(resource.kind)
+            .with_resource_name(text(&resource.name))
+    });
+    let message =
+        kp::IncrementalAlterConfigsResponse::default().with_responses(responses.collect());
     put(&message, version, frame)
 }
 
@@ -601,6 +643,14 @@ pub(crate) mod tests {
                     configs: vec![config()],
                 }],
             }),
+            Api::IncrementalAlterConfigs => {
+                AdminReply::IncrementalAlterConfigs(vec![AlteredResource {
+                    kind: 2,
+                    name: "orders".into(),
+                    error,
+                    message,
+                }])
+            }
             Api::DescribeCluster => AdminReply::DescribeCluster(DescribeCluster {
                 error,
                 message,

@@ -22,6 +22,8 @@ pub enum AdminRequest {
     OffsetForLeaderEpoch(OffsetForLeaderEpoch),
     /// See [`DescribeConfigs`].
     DescribeConfigs(DescribeConfigs),
+    /// See [`IncrementalAlterConfigs`].
+    IncrementalAlterConfigs(IncrementalAlterConfigs),
     /// See [`DescribeProducers`].
     DescribeProducers(DescribeProducers),
     /// See [`DescribeCluster`].
@@ -96,6 +98,37 @@ pub struct ConfigResource {
     pub name: String,
     /// Which keys; `None` is all of them, and so is an empty list.
     pub keys: Option<Vec<String>>,
+}
+
+/// IncrementalAlterConfigs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IncrementalAlterConfigs {
+    /// What to alter.
+    pub resources: Vec<AlteredResource>,
+    /// Whether to alter it, or only to check.
+    pub mode: CreateMode,
+}
+
+/// A resource of [`IncrementalAlterConfigs`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AlteredResource {
+    /// What kind: 2 topic, 4 broker; others are not modelled.
+    pub kind: i8,
+    /// A topic's name; a broker's id in digits, or nothing for all brokers.
+    pub name: String,
+    /// What to do with which keys.
+    pub changes: Vec<ConfigChange>,
+}
+
+/// A key of [`AlteredResource`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigChange {
+    /// The key.
+    pub key: String,
+    /// What to do: 0 set, 1 delete, 2 append, 3 subtract; other numbers are refused later.
+    pub operation: i8,
+    /// With which value.
+    pub value: Option<String>,
 }
 
 /// DescribeCluster.
@@ -181,6 +214,9 @@ pub(super) fn decode(
         Api::DescribeConfigs => {
             AdminRequest::DescribeConfigs(describe_configs(decoded!(DescribeConfigsRequest)))
         }
+        Api::IncrementalAlterConfigs => AdminRequest::IncrementalAlterConfigs(
+            incremental_alter_configs(decoded!(IncrementalAlterConfigsRequest)),
+        ),
         Api::DescribeCluster => {
             AdminRequest::DescribeCluster(describe_cluster(&decoded!(DescribeClusterRequest)))
         }
@@ -250,6 +286,31 @@ fn describe_configs(message: kp::DescribeConfigsRequest) -> DescribeConfigs {
             Synonyms::Asked
         } else {
             Synonyms::NotAsked
+        },
+    }
+}
+
+fn incremental_alter_configs(
+    message: kp::IncrementalAlterConfigsRequest,
+) -> IncrementalAlterConfigs {
+    let resources = message.resources.into_iter().map(|resource| {
+        let changes = resource.configs.into_iter().map(|config| ConfigChange {
+            key: config.name.to_string(),
+            operation: config.config_operation,
+            value: config.value.map(|value| value.to_string()),
+        });
+        AlteredResource {
+            kind: resource.resource_type,
+            name: resource.resource_name.to_string(),
+            changes: changes.collect(),
+        }
+    });
+    IncrementalAlterConfigs {
+        resources: resources.collect(),
+        mode: if message.validate_only {
+            CreateMode::ValidateOnly
+        } else {
+            CreateMode::Create
         },
     }
 }

@@ -302,6 +302,7 @@ const fn request_schema(api: Api) -> Option<&'static Schema> {
         Api::ListGroups => &LIST_GROUPS,
         Api::DescribeConfigs => &DESCRIBE_CONFIGS,
         Api::CreatePartitions => &CREATE_PARTITIONS,
+        Api::IncrementalAlterConfigs => &INCREMENTAL_ALTER_CONFIGS,
         Api::DescribeCluster => &DESCRIBE_CLUSTER,
         Api::DescribeProducers => &DESCRIBE_PRODUCERS,
         Api::DescribeTopicPartitions => &DESCRIBE_TOPIC_PARTITIONS,
@@ -467,6 +468,16 @@ static GROWN_TOPIC: Schema = schema(&[
     part(0, Field::Structs(&GROWN_ASSIGNMENT)),
 ]);
 static GROWN_ASSIGNMENT: Schema = schema(&[part(0, Field::Items(&INT32))]);
+
+static INCREMENTAL_ALTER_CONFIGS: Schema =
+    schema(&[part(0, Field::Structs(&ALTERED_RESOURCE)), part(0, INT8)]);
+static ALTERED_RESOURCE: Schema = schema(&[
+    part(0, INT8),
+    part(0, Field::Text),
+    part(0, Field::Structs(&ALTERED_CONFIG)),
+]);
+static ALTERED_CONFIG: Schema =
+    schema(&[part(0, Field::Text), part(0, INT8), part(0, Field::Text)]);
 
 static DESCRIBE_CLUSTER: Schema = schema(&[part(0, INT8), part(1, INT8), part(2, INT8)]);
 

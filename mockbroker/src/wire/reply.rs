@@ -454,6 +454,7 @@ mod tests {
             Api::DeleteTopics => read!(DeleteTopicsResponse),
             Api::DeleteRecords => read!(DeleteRecordsResponse),
             Api::InitProducerId => read!(InitProducerIdResponse),
+            Api::IncrementalAlterConfigs => read!(IncrementalAlterConfigsResponse),
             Api::OffsetForLeaderEpoch => read!(OffsetForLeaderEpochResponse),
             Api::DescribeProducers => read!(DescribeProducersResponse),
             Api::DescribeConfigs => read!(DescribeConfigsResponse),

@@ -54,7 +54,7 @@ impl Served {
 }
 
 /// The APIs that are served, ascending by key.
-pub const SERVED: [Served; 17] = [
+pub const SERVED: [Served; 18] = [
     Served {
         served: VersionRange::new(3, 13),
         ..served(Api::Produce, 0, 13, 9)
@@ -72,6 +72,7 @@ pub const SERVED: [Served; 17] = [
     served(Api::OffsetForLeaderEpoch, 2, 4, 4),
     served(Api::DescribeConfigs, 1, 4, 4),
     served(Api::CreatePartitions, 0, 3, 2),
+    served(Api::IncrementalAlterConfigs, 0, 1, 1),
     served(Api::DescribeCluster, 0, 2, 0),
     served(Api::DescribeProducers, 0, 0, 0),
     served(Api::DescribeTopicPartitions, 0, 0, 0),

@@ -52,7 +52,7 @@ impl ClusterEngine {
         self.connections.open(connection, broker, peer);
         self.idle.open(connection, now);
         self.record(broker, connection, Event::Connected, now);
-        let others_max = self.cluster.config().max_connections_per_ip;
+        let others_max = self.cluster.config_of(broker).max_connections_per_ip;
         match self.cluster.topology().broker_state(broker) {
             None | Some(BrokerState::Crashed) => {
                 self.close(connection, "the broker is down".into(), now);
