@@ -4,7 +4,7 @@
 //! |---|---|
 //! | gzip | one member; bytes behind it are ignored |
 //! | snappy | xerial blocks, or raw without their header |
-//! | lz4 | the LZ4 frame, blocks independent; bytes behind its end are ignored |
+//! | lz4 | the LZ4 frame, its blocks flagged as independent; bytes behind its end are ignored |
 //! | zstd | one frame, nothing behind it |
 //!
 //! *Invariants*
@@ -169,36 +169,30 @@ fn lz4_decompress(payload: &[u8]) -> Result<Bytes, Undecodable> {
     read_all(lz4_flex::frame::FrameDecoder::new(payload))
 }
 
-/// Kafka's reader is stricter than the decoder: it misses an end that was cut off, and it knows
-/// independent blocks only. One block is independent whatever the flag says (observed: more than
-/// one linked block fails, one passes).
+/// Kafka's reader is stricter than the decoder: it misses an end that was cut off, and refuses a
+/// frame whose flags call the blocks linked, even if it has one (`Lz4BlockInputStream`).
 fn lz4_check(payload: &[u8]) -> Result<(), Undecodable> {
     const INDEPENDENT: u8 = 1 << 5;
     const BLOCK_CHECKSUM: u8 = 1 << 4;
     const CONTENT_SIZE: u8 = 1 << 3;
     let flags = payload.get(4).ok_or(Undecodable::Broken)?;
+    if flags & INDEPENDENT == 0 {
+        return Err(Undecodable::Broken);
+    }
     let header_bytes = if flags & CONTENT_SIZE != 0 { 15 } else { 7 };
     let checksum_bytes = if flags & BLOCK_CHECKSUM != 0 { 4 } else { 0 };
     let mut rest = payload.get(header_bytes..).ok_or(Undecodable::Broken)?;
-    let mut blocks = 0;
     loop {
         let (length, behind) = rest.split_first_chunk::<4>().ok_or(Undecodable::Broken)?;
         // The highest bit marks a block that is stored plain; length 0 ends the frame.
         let length = u32::from_le_bytes(*length) & 0x7fff_ffff;
         if length == 0 {
-            break;
+            return Ok(());
         }
-        blocks += 1;
         let skip = usize::try_from(length)
             .unwrap_or(usize::MAX)
             .saturating_add(checksum_bytes);
         rest = behind.get(skip..).ok_or(Undecodable::Broken)?;
-    }
-    let linked = flags & INDEPENDENT == 0;
-    if linked && blocks > 1 {
-        Err(Undecodable::Broken)
-    } else {
-        Ok(())
     }
 }
 
@@ -289,11 +283,16 @@ mod tests {
     }
 
     #[rstest]
-    #[case::one_block(10, true)]
-    #[case::several_blocks(200_000, false)]
-    fn linked_lz4_blocks_pass_only_alone(#[case] bytes: usize, #[case] passes: bool) {
+    #[case::one_linked_block(10, lz4_flex::frame::BlockMode::Linked, false)]
+    #[case::several_linked_blocks(200_000, lz4_flex::frame::BlockMode::Linked, false)]
+    #[case::several_blocks(200_000, lz4_flex::frame::BlockMode::Independent, true)]
+    fn linked_lz4_blocks_are_refused(
+        #[case] bytes: usize,
+        #[case] mode: lz4_flex::frame::BlockMode,
+        #[case] passes: bool,
+    ) {
         let mut info = lz4_flex::frame::FrameInfo::new();
-        info.block_mode = lz4_flex::frame::BlockMode::Linked;
+        info.block_mode = mode;
         info.block_size = lz4_flex::frame::BlockSize::Max64KB;
         let mut encoder = lz4_flex::frame::FrameEncoder::with_frame_info(info, Vec::new());
         encoder.write_all(&vec![7; bytes]).unwrap();
