@@ -1,8 +1,8 @@
 # The only entry point. `make help` lists the targets.
 #
 # What is compiled is shared on purpose: clippy, docs and msrv use one set of check artefacts, the
-# tests another (that is why `tidy` names the whole workspace), and `make ci` takes the conformance
-# program from the artefacts of the tests.
+# tests another (that is why `tidy` names the whole workspace), and `make ci` takes the programs for
+# conformance and interop from the artefacts of the tests.
 
 KAFKA_VERSION ?= 4.3.1
 # Which Compose file `make up` and `make down` use: one-node or three-brokers.
@@ -16,6 +16,7 @@ REPORTS := $(TARGET_DIR)/conformance
 CARGO_DENY_VERSION := 0.20.2
 MSRV := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 CONFORMANCE_BUILD ?= cargo build --locked --quiet -p kafka-conformance --bin conformance
+MOCKBROKER_BUILD ?= cargo build --locked --quiet -p kafka-mockbroker --bin mockbroker
 
 CLIPPY := cargo clippy --locked --workspace --all-targets -- -D warnings
 
@@ -49,6 +50,12 @@ record: cargo ## Record what real Kafka answers anew. KAFKA_VERSION, KAFKA_IMAGE
 	$(CONFORMANCE_BUILD)
 	KAFKA_VERSION=$(KAFKA_VERSION) $(TARGET_DIR)/debug/conformance record --target docker \
 	    --out conformance/goldens/kafka-$(KAFKA_VERSION).jsonl $(ARGS)
+
+.PHONY: interop
+interop: cargo ## Third-party clients against the mock, or any broker. TARGET=HOST:PORT, CLIENTS.
+	@compose/setup-debian.sh --if-possible interop-tools
+	$(MOCKBROKER_BUILD)
+	@INTEROP_CACHE=$(TARGET_DIR)/interop tests/interop/run $(TARGET_DIR)/debug/mockbroker
 
 .PHONY: test
 test: cargo ## Unit tests, properties, simulation. Needs no Docker.
@@ -114,11 +121,13 @@ engine: ## Start a Docker engine, and install it first where it is missing (Debi
 	compose/setup-debian.sh engine
 
 .PHONY: ci
-ci: ## What the integration runs: check, test, conformance.
+ci: ## What the integration runs: check, test, conformance, interop.
 	@.ci/step check $(MAKE) check
 	@.ci/step test $(MAKE) test
 	@.ci/step conformance $(MAKE) conformance \
 	    CONFORMANCE_BUILD="cargo build --locked --quiet --workspace --all-targets"
+	@.ci/step interop $(MAKE) interop \
+	    MOCKBROKER_BUILD="cargo build --locked --quiet --workspace --all-targets"
 
 # What the targets above need on the machine.
 

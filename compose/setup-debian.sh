@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Sets up a Debian or Ubuntu machine for real Kafka: installs what is missing, and nothing else.
+# Sets up a Debian or Ubuntu machine for real Kafka and for other clients of Kafka: installs what is
+# missing, and nothing else.
 #
 #   setup-debian.sh [--if-possible] PART...
 #
@@ -9,6 +10,7 @@
 #   build-tools        what `make` and cargo need besides Rust: make, a C linker
 #   image-tools        what compose/image/build.sh needs: JDK 17+ with jmods, Maven, static busybox
 #   compose            docker compose, or docker-compose 1.29
+#   interop-tools      what the clients of tests/interop need: JDK, Maven, Go, Node with npm, venv
 #
 # Installing and starting need root and apt-get. Without them the script says what is missing and
 # fails; with --if-possible it says so and ends well. It may be run any number of times.
@@ -143,6 +145,17 @@ compose() {
   install "docker compose" docker-compose
 }
 
+interop_tools() {
+  local packages=()
+  command -v javac >/dev/null || packages+=("$(jdk_package)")
+  command -v mvn >/dev/null || packages+=(maven)
+  command -v go >/dev/null || packages+=(golang-go)
+  command -v node >/dev/null || packages+=(nodejs)
+  command -v npm >/dev/null || packages+=(npm)
+  python3 -c 'import ensurepip, venv' 2>/dev/null || packages+=(python3-venv)
+  if [ ${#packages[@]} -gt 0 ]; then install "interop" "${packages[@]}"; fi
+}
+
 lenient=
 if [ "${1-}" = --if-possible ]; then
   lenient=1
@@ -156,6 +169,7 @@ for part in "$@"; do
   engine-if-missing) work=engine_if_missing ;;
   build-tools) work=build_tools ;;
   image-tools) work=image_tools ;;
+  interop-tools) work=interop_tools ;;
   *)
     say "unknown part '$part'"
     usage
