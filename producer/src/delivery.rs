@@ -141,7 +141,8 @@ pub(crate) fn failure_of(batch: &BatchCompletion, outcome: &BatchOutcome) -> Opt
     written_of(batch, outcome).err()
 }
 
-fn result_of(
+/// What a batch's outcome means for one of its records.
+pub(crate) fn result_of(
     batch: &BatchCompletion,
     outcome: &BatchOutcome,
     record: RecordInBatch,

@@ -27,6 +27,7 @@ use tokio::runtime::Handle;
 use crate::config::{Configuration, KeyUse};
 use crate::delivery::{Delivery, failure_of};
 use crate::error::Failure;
+use crate::interceptor::{Interceptors, Underway};
 use crate::io::accumulator::{Accumulator, Choice, Outgoing, Refused, Timestamp, TooLarge};
 use crate::io::completion::{Callback, WakerSlot};
 use crate::io::inbox::End;
@@ -46,6 +47,8 @@ pub(crate) struct ProducerHandle {
     pub(crate) block_max: Duration,
     pub(crate) key_use: KeyUse,
     pub(crate) configuration: Configuration,
+    /// `None` if there are none.
+    pub(crate) interceptors: Option<Arc<Interceptors>>,
 }
 
 impl Drop for ProducerHandle {
@@ -57,28 +60,84 @@ impl Drop for ProducerHandle {
 impl ProducerHandle {
     /// The topic a record names. A record too large for any topic is refused before a broker is
     /// asked for one.
-    pub(crate) fn topic_of(
+    fn topic_of(
         &self,
-        record: &Record<'_, &str>,
+        to: Destination<'_>,
+        record: &Record<'_>,
     ) -> Result<Arc<TopicEntry>, ProduceError> {
-        if let Some(entry) = self.accumulator.topics.find(record.to) {
+        let name = match to {
+            Destination::Known(entry) => return Ok(Arc::clone(entry)),
+            Destination::Named(name) => name,
+        };
+        if let Some(entry) = self.accumulator.topics.find(name) {
             return Ok(entry);
         }
-        let topic = Arc::from(record.to);
+        let topic = Arc::from(name);
         self.check_size(&topic, record)?;
         if !self.accumulator.phase.is_open() {
             let kind = ProduceErrorKind::Closed;
             return Err(ProduceError::refused_here(kind, &topic, record.partition));
         }
-        Ok(self.accumulator.topic(record.to))
+        Ok(self.accumulator.topic(name))
     }
 
-    pub(crate) async fn send<To>(
+    /// Hands a record over, through the interceptors if there are any.
+    pub(crate) async fn send(
         &self,
-        topic: &TopicEntry,
-        record: &Record<'_, To>,
+        to: Destination<'_>,
+        record: &Record<'_>,
         callback: Option<Callback>,
     ) -> Result<Delivery, ProduceError> {
+        match &self.interceptors {
+            None => self.accept(to, record, callback).await,
+            Some(chain) => Box::pin(self.send_through(chain, to, record, callback)).await,
+        }
+    }
+
+    async fn send_through(
+        &self,
+        chain: &Arc<Interceptors>,
+        to: Destination<'_>,
+        record: &Record<'_>,
+        callback: Option<Callback>,
+    ) -> Result<Delivery, ProduceError> {
+        let underway = Underway::new(chain, to.name());
+        let intercepted = chain.on_send(to.name(), record);
+        let callback = Some(chain.callback(callback));
+        let sent = self.accept(to, &intercepted.record(), callback).await;
+        underway.end(sent)
+    }
+
+    /// Hands a record over if that takes no waiting, through the interceptors if there are any.
+    pub(crate) fn try_send(
+        &self,
+        to: Destination<'_>,
+        record: &Record<'_>,
+    ) -> Result<Delivery, ProduceError> {
+        let Some(chain) = &self.interceptors else {
+            return self.try_accept(to, record, None);
+        };
+        let underway = Underway::new(chain, to.name());
+        let intercepted = chain.on_send(to.name(), record);
+        let sent = self.try_accept(to, &intercepted.record(), Some(chain.callback(None)));
+        underway.end(sent)
+    }
+
+    /// A record that never gets as far as its bytes.
+    pub(crate) fn refuse(&self, error: ProduceError) -> ProduceError {
+        if let Some(chain) = &self.interceptors {
+            chain.on_acknowledgement(error.topic(), Err(&error));
+        }
+        error
+    }
+
+    async fn accept(
+        &self,
+        to: Destination<'_>,
+        record: &Record<'_>,
+        callback: Option<Callback>,
+    ) -> Result<Delivery, ProduceError> {
+        let topic = &*self.topic_of(to, record)?;
         let mut outgoing = outgoing(record, callback);
         match self.append(topic, record, &mut outgoing, None) {
             Ok(delivery) => Ok(delivery),
@@ -88,12 +147,14 @@ impl ProducerHandle {
         }
     }
 
-    pub(crate) fn try_send<To>(
+    fn try_accept(
         &self,
-        topic: &TopicEntry,
-        record: &Record<'_, To>,
+        to: Destination<'_>,
+        record: &Record<'_>,
+        callback: Option<Callback>,
     ) -> Result<Delivery, ProduceError> {
-        let mut outgoing = outgoing(record, None);
+        let topic = &*self.topic_of(to, record)?;
+        let mut outgoing = outgoing(record, callback);
         self.append(topic, record, &mut outgoing, None)
             .map_err(|not_now| match not_now {
                 NotNow::Error(error) => error,
@@ -108,10 +169,10 @@ impl ProducerHandle {
             })
     }
 
-    async fn send_waiting<To>(
+    async fn send_waiting(
         &self,
         topic: &TopicEntry,
-        record: &Record<'_, To>,
+        record: &Record<'_>,
         outgoing: &mut Outgoing<'_>,
         mut wait: NotNow,
     ) -> Result<Delivery, ProduceError> {
@@ -187,10 +248,10 @@ impl ProducerHandle {
     }
 
     /// Appends, if that takes no waiting.
-    fn append<'a, To>(
+    fn append<'a>(
         &'a self,
         topic: &TopicEntry,
-        record: &Record<'_, To>,
+        record: &Record<'_>,
         outgoing: &mut Outgoing<'_>,
         room: Option<Reservation<'a>>,
     ) -> Result<Delivery, NotNow> {
@@ -231,7 +292,7 @@ impl ProducerHandle {
         }
     }
 
-    fn choose<To>(&self, record: &Record<'_, To>, partitions: &Partitions) -> Option<Choice> {
+    fn choose(&self, record: &Record<'_>, partitions: &Partitions) -> Option<Choice> {
         let count = partitions.slots.len();
         let partition = match (record.partition, record.key, self.key_use) {
             (Some(partition), _, _) => usize::try_from(partition).ok().filter(|&p| p < count)?,
@@ -241,11 +302,7 @@ impl ProducerHandle {
         Some(Choice::Fixed(partition))
     }
 
-    fn check_size<To>(
-        &self,
-        topic: &Arc<str>,
-        record: &Record<'_, To>,
-    ) -> Result<(), ProduceError> {
+    fn check_size(&self, topic: &Arc<str>, record: &Record<'_>) -> Result<(), ProduceError> {
         match self.accumulator.batch_bytes_for(&view(record)) {
             Ok(_) => Ok(()),
             Err(too_large) => {
@@ -302,6 +359,24 @@ impl ProducerHandle {
     }
 }
 
+/// Where a record goes.
+#[derive(Clone, Copy)]
+pub(crate) enum Destination<'a> {
+    /// To the topic of this name.
+    Named(&'a str),
+    /// To this topic.
+    Known(&'a Arc<TopicEntry>),
+}
+
+impl<'a> Destination<'a> {
+    fn name(self) -> &'a str {
+        match self {
+            Self::Named(name) => name,
+            Self::Known(topic) => &topic.name,
+        }
+    }
+}
+
 /// Why a record was not accepted at once.
 enum NotNow {
     /// Nothing is known of its topic.
@@ -312,7 +387,7 @@ enum NotNow {
     Error(ProduceError),
 }
 
-fn outgoing<'a, To>(record: &'a Record<'_, To>, callback: Option<Callback>) -> Outgoing<'a> {
+fn outgoing<'a>(record: &'a Record<'_>, callback: Option<Callback>) -> Outgoing<'a> {
     Outgoing {
         view: view(record),
         timestamp: match record.timestamp_ms {
@@ -324,7 +399,7 @@ fn outgoing<'a, To>(record: &'a Record<'_, To>, callback: Option<Callback>) -> O
     }
 }
 
-fn view<'a, To>(record: &'a Record<'_, To>) -> RecordView<'a> {
+fn view<'a>(record: &'a Record<'_>) -> RecordView<'a> {
     RecordView {
         timestamp_ms: record.timestamp_ms.unwrap_or_default(),
         key: record.key,

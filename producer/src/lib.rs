@@ -68,6 +68,7 @@ mod config;
 mod delivery;
 mod error;
 mod handle;
+mod interceptor;
 mod produce_error;
 mod producer;
 mod record;
@@ -82,6 +83,7 @@ pub use config::{
 pub use delivery::{Delivery, Outcome, Written};
 pub use engine::Idempotence;
 pub use error::{ErrorCode, Failure, FailureKind, Fault};
+pub use interceptor::{InterceptedRecord, Interceptor};
 pub use produce_error::{ProduceError, ProduceErrorKind};
 pub use producer::Producer;
 pub use record::{Header, Record};

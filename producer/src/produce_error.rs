@@ -83,6 +83,9 @@ pub enum ProduceErrorKind {
     Disconnected,
     /// The producer was closed, or its runtime ended.
     Closed,
+    /// The future of its `send` was dropped before the record was accepted: what interceptors are
+    /// told, as nobody waits for it any more.
+    GivenUp,
     /// No broker offers a version of an API that this producer speaks.
     UnsupportedVersion,
     /// A broker's answer could not be read, or contradicts what was asked.
@@ -170,6 +173,7 @@ impl ProduceError {
             | ProduceErrorKind::UnknownPartition { .. }
             | ProduceErrorKind::InvalidTimestamp
             | ProduceErrorKind::SerializationFailed { .. }
+            | ProduceErrorKind::GivenUp
             | ProduceErrorKind::Closed => Fault::Caller,
             ProduceErrorKind::MemoryFull | ProduceErrorKind::MemoryTimedOut { .. } => Fault::Broker,
             ProduceErrorKind::TopicNotReady
@@ -197,6 +201,7 @@ impl ProduceError {
             | ProduceErrorKind::TopicTimedOut { .. }
             | ProduceErrorKind::MemoryFull
             | ProduceErrorKind::MemoryTimedOut { .. }
+            | ProduceErrorKind::GivenUp
             | ProduceErrorKind::DeliveryTimedOut
             | ProduceErrorKind::Disconnected
             | ProduceErrorKind::BadAnswer => true,
@@ -350,6 +355,7 @@ impl fmt::Display for ProduceErrorKind {
             Self::Refused => f.write_str("refused by the broker"),
             Self::DeliveryTimedOut => f.write_str("delivery.timeout.ms passed"),
             Self::Disconnected => f.write_str("connection lost"),
+            Self::GivenUp => f.write_str("its send was given up"),
             Self::Closed => f.write_str("the producer is closed"),
             Self::UnsupportedVersion => f.write_str("no common version of an API"),
             Self::BadAnswer => f.write_str("unreadable answer from the broker"),

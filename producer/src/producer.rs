@@ -20,7 +20,8 @@ use tokio::runtime::Handle;
 use crate::config::{ConfigError, Configuration, ProducerBuilder, Settings};
 use crate::delivery::{Delivery, Written, callback};
 use crate::engine::Engine;
-use crate::handle::ProducerHandle;
+use crate::handle::{Destination, ProducerHandle};
+use crate::interceptor::Chain;
 use crate::io::accumulator::{Accumulator, Limits};
 use crate::io::blocking::block_on;
 use crate::io::driver::Driver;
@@ -64,6 +65,7 @@ impl Producer {
 
     pub(crate) fn start(
         settings: Settings,
+        chain: Chain,
         connector: Arc<dyn Connector>,
         runtime: Handle,
     ) -> Result<Self, ConfigError> {
@@ -79,7 +81,11 @@ impl Producer {
         };
         let accumulator = Arc::new(Accumulator::new(limits, settings.engine.seed));
         let engine = Engine::new(settings.engine, accumulator.clock.now());
-        let driver = Driver::new(Arc::clone(&accumulator), engine, connector, timer);
+        let interceptors = chain.start();
+        let mut driver = Driver::new(Arc::clone(&accumulator), engine, connector, timer);
+        if let Some(chain) = interceptors.clone() {
+            driver.call_at_end(Box::new(move || chain.close()));
+        }
         runtime.spawn(driver);
         drop(entered);
         let handle = ProducerHandle {
@@ -88,6 +94,7 @@ impl Producer {
             block_max: settings.block_max,
             key_use: settings.key_use,
             configuration: settings.configuration,
+            interceptors,
         };
         Ok(Self {
             handle: Arc::new(handle),
@@ -116,8 +123,10 @@ impl Producer {
     ///
     /// Dropping the future before it is ready leaves the record unsent and holds nothing back.
     pub async fn send(&self, record: Record<'_, &str>) -> Result<Delivery, ProduceError> {
-        let topic = self.handle.topic_of(&record)?;
-        self.handle.send(&topic, &record, None).await
+        let (topic, record) = record.split();
+        self.handle
+            .send(Destination::Named(topic), &record, None)
+            .await
     }
 
     /// [`Producer::send`], and waits for what becomes of the record.
@@ -157,9 +166,10 @@ impl Producer {
     where
         F: FnOnce(Result<Written, ProduceError>) + Send + 'static,
     {
-        let topic = self.handle.topic_of(&record)?;
+        let (topic, record) = record.split();
         let call = Some(callback(on_settled));
-        self.handle.send(&topic, &record, call).await.map(drop)
+        let sent = self.handle.send(Destination::Named(topic), &record, call);
+        sent.await.map(drop)
     }
 
     /// Hands a record over if that takes no waiting.
@@ -172,8 +182,8 @@ impl Producer {
     /// As [`Producer::send`]; [`ProduceErrorKind::TopicNotReady`] or
     /// [`ProduceErrorKind::MemoryFull`] when it would have to wait.
     pub fn try_send(&self, record: Record<'_, &str>) -> Result<Delivery, ProduceError> {
-        let topic = self.handle.topic_of(&record)?;
-        self.handle.try_send(&topic, &record)
+        let (topic, record) = record.split();
+        self.handle.try_send(Destination::Named(topic), &record)
     }
 
     /// [`Producer::send`] for a thread that runs no async code: blocks it while `send` would wait.

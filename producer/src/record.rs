@@ -133,6 +133,25 @@ impl<'a, To> Record<'a, To> {
         self
     }
 
+    /// Where it goes, and the rest.
+    pub(crate) fn split(self) -> (To, Record<'a>) {
+        let rest = Record {
+            to: (),
+            partition: self.partition,
+            timestamp_ms: self.timestamp_ms,
+            key: self.key,
+            value: self.value,
+            headers: self.headers,
+        };
+        (self.to, rest)
+    }
+
+    /// All headers at once, in place of those added so far.
+    pub(crate) fn own_headers(mut self, headers: Vec<Header<'a>>) -> Self {
+        self.headers = Headers::Own(headers);
+        self
+    }
+
     pub(crate) fn all_headers(&self) -> &[Header<'a>] {
         match &self.headers {
             Headers::Lent(headers) => headers,

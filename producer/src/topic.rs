@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::delivery::{Delivery, Written, callback};
-use crate::handle::ProducerHandle;
+use crate::handle::{Destination, ProducerHandle};
 use crate::io::topics::{Route, TopicEntry};
 use crate::produce_error::ProduceError;
 use crate::record::Record;
@@ -27,6 +27,15 @@ impl Topic {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.entry.name
+    }
+
+    /// A record that never gets as far as its bytes.
+    pub(crate) fn refuse(&self, error: ProduceError) -> ProduceError {
+        self.handle.refuse(error)
+    }
+
+    fn destination(&self) -> Destination<'_> {
+        Destination::Known(&self.entry)
     }
 
     pub(crate) fn shared_name(&self) -> &Arc<str> {
@@ -52,7 +61,7 @@ impl Topic {
     ///
     /// Dropping the future before it is ready leaves the record unsent and holds nothing back.
     pub async fn send(&self, record: Record<'_>) -> Result<Delivery, ProduceError> {
-        self.handle.send(&self.entry, &record, None).await
+        self.handle.send(self.destination(), &record, None).await
     }
 
     /// [`Producer::deliver`](crate::Producer::deliver) to this topic.
@@ -83,7 +92,8 @@ impl Topic {
         F: FnOnce(Result<Written, ProduceError>) + Send + 'static,
     {
         let call = Some(callback(on_settled));
-        self.handle.send(&self.entry, &record, call).await.map(drop)
+        let sent = self.handle.send(self.destination(), &record, call);
+        sent.await.map(drop)
     }
 
     /// [`Producer::try_send`](crate::Producer::try_send) to this topic.
@@ -92,7 +102,7 @@ impl Topic {
     ///
     /// As there.
     pub fn try_send(&self, record: Record<'_>) -> Result<Delivery, ProduceError> {
-        self.handle.try_send(&self.entry, &record)
+        self.handle.try_send(self.destination(), &record)
     }
 }
 

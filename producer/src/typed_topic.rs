@@ -155,7 +155,9 @@ impl<K: ?Sized, V: ?Sized> TypedTopic<K, V> {
         let topic = self.topic.name();
         let (of_key, of_value) = (Target::key_of(topic), Target::value_of(topic));
         let failed = |part: Part, error: BoxError| {
-            ProduceError::not_serialized(part, error, self.topic.shared_name(), rest.partition)
+            let name = self.topic.shared_name();
+            let error = ProduceError::not_serialized(part, error, name, rest.partition);
+            self.topic.refuse(error)
         };
         let key = bytes_of(&*self.key_serializer, key, of_key, &mut buffers.key)
             .map_err(|error| failed(Part::Key, error))?;

@@ -83,6 +83,11 @@ impl ConfigError {
         Self::new(ConfigErrorKind::NotSupported, (key, value), explanation)
     }
 
+    pub(crate) fn given_in_code(key: &str, value: &str, method: &str) -> Self {
+        let explanation = format!("there are no classes to load; use {method}");
+        Self::new(ConfigErrorKind::NotSupported, (key, value), explanation)
+    }
+
     pub(crate) fn unreadable(explanation: String) -> Self {
         Self::new(ConfigErrorKind::Unreadable, ("", ""), explanation)
     }

@@ -61,6 +61,15 @@ pub(crate) fn find(name: &str) -> Option<Key> {
     all().find(|key| key.name == name)
 }
 
+/// The method that takes in code what Kafka's producer makes of a class's name.
+pub(crate) fn method_for(name: &str) -> Option<&'static str> {
+    match name {
+        "interceptor.classes" => Some("ProducerBuilder::interceptor"),
+        "key.serializer" | "value.serializer" => Some("Topic::typed"),
+        _ => None,
+    }
+}
+
 /// The known name that is nearest to a mistyped one.
 pub(crate) fn nearest(name: &str) -> &'static str {
     all()

@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::engine::Idempotence;
+use crate::interceptor::{Chain, Interceptor};
 use crate::io::entropy;
 use crate::io::transport::{Connector, TcpConnector};
 use crate::producer::Producer;
@@ -62,6 +63,7 @@ use values::Values;
 #[must_use = "a builder does nothing until `build`"]
 pub struct ProducerBuilder {
     pairs: BTreeMap<String, String>,
+    interceptors: Chain,
     runtime: Option<tokio::runtime::Handle>,
     /// Over TCP if there is none.
     connector: Option<Arc<dyn Connector>>,
@@ -71,6 +73,7 @@ impl ProducerBuilder {
     pub(crate) fn new() -> Self {
         Self {
             pairs: BTreeMap::new(),
+            interceptors: Chain::default(),
             runtime: None,
             connector: None,
         }
@@ -270,6 +273,14 @@ impl ProducerBuilder {
         self.set("partitioner.ignore.keys", ignored.to_string())
     }
 
+    /// `interceptor.classes`: one more interceptor, behind those given before. Default: none.
+    ///
+    /// Clones of the builder share it: each of their producers calls it, and ends it.
+    pub fn interceptor(mut self, interceptor: impl Interceptor) -> Self {
+        self.interceptors.push(interceptor);
+        self
+    }
+
     /// The tokio runtime on which the producer's task runs. Default: the one `build` is called in.
     pub fn runtime(mut self, runtime: tokio::runtime::Handle) -> Self {
         self.runtime = Some(runtime);
@@ -292,7 +303,8 @@ impl ProducerBuilder {
     /// [`ConfigErrorKind::NoRuntime`] when there is no tokio runtime to run on. The runtime must
     /// have IO and time enabled.
     pub fn build(self) -> Result<Producer, ConfigError> {
-        let values = Values::new(&self.pairs)?;
+        let mut values = Values::new(&self.pairs)?;
+        values.give_in_code("interceptor.classes", self.interceptors.names());
         let settings = Settings::resolve(values, entropy::seed())?;
         let current = || tokio::runtime::Handle::try_current().ok();
         let runtime = self.runtime.or_else(current).ok_or_else(|| {
@@ -308,7 +320,7 @@ impl ProducerBuilder {
         let over_tcp =
             || Arc::new(TcpConnector::new(settings.socket_buffers)) as Arc<dyn Connector>;
         let connector = self.connector.unwrap_or_else(over_tcp);
-        Producer::start(settings, connector, runtime)
+        Producer::start(settings, self.interceptors, connector, runtime)
     }
 }
 

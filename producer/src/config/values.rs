@@ -46,6 +46,13 @@ impl Values {
         })
     }
 
+    /// Takes the name of what was given in code, where Kafka has the name of a class.
+    pub(crate) fn give_in_code(&mut self, name: &'static str, what: String) {
+        if !what.is_empty() {
+            self.given.insert(name, what);
+        }
+    }
+
     /// Whether the user gave a value, even if it is the default.
     pub(crate) fn is_given(&self, name: &str) -> bool {
         self.given.contains_key(name)
@@ -117,7 +124,10 @@ fn check(key: Key, value: &str) -> Result<(), ConfigError> {
         return Ok(());
     }
     Err(match key.allowed {
-        Allowed::Fixed => ConfigError::not_supported(key.name, value, key.default),
+        Allowed::Fixed => match keys::method_for(key.name) {
+            Some(method) => ConfigError::given_in_code(key.name, value, method),
+            None => ConfigError::not_supported(key.name, value, key.default),
+        },
         Allowed::Word(words) if key.name == COMPRESSION && is_one_of(value, &CODECS) => {
             ConfigError::not_supported(key.name, value, &words.join(", "))
         }
@@ -251,6 +261,18 @@ mod tests {
         "540000",
         ConfigErrorKind::NotSupported,
         "-1"
+    )]
+    #[case(
+        "interceptor.classes",
+        "com.shop.Tracing",
+        ConfigErrorKind::NotSupported,
+        "ProducerBuilder::interceptor"
+    )]
+    #[case(
+        "key.serializer",
+        "com.shop.Key",
+        ConfigErrorKind::NotSupported,
+        "Topic::typed"
     )]
     #[case("enable.metrics.push", "true", ConfigErrorKind::NotSupported, "false")]
     #[case(

@@ -54,7 +54,11 @@ pub(crate) struct Driver {
     inputs: Vec<Input>,
     /// Settled in this round and not yet announced.
     settled: Vec<Ticket>,
+    at_end: Option<AtEnd>,
 }
+
+/// What is called when a driver has ended, after the last batch was announced.
+type AtEnd = Box<dyn FnOnce() + Send>;
 
 /// What a look at the world brought.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -85,7 +89,13 @@ impl Driver {
             posted: Posted::default(),
             inputs: Vec::new(),
             settled: Vec::new(),
+            at_end: None,
         }
+    }
+
+    /// Has this called when all is settled, however it ends. It must not panic.
+    pub(crate) fn call_at_end(&mut self, call: AtEnd) {
+        self.at_end = Some(call);
     }
 
     fn drive_inbox(&mut self, now: Instant, cx: &mut Context<'_>) -> Progress {
@@ -268,6 +278,9 @@ impl Drop for Driver {
     fn drop(&mut self) {
         if !self.is_done() {
             self.give_up();
+        }
+        if let Some(call) = self.at_end.take() {
+            call();
         }
         self.accumulator.phase.advance(Phase::Ended);
     }

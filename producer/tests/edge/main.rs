@@ -4,12 +4,14 @@
 //! |---|---|
 //! | `sending` | what a send waits for, what it refuses, whom it wakes |
 //! | `ending` | flushing, closing, dropping, and runtimes that end |
+//! | `intercepting` | what interceptors change, what they are told, how they end |
 //! | `typed` | keys and values of any type |
 //! | `peer` | the scripted broker |
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 mod ending;
+mod intercepting;
 mod peer;
 /// The reader of batches that the unit tests use too.
 #[path = "../../src/wire/read_back.rs"]
