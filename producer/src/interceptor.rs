@@ -73,34 +73,6 @@ pub trait Interceptor: Send + Sync + 'static {
     /// It runs on the producer's own task, where a slow or blocking call holds up all sending; for
     /// a record that was refused, on the task that sent it. A record that could not be serialized
     /// is told here without having been seen by [`Interceptor::on_send`].
-    fn on_acknowledgement(&self, _topic: &str, result: Result<&Written, &ProduceError>) {
-///         if result.is_err() {
-///             self.losses.increment();
-///         }
-///     }
-/// }
-///
-/// # fn example(losses: prometheus_like::Counter) {
-/// let producer = Producer::builder()
-///     .bootstrap_servers("127.0.0.1:9092")
-///     .interceptor(Marking { losses })
-///     .build();
-/// # }
-/// # mod prometheus_like { pub struct Counter; impl Counter { pub fn increment(&self) {} } }
-/// ```
-pub trait Interceptor: Send + Sync + 'static {
-    /// A record was handed over, by the task that sends it; nothing was done with it yet.
-    ///
-    /// It runs for each record: what is slow here makes `send` slow.
-    fn on_send(&self, record: &mut InterceptedRecord<'_>) {
-        let _ = record;
-    }
-
-    /// A record's fate is settled: told before its callback runs and its delivery resolves.
-    ///
-    /// It runs on the producer's own task, where a slow or blocking call holds up all sending; for
-    /// a record that was refused, on the task that sent it. A record that could not be serialized is
-    /// told here without having been seen by [`Interceptor::on_send`].
     fn on_acknowledgement(&self, topic: &str, result: Result<&Written, &ProduceError>) {
         let _ = (topic, result);
     }
