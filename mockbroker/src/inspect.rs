@@ -226,7 +226,7 @@ fn partition_view(cluster: &Cluster, key: PartitionKey) -> Option<PartitionView>
         leader: placement.leadership.leader,
         leader_epoch: placement.leadership.epoch,
         replicas: placement.replicas.clone(),
-        isr: partition.replicas().isr(),
+        isr: placement.isr.clone(),
         log_start_offset: partition.log().start_offset(),
         high_watermark: partition.log().high_watermark(),
         log_end_offset: partition.log().end_offset(),

@@ -4,6 +4,7 @@
 //!
 //! *Not here*: what follows from a move (`engine/`), faults of single requests (`fault/`).
 
+use core::time::Duration;
 use std::sync::Arc;
 
 use crate::api::Api;
@@ -85,6 +86,47 @@ impl MockCluster {
         self.make(&Move::ResumeBroker { broker })
     }
 
+    /// A broker reaches no other broker and no controller; clients reach it. It goes on to lead
+    /// what it led, takes records, and acknowledges none with acks=all unless it was alone in sync;
+    /// it tells what it knew. After `broker.session.timeout.ms` (9 s) the others have leaders of
+    /// their own.
+    ///
+    /// To cut off one replica alone there is [`hold_follower`](Self::hold_follower).
+    ///
+    /// # Errors
+    ///
+    /// No such broker.
+    pub fn isolate_broker(&self, broker: BrokerId) -> Result<(), MoveError> {
+        self.make(&Move::IsolateBroker { broker })
+    }
+
+    /// A broker that was cut off reaches the others again: it hears who leads, drops what they do
+    /// not have, and catches up. What waited at it for replication is answered with 6 if another
+    /// leads.
+    ///
+    /// # Errors
+    ///
+    /// No such broker.
+    pub fn heal_broker(&self, broker: BrokerId) -> Result<(), MoveError> {
+        self.make(&Move::HealBroker { broker })
+    }
+
+    /// Records take this long from one broker to another, in every partition that `from` leads.
+    /// Default 0, at once. With `replica.lag.time.max.ms` (30 s) or more the follower is out of
+    /// sync.
+    ///
+    /// # Errors
+    ///
+    /// No such broker.
+    pub fn delay_replication(
+        &self,
+        from: BrokerId,
+        to: BrokerId,
+        delay: Duration,
+    ) -> Result<(), MoveError> {
+        self.make(&Move::DelayReplication { from, to, delay })
+    }
+
     /// Another replica that is in sync becomes the leader, with a new leader epoch.
     ///
     /// # Errors
@@ -152,6 +194,66 @@ impl MockCluster {
         broker: BrokerId,
     ) -> Result<(), MoveError> {
         self.make(&Move::ShrinkIsr {
+            topic: topic.into(),
+            partition,
+            broker,
+        })
+    }
+
+    /// A follower has at once all that the leader has, whatever its link, and is in the ISR; it is
+    /// held no longer.
+    ///
+    /// # Errors
+    ///
+    /// No such partition; a broker that does not follow it, or cannot reach who leads it.
+    pub fn expand_isr(
+        &self,
+        topic: &str,
+        partition: i32,
+        broker: BrokerId,
+    ) -> Result<(), MoveError> {
+        self.make(&Move::ExpandIsr {
+            topic: topic.into(),
+            partition,
+            broker,
+        })
+    }
+
+    /// The controller answers no AlterPartition of a partition. A leader that wants another ISR
+    /// waits: who is to join counts for the watermark already, not for `min.insync.replicas`; who
+    /// is to leave counts for both still (KIP-497).
+    ///
+    /// # Errors
+    ///
+    /// No such partition.
+    pub fn hold_isr_changes(&self, topic: &str, partition: i32) -> Result<(), MoveError> {
+        let topic = topic.into();
+        self.make(&Move::HoldIsrChanges { topic, partition })
+    }
+
+    /// The controller answers again, and grants what was asked meanwhile if it still can.
+    ///
+    /// # Errors
+    ///
+    /// No such partition.
+    pub fn release_isr_changes(&self, topic: &str, partition: i32) -> Result<(), MoveError> {
+        let topic = topic.into();
+        self.make(&Move::ReleaseIsrChanges { topic, partition })
+    }
+
+    /// A replica becomes the leader whatever it lacks, with a new leader epoch; what it lacks is
+    /// lost. If it was not in the ISR, it is alone there now.
+    ///
+    /// # Errors
+    ///
+    /// No such partition; a broker without a replica of it, or one that does not run.
+    pub fn elect_unclean(
+        &self,
+        topic: &str,
+        partition: i32,
+        broker: BrokerId,
+    ) -> Result<(), MoveError> {
+        self.make(&Move::ElectUnclean {
             topic: topic.into(),
             partition,
             broker,

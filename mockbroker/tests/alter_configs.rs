@@ -162,7 +162,7 @@ fn who_waits_for_replicas_is_answered_when_fewer_are_enough() {
 
 #[test]
 fn a_partition_that_nobody_leads_is_led_when_anybody_may() {
-    let mut world = World::new();
+    let mut world = World::configured(&[("min.insync.replicas", "1")]);
     for broker in [THIRD, SECOND] {
         world.shrink(broker);
     }

@@ -18,12 +18,13 @@ use world::{
     LEADER, SECOND, THIRD, World, answer_on, is_closed, only_answer, only_row, outcome, to_orders,
 };
 
+const OBSERVED: [(&str, &str); 2] = [
+    ("replica.lag.time.max.ms", "4000"),
+    ("broker.session.timeout.ms", "6000"),
+];
+
 fn observed_cluster() -> World {
-    let brokers = [
-        ("replica.lag.time.max.ms", "4000"),
-        ("broker.session.timeout.ms", "6000"),
-    ];
-    World::of_brokers(&brokers, &[("min.insync.replicas", "2")])
+    World::of_brokers(&OBSERVED, &[("min.insync.replicas", "2")])
 }
 
 /// A request with acks=all that gives up after `timeout_ms`.
@@ -47,7 +48,7 @@ fn consumed(world: &mut World, reader: ConnectionId) -> (i64, usize) {
 fn isr(world: &World) -> Vec<BrokerId> {
     let cluster = world.engine.cluster();
     let key = cluster.key("orders", 0).unwrap();
-    cluster.partition(key).unwrap().replicas().isr()
+    cluster.topology().placement(key).unwrap().isr.clone()
 }
 
 fn leadership(world: &World) -> (Option<BrokerId>, i32) {
@@ -183,7 +184,7 @@ fn a_held_follower_stays_held_through_a_pause() {
 
 #[test]
 fn nobody_leads_while_the_last_in_sync_replica_is_paused() {
-    let mut world = observed_cluster();
+    let mut world = World::of_brokers(&OBSERVED, &[("min.insync.replicas", "1")]);
     world.shrink(SECOND);
     world.shrink(THIRD);
     world.pause(LEADER);
@@ -194,6 +195,19 @@ fn nobody_leads_while_the_last_in_sync_replica_is_paused() {
     assert_eq!(refused.code, 6);
     world.resume(LEADER);
     assert_eq!(leadership(&world), (Some(LEADER), 2));
+}
+
+#[test]
+fn who_left_the_isr_below_its_minimum_leads_when_the_last_one_is_paused() {
+    let mut world = observed_cluster();
+    world.append(-1, Batch::plain(2));
+    world.shrink(SECOND);
+    world.shrink(THIRD);
+    assert_eq!(outcome(world.append(1, Batch::plain(1))), (0, 2));
+    world.pause(LEADER);
+    world.pass(Duration::from_secs(6));
+    assert_eq!(leadership(&world), (Some(THIRD), 1));
+    assert_eq!(world.log_end(0), 2, "it has what was acknowledged by all");
 }
 
 #[test]

@@ -6,7 +6,7 @@ mod world;
 use core::time::Duration;
 
 use bytes::Bytes;
-use frames::{Batch, fetch, fetched, produce};
+use frames::{Batch, fetch, fetched, produce, produce_rows};
 use kafka_mockbroker::engine::Move;
 use kafka_mockbroker::engine::effect::{BrokerId, Effect};
 use kafka_mockbroker::engine::time::Instant;
@@ -209,8 +209,9 @@ fn after_a_restart_only_the_last_batch_of_a_producer_is_recognised() {
     for broker in [SECOND, THIRD, LEADER] {
         world.make(&Move::CrashBroker { broker });
     }
+    // The last leader leads when nobody is left who might have more.
     world.make(&Move::RestartBroker { broker: LEADER });
-    world.make(&Move::RestartBroker { broker: SECOND });
+    world.make(&Move::RestartBroker { broker: THIRD });
     assert_eq!(
         sent_again(&mut world, LEADER, &[4, 3, 0, 5]),
         [(0, 4), (45, -1), (45, -1), (0, 5)]
@@ -281,4 +282,50 @@ fn nobody_leads_rather_than_an_unclean_leader_unless_that_is_allowed() {
     world.make(&Move::RestartBroker { broker: LEADER });
     assert_eq!(world.log_end(0), 5, "nothing is lost");
     assert_eq!(outcome(world.append(-1, Batch::plain(1))), (0, 5));
+}
+
+/// Rows of a request to both partitions of `orders`, of which the second waits for the third broker
+/// while something happens to the first.
+fn rows_when(happens: impl Fn(&mut World)) -> Vec<(i16, i64)> {
+    let mut world = World::new();
+    let to_second = |partition| Move::MoveLeader {
+        topic: "orders".into(),
+        partition,
+        broker: LEADER,
+    };
+    world.make(&to_second(1));
+    world.make(&Move::HoldFollower {
+        topic: "orders".into(),
+        partition: 1,
+        broker: THIRD,
+    });
+    let connection = world.connect(LEADER);
+    let batch = || Some(Batch::plain(1).encode());
+    let frame = produce(-1, 1_000, "orders", &[(0, batch()), (1, batch())]);
+    assert_eq!(world.send(connection, frame), [], "the second waits");
+    happens(&mut world);
+    let answers = world.make(&Move::ReleaseFollower {
+        topic: "orders".into(),
+        partition: 1,
+        broker: THIRD,
+    });
+    let rows = produce_rows(only_answer(answers)).into_iter();
+    rows.map(|row| (row.code, row.base_offset)).collect()
+}
+
+#[test]
+fn what_was_replicated_stays_so_whatever_happens_while_another_row_waits() {
+    let shrinks = |world: &mut World| {
+        world.shrink(SECOND);
+        world.shrink(THIRD);
+    };
+    assert_eq!(rows_when(shrinks), [(0, 0), (0, 0)], "neither 20");
+    let moves = |world: &mut World| {
+        world.make(&Move::MoveLeader {
+            topic: "orders".into(),
+            partition: 0,
+            broker: SECOND,
+        });
+    };
+    assert_eq!(rows_when(moves), [(0, 0), (0, 0)], "nor 6");
 }

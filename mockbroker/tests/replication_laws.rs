@@ -1,4 +1,8 @@
 //! What replication promises, whatever comes in whatever order.
+//!
+//! Every invariant of every machine is checked after every step, as `World` does: who leads is in
+//! sync, who follows has a prefix of the leader's log, who is in sync or eligible has all that is
+//! visible.
 
 mod frames;
 mod world;
@@ -7,16 +11,28 @@ use core::time::Duration;
 
 use frames::{Batch, produce_rows};
 use kafka_mockbroker::engine::Move;
+use kafka_mockbroker::engine::chance::{Field, Losses};
 use kafka_mockbroker::engine::effect::{BrokerId, ConnectionId, Effect};
 use kafka_mockbroker::engine::log::StoredBatch;
+use kafka_mockbroker::engine::partition::Partition;
 use proptest::prelude::*;
 use world::{World, to_orders};
 
 #[derive(Clone, Debug)]
 enum Step {
-    Append { acks: i16 },
+    /// To whoever leads, or to whoever takes itself for the leader.
+    Append {
+        acks: i16,
+        to: To,
+    },
     Move(Move),
     Pass(Duration),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum To {
+    Leader,
+    Broker(BrokerId),
 }
 
 /// What was sent, and what is known of it.
@@ -43,40 +59,21 @@ impl Sent {
     }
 }
 
-fn step() -> impl Strategy<Value = Step> {
-    let broker = (1..=3i32).prop_map(BrokerId);
-    let to_make = (0..8u8, broker).prop_map(|(kind, broker)| {
-        let (topic, partition) = ("orders".into(), 0);
-        match kind {
-            0 => Move::CrashBroker { broker },
-            1 => Move::RestartBroker { broker },
-            2 => Move::PauseBroker { broker },
-            3 => Move::ResumeBroker { broker },
-            4 => Move::HoldFollower {
-                topic,
-                partition,
-                broker,
-            },
-            5 => Move::ReleaseFollower {
-                topic,
-                partition,
-                broker,
-            },
-            6 => Move::ShrinkIsr {
-                topic,
-                partition,
-                broker,
-            },
-            _ => Move::MoveLeader {
-                topic,
-                partition,
-                broker,
-            },
-        }
-    });
+fn step(losses: Losses) -> impl Strategy<Value = Step> {
+    let field = Field {
+        brokers: [1, 2, 3].map(BrokerId).to_vec(),
+        partitions: vec![("orders".into(), 0)],
+        losses,
+        delay_max: Duration::from_secs(12),
+    };
+    let broker = (1..=3i32).prop_map(|id| To::Broker(BrokerId(id)));
+    let to = prop_oneof![2 => Just(To::Leader), 1 => broker];
+    let acks = prop_oneof![Just(-1i16), Just(1)];
     prop_oneof![
-        3 => prop_oneof![Just(-1i16), Just(1)].prop_map(|acks| Step::Append { acks }),
-        4 => to_make.prop_map(Step::Move),
+        3 => (acks, to).prop_map(|(acks, to)| Step::Append { acks, to }),
+        4 => any::<u64>().prop_map(move |seed| {
+            Step::Move(field.draw(&mut fastrand::Rng::with_seed(seed)))
+        }),
         1 => (1..12_000u64).prop_map(|ms| Step::Pass(Duration::from_millis(ms))),
     ]
 }
@@ -84,13 +81,14 @@ fn step() -> impl Strategy<Value = Step> {
 /// One step; whatever is answered to acks=all with 0 counts as kept.
 fn take(world: &mut World, sent: &mut Sent, (number, step): (i32, &Step)) {
     let effects = match step {
-        Step::Append { acks } => {
+        Step::Append { acks, to } => {
             let cluster = world.engine.cluster();
-            let leader = cluster
-                .key("orders", 0)
-                .ok()
-                .and_then(|key| cluster.leader(key));
-            let connection = world.connect(leader.unwrap_or(world::LEADER));
+            let key = cluster.key("orders", 0).unwrap();
+            let broker = match to {
+                To::Leader => cluster.leader(key).unwrap_or(world::LEADER),
+                To::Broker(broker) => *broker,
+            };
+            let connection = world.connect(broker);
             if *acks == -1 {
                 sent.asked.push((connection, number));
             }
@@ -108,27 +106,48 @@ fn take(world: &mut World, sent: &mut Sent, (number, step): (i32, &Step)) {
     sent.hear(&effects);
 }
 
+fn partition(world: &World) -> &Partition {
+    let cluster = world.engine.cluster();
+    let key = cluster.key("orders", 0).unwrap();
+    cluster.partition(key).unwrap()
+}
+
+fn leadership(world: &World) -> (Option<BrokerId>, i32) {
+    let cluster = world.engine.cluster();
+    let key = cluster.key("orders", 0).unwrap();
+    let leadership = cluster.topology().placement(key).unwrap().leadership;
+    (leadership.leader, leadership.epoch)
+}
+
+fn logs(world: &World) -> Vec<(BrokerId, Vec<StoredBatch>)> {
+    let replicas = partition(world).replicas().replicas().iter();
+    replicas
+        .map(|replica| (replica.broker, replica.log().batches().to_vec()))
+        .collect()
+}
+
+fn settings(isr_min: &str) -> World {
+    let brokers = [("replica.lag.time.max.ms", "10000")];
+    World::of_brokers(&brokers, &[("min.insync.replicas", isr_min)])
+}
+
 proptest! {
-    /// Every invariant of every machine is checked after every step, as `World` does: the ISR is
-    /// a subset of the replicas and holds the leader, nobody is ahead of the leader.
+    /// Leaders that are cut off and go on to serve clients included.
     #[test]
     fn what_all_acknowledged_survives_every_sequence_of_clean_moves(
-        steps in proptest::collection::vec(step(), 1..60),
+        steps in proptest::collection::vec(step(Losses::None), 1..80),
         isr_min in prop_oneof![Just("1"), Just("2"), Just("3")],
     ) {
-        let mut world = World::configured(&[("min.insync.replicas", isr_min)]);
+        let mut world = settings(isr_min);
         let mut sent = Sent::default();
         let (mut watermark, mut epoch) = (0, 0);
         for numbered in (0..).zip(&steps) {
             take(&mut world, &mut sent, numbered);
-            let cluster = world.engine.cluster();
-            let key = cluster.key("orders", 0).unwrap();
-            let log = cluster.partition(key).unwrap().log();
+            let log = partition(&world).log();
             prop_assert!(log.high_watermark() >= watermark, "the watermark fell");
             watermark = log.high_watermark();
-            let leadership = cluster.topology().placement(key).unwrap().leadership;
-            prop_assert!(leadership.epoch >= epoch, "the leader epoch fell");
-            epoch = leadership.epoch;
+            prop_assert!(leadership(&world).1 >= epoch, "the leader epoch fell");
+            epoch = leadership(&world).1;
             for (offset, sequence) in &sent.kept {
                 let batch = log.batches().iter().find(|b| b.header.base_offset == *offset);
                 let stands = batch.map(|batch| batch.header.base_sequence);
@@ -139,22 +158,73 @@ proptest! {
     }
 
     #[test]
-    fn nothing_is_lost_without_an_election_even_where_it_may_be_unclean(
-        steps in proptest::collection::vec(step(), 1..60),
+    fn an_election_loses_what_the_new_leader_lacks_and_nothing_else(
+        steps in proptest::collection::vec(step(Losses::Unclean), 1..80),
+        unclean in prop_oneof![Just("true"), Just("false")],
     ) {
-        let mut world = World::configured(&[("unclean.leader.election.enable", "true")]);
-        let (mut before, mut epoch): (Vec<StoredBatch>, i32) = (Vec::new(), 0);
+        let mut world = World::configured(&[("unclean.leader.election.enable", unclean)]);
+        let mut before = logs(&world);
         for numbered in (0..).zip(&steps) {
             take(&mut world, &mut Sent::default(), numbered);
-            let cluster = world.engine.cluster();
-            let key = cluster.key("orders", 0).unwrap();
-            let now = cluster.partition(key).unwrap().log().batches().to_vec();
-            // A broker that is resumed may be elected and append in one step.
-            let kept = before.iter().zip(&now).take_while(|(before, now)| before == now);
-            let elected = cluster.topology().placement(key).unwrap().leadership.epoch > epoch;
-            prop_assert!(kept.count() == before.len() || elected, "lost without an election");
-            epoch = cluster.topology().placement(key).unwrap().leadership.epoch;
-            before = now;
+            let (now, before) = (logs(&world), std::mem::replace(&mut before, logs(&world)));
+            let Some(leader) = leadership(&world).0 else {
+                continue;
+            };
+            let of_leader = |logs: &[(BrokerId, Vec<StoredBatch>)]| {
+                let log = logs.iter().find(|(broker, _)| *broker == leader);
+                log.unwrap().1.clone()
+            };
+            // Its log only grows, and when it is elected it leads with all that it had.
+            prop_assert!(of_leader(&now).starts_with(&of_leader(&before)), "{:?}", leader);
         }
+    }
+
+    /// Whatever the moves were: when all brokers are sound again, every replica has the same log.
+    #[test]
+    fn replicas_agree_when_everything_is_sound_again(
+        steps in proptest::collection::vec(step(Losses::Unclean), 1..80),
+    ) {
+        let mut world = settings("2");
+        for numbered in (0..).zip(&steps) {
+            take(&mut world, &mut Sent::default(), numbered);
+        }
+        mend(&mut world);
+        let logs = logs(&world);
+        for (broker, log) in &logs[1..] {
+            prop_assert_eq!(log.len(), logs[0].1.len(), "{:?}", broker);
+            prop_assert!(*log == logs[0].1, "{:?} differs", broker);
+        }
+        let log = partition(&world).log();
+        prop_assert_eq!(log.high_watermark(), log.end_offset(), "all is visible");
+    }
+}
+
+/// Ends every fault.
+fn mend(world: &mut World) {
+    let brokers = [1, 2, 3].map(BrokerId);
+    let (topic, partition) = (std::sync::Arc::<str>::from("orders"), 0);
+    let mut moves = vec![Move::ReleaseIsrChanges {
+        topic: topic.clone(),
+        partition,
+    }];
+    for broker in brokers {
+        moves.push(Move::RestartBroker { broker });
+        moves.push(Move::ResumeBroker { broker });
+        moves.push(Move::HealBroker { broker });
+        moves.extend(brokers.map(|to| Move::DelayReplication {
+            from: broker,
+            to,
+            delay: Duration::ZERO,
+        }));
+    }
+    moves.extend(brokers.map(|broker| Move::ReleaseFollower {
+        topic: topic.clone(),
+        partition,
+        broker,
+    }));
+    for to_make in &moves {
+        // A leader cannot be released.
+        let _refused = world.engine.make_move(to_make, world.now);
+        world.effects();
     }
 }

@@ -15,7 +15,7 @@ use crate::api::Api;
 use crate::wire::versions::{self, Served, VersionRange};
 
 /// The narrowed ranges.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct ApiLimits {
     narrowed: BTreeMap<(BrokerId, Api), VersionRange>,
 }

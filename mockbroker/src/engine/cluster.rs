@@ -11,33 +11,33 @@
 //! 1. Every partition of the topology has a replica set here, and the other way round; both name
 //!    the same leader.
 //! 2. A partition whose log, watermark or leadership changed is in `touched` until it is taken.
-//! 3. A partition with an in-sync follower that lags is in `lagging`.
-//! 4. A broker has an entry in `sessions` exactly while it is paused and not fenced.
+//! 3. A partition whose replicas wait for a time is in `timed`.
+//! 4. A broker has an entry in `sessions` exactly while it is active and not sound, and one in
+//!    `views` exactly while it is cut off.
 //!
 //! *Source* apache/kafka `metadata/…/controller/ReplicationControlManager.java`.
 //!
-//! *Not here* moves (`moves.rs`); connections and requests (`handlers/cluster_engine.rs`).
+//! *Not here* moves (`moves.rs`), what follows from a change (`upkeep.rs`); connections and
+//! requests (`handlers/cluster_engine.rs`).
 
 use core::time::Duration;
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use uuid::Uuid;
 
 use super::api_limits::ApiLimits;
 use super::dynamic_config::DynamicConfig;
 use super::effect::BrokerId;
 use super::moves::MoveError;
-use super::partition::{Acks, Append, AppendError, Appended, DeleteError, DeleteTo, Partition};
+use super::partition::Partition;
 use super::producer_ids::ProducerIds;
 use super::producer_state::Expiry;
-use super::replication::{Host, ReplicaSet};
+use super::replication::ReplicaSet;
 use super::time::Instant;
 use super::topology::{
-    BrokerEndpoint, BrokerState, CLUSTER_PARTITIONS_MAX, PARTITIONS_MAX, PartitionKey, Topic,
-    TopicKey, Topology, is_valid_name,
+    BrokerEndpoint, CLUSTER_PARTITIONS_MAX, Network, PARTITIONS_MAX, PartitionKey, Process,
+    Registration, Topic, TopicKey, Topology, is_valid_name,
 };
 use crate::config::{BrokerConfig, ConfigError, TopicConfig};
 
@@ -72,23 +72,27 @@ pub struct ClusterConfig {
 }
 
 /// The state of a cluster.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Cluster {
     pub(super) topology: Topology,
     pub(super) partitions: BTreeMap<PartitionKey, Partition>,
     pub(super) producer_ids: ProducerIds,
-    /// When the controller will fence a paused broker.
+    /// When the controller will fence a broker that it does not hear of.
     pub(super) sessions: BTreeMap<BrokerId, Instant>,
+    /// What the brokers that are cut off last knew.
+    pub(super) views: BTreeMap<BrokerId, Topology>,
+    /// How long records take from one broker to another, where they are not there at once.
+    pub(super) delays: BTreeMap<(BrokerId, BrokerId), Duration>,
     pub(super) api_limits: ApiLimits,
     pub(super) dynamic: DynamicConfig,
     /// Of a broker for which nothing was altered.
     pub(super) config: BrokerConfig,
     cluster_id: Arc<str>,
-    wall_clock_origin_ms: i64,
+    pub(super) wall_clock_origin_ms: i64,
     pub(super) expiry: Expiry,
     random: fastrand::Rng,
-    touched: Vec<PartitionKey>,
-    lagging: BTreeSet<PartitionKey>,
+    pub(super) touched: Vec<PartitionKey>,
+    pub(super) timed: BTreeSet<PartitionKey>,
     notes: Vec<String>,
 }
 
@@ -113,6 +117,8 @@ impl Cluster {
             partitions: BTreeMap::new(),
             producer_ids: ProducerIds::default(),
             sessions: BTreeMap::new(),
+            views: BTreeMap::new(),
+            delays: BTreeMap::new(),
             api_limits: ApiLimits::default(),
             dynamic: DynamicConfig::new(config.broker.clone()),
             config: config.broker,
@@ -121,7 +127,7 @@ impl Cluster {
             expiry,
             random,
             touched: Vec::new(),
-            lagging: BTreeSet::new(),
+            timed: BTreeSet::new(),
             notes: Vec::new(),
         };
         for topic in config.topics {
@@ -212,16 +218,18 @@ impl Cluster {
         let Some(known) = self.topology.topic(topic) else {
             return;
         };
+        let state = |broker| match self.topology.broker(broker) {
+            Some(broker) => (broker.process, broker.network),
+            None => (Process::Crashed, Network::Connected),
+        };
         for (placement, partition) in known.partitions.iter().zip(known.indexes()) {
-            let host = |broker| match self.topology.broker_state(broker) {
-                Some(BrokerState::Alive) => Host::Up,
-                Some(BrokerState::Paused) => Host::Paused,
-                Some(BrokerState::Fenced | BrokerState::Crashed) | None => Host::Down,
-            };
-            let leader = placement.leadership.leader;
             let key = PartitionKey { topic, partition };
             self.partitions.entry(key).or_insert_with(|| {
-                Partition::new(ReplicaSet::new(&placement.replicas, leader, host))
+                let mut replicas = ReplicaSet::new(placement, state);
+                for ((from, to), delay) in &self.delays {
+                    replicas.set_delay(*from, *to, *delay);
+                }
+                Partition::new(replicas)
             });
         }
     }
@@ -232,129 +240,15 @@ impl Cluster {
             for partition in removed.indexes() {
                 let key = PartitionKey { topic, partition };
                 self.partitions.remove(&key);
-                self.lagging.remove(&key);
+                self.timed.remove(&key);
                 self.touched.push(key);
             }
         }
     }
 
-    /// A broker that leads it appends the batch in `records` to a partition that exists.
-    ///
-    /// # Errors
-    ///
-    /// Why it is not appended; `None` when there is no such partition.
-    pub fn append(
-        &mut self,
-        (key, broker): (PartitionKey, BrokerId),
-        records: &Bytes,
-        acks: Acks,
-        now: Instant,
-    ) -> Result<Appended, Option<AppendError>> {
-        let expiry = self.expiry(broker);
-        let (Some(topic), Some(partition)) = (
-            self.topology.topic(key.topic),
-            self.partitions.get_mut(&key),
-        ) else {
-            return Err(None);
-        };
-        let config = self.dynamic.of_topic(&topic.config, broker, &self.config);
-        let append = Append {
-            acks,
-            leader_epoch: topic
-                .placement(key.partition)
-                .map_or(0, |p| p.leadership.epoch),
-            config: &config,
-            expiry,
-            wall_clock_ms: wall_clock_ms(self.wall_clock_origin_ms, now),
-        };
-        let appended = partition.append(records, &append, now).map_err(Some)?;
-        if matches!(appended, Appended::Stored { .. }) {
-            self.touched.push(key);
-            if partition
-                .replicas()
-                .next_deadline(lag_max(&self.config))
-                .is_some()
-            {
-                self.lagging.insert(key);
-            }
-        }
-        Ok(appended)
-    }
-
-    /// Deletes what lies before an offset of a partition that exists; returns the offset meant.
-    ///
-    /// # Errors
-    ///
-    /// Why nothing is deleted; `None` when there is no such partition.
-    pub fn delete_records(
-        &mut self,
-        key: PartitionKey,
-        to: DeleteTo,
-    ) -> Result<i64, Option<DeleteError>> {
-        let (Some(topic), Some(partition)) = (
-            self.topology.topic(key.topic),
-            self.partitions.get_mut(&key),
-        ) else {
-            return Err(None);
-        };
-        let leader = topic.placement(key.partition);
-        let leader = leader.and_then(|placement| placement.leadership.leader);
-        let config = leader.map_or(Cow::Borrowed(&topic.config), |leader| {
-            self.dynamic.of_topic(&topic.config, leader, &self.config)
-        });
-        let deleted = partition.delete_records(to, &config).map_err(Some)?;
-        self.touched.push(key);
-        Ok(deleted)
-    }
-
     /// A fresh producer id from the block of `broker`.
     pub fn next_producer_id(&mut self, broker: BrokerId) -> i64 {
         self.producer_ids.next_id(broker)
-    }
-
-    /// Time has come to [`next_deadline`](Self::next_deadline).
-    pub fn handle_timeout(&mut self, now: Instant) {
-        self.end_sessions(now);
-        let lag_max = lag_max(&self.config);
-        for key in self.lagging.clone() {
-            let Some(partition) = self.partitions.get_mut(&key) else {
-                continue;
-            };
-            if partition.replicas_mut().expel_lagging(lag_max, now) {
-                self.on_replicas_changed(key);
-            }
-        }
-    }
-
-    /// When an in-sync follower will have lagged for `replica.lag.time.max.ms`, or the session of
-    /// a paused broker is over.
-    #[must_use]
-    pub fn next_deadline(&self) -> Option<Instant> {
-        let lag_max = lag_max(&self.config);
-        let lagging = self
-            .lagging
-            .iter()
-            .filter_map(|key| self.partitions.get(key));
-        let lag_ends = lagging
-            .filter_map(|partition| partition.replicas().next_deadline(lag_max))
-            .min();
-        let session_ends = self.sessions.values().min().copied();
-        lag_ends.into_iter().chain(session_ends).min()
-    }
-
-    /// Replicas or leader of a partition changed.
-    pub(super) fn on_replicas_changed(&mut self, key: PartitionKey) {
-        if let (Some(topic), Some(partition)) = (
-            self.topology.topic(key.topic),
-            self.partitions.get_mut(&key),
-        ) {
-            partition.advance_watermark(&topic.config);
-            self.touched.push(key);
-            match partition.replicas().next_deadline(lag_max(&self.config)) {
-                Some(_) => self.lagging.insert(key),
-                None => self.lagging.remove(&key),
-            };
-        }
     }
 
     /// Notes something that is not modelled; it becomes a diagnostic.
@@ -403,24 +297,6 @@ impl Cluster {
         })
     }
 
-    /// Brokers and topics as a broker knows them; what it answers with comes from here.
-    #[must_use]
-    pub const fn known_to(&self, _broker: BrokerId) -> &Topology {
-        &self.topology
-    }
-
-    /// Whether a broker leads a partition, as far as it knows.
-    #[must_use]
-    pub fn leads(&self, key: PartitionKey, broker: BrokerId) -> bool {
-        self.leader(key) == Some(broker)
-    }
-
-    /// Who leads a partition.
-    #[must_use]
-    pub fn leader(&self, key: PartitionKey) -> Option<BrokerId> {
-        self.topology.placement(key)?.leadership.leader
-    }
-
     /// The configuration of every broker for which nothing else was altered.
     #[must_use]
     pub const fn config(&self) -> &BrokerConfig {
@@ -456,17 +332,28 @@ impl Cluster {
             .sum();
         assert_eq!(placed, self.partitions.len(), "cluster 1");
         for broker in self.topology.brokers() {
-            let in_session = self.sessions.contains_key(&broker.endpoint.id);
-            let paused = broker.state == BrokerState::Paused;
-            assert_eq!(in_session, paused, "cluster 4: {broker:?}");
+            let id = broker.endpoint.id;
+            let heard_of = broker.is_sound() || broker.registration == Registration::Fenced;
+            assert_eq!(
+                self.sessions.contains_key(&id),
+                !heard_of,
+                "cluster 4: {broker:?}"
+            );
+            let isolated = broker.network == Network::Isolated;
+            assert_eq!(
+                self.views.contains_key(&id),
+                isolated,
+                "cluster 4: {broker:?}"
+            );
         }
+        let lag_max = self.lag_max();
         for (key, partition) in &self.partitions {
-            partition.check_invariants();
-            let lags = partition
-                .replicas()
-                .next_deadline(lag_max(&self.config))
-                .is_some();
-            assert!(!lags || self.lagging.contains(key), "cluster 3: {key:?}");
+            let placement = self.topology.placement(*key);
+            placement
+                .into_iter()
+                .for_each(|placement| partition.check_invariants(placement));
+            let waits = partition.replicas().next_deadline(lag_max).is_some();
+            assert!(!waits || self.timed.contains(key), "cluster 3: {key:?}");
         }
     }
 
@@ -476,11 +363,7 @@ impl Cluster {
     }
 }
 
-fn lag_max(config: &BrokerConfig) -> Duration {
-    Duration::from_millis(u64::try_from(config.replica_lag_time_max_ms).unwrap_or(0))
-}
-
-fn wall_clock_ms(origin_ms: i64, now: Instant) -> i64 {
+pub(super) fn wall_clock_ms(origin_ms: i64, now: Instant) -> i64 {
     let elapsed_ms = i64::try_from(now.as_nanos() / 1_000_000).unwrap_or(i64::MAX);
     origin_ms.saturating_add(elapsed_ms)
 }

@@ -22,6 +22,7 @@ use std::collections::BTreeMap;
 
 use super::cluster::Cluster;
 use super::effect::BrokerId;
+use super::elections::Change;
 use super::producer_state::Expiry;
 use super::time::Instant;
 use super::topology::{PartitionKey, Topic, TopicKey};
@@ -160,10 +161,8 @@ impl Cluster {
         // Who waits may be done: fewer replicas are enough, or any of them may lead.
         for partition in indexes {
             let key = PartitionKey { topic, partition };
-            if self.leader(key).is_none() {
-                self.elect_any(key, now);
-            }
-            self.on_replicas_changed(key);
+            self.topology.change(key, &Change::None);
+            self.on_replicas_changed(key, now);
         }
     }
 

@@ -21,9 +21,8 @@
 //!
 //! *Not here* when the watermark may move (`replication.rs`).
 //!
-//! *Deviations* one log for a replica set: a follower's is the leader's up to the offset that it
-//! reached. Nothing is deleted by time, size or compaction: the start moves by DeleteRecords alone,
-//! and what lies before it stays in memory, as in Kafka until its segment goes.
+//! *Deviations* nothing is deleted by time, size or compaction: the start moves by DeleteRecords
+//! alone, and what lies before it stays in memory, as in Kafka until its segment goes.
 
 use core::ops::Range;
 
@@ -41,6 +40,8 @@ pub struct StoredBatch {
     pub payload: Bytes,
     /// The whole batch as it was received.
     pub received: Bytes,
+    /// When the leader appended it, by its clock, in milliseconds since 1970.
+    pub appended_at_ms: i64,
 }
 
 impl StoredBatch {
@@ -66,7 +67,7 @@ impl StoredBatch {
 }
 
 /// The log of a partition.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Log {
     batches: Vec<StoredBatch>,
     /// Bytes of all batches up to and with the one of the same index.
@@ -76,6 +77,14 @@ pub struct Log {
 }
 
 impl Log {
+    /// The log of nobody.
+    pub const EMPTY: Self = Self {
+        batches: Vec::new(),
+        ends: Vec::new(),
+        start_offset: 0,
+        high_watermark: 0,
+    };
+
     /// Appends a batch whose base offset is [`end_offset`](Self::end_offset).
     pub fn append(&mut self, batch: StoredBatch) {
         debug_assert_eq!(batch.header.base_offset, self.end_offset(), "log 1");
@@ -89,9 +98,9 @@ impl Log {
         self.high_watermark = self.high_watermark.max(to.min(self.end_offset()));
     }
 
-    /// Sets the first offset: the leader's. It falls only when the leader changes.
-    pub fn set_start_offset(&mut self, to: i64) {
-        self.start_offset = to.min(self.high_watermark);
+    /// Raises the first offset, to the high watermark at most; it falls by truncation alone.
+    pub fn raise_start_offset(&mut self, to: i64) {
+        self.start_offset = self.start_offset.max(to.min(self.high_watermark));
     }
 
     /// Drops every batch that reaches beyond `end`. That is below the high watermark only after an
@@ -104,6 +113,22 @@ impl Log {
             .partition_point(|batch| batch.header.last_offset() < end);
         self.batches.truncate(kept);
         self.ends.truncate(kept);
+    }
+
+    /// The end of what it has in common with another log: up to the last batch that both have at
+    /// the same offsets from the same leader epoch. What stands before it is the same too, since in
+    /// an epoch one leader alone appends.
+    #[must_use]
+    pub fn common_end(&self, other: &Self) -> i64 {
+        let pairs = self.batches.iter().zip(&other.batches);
+        let same = |(mine, theirs): &(&StoredBatch, &StoredBatch)| {
+            let (mine, theirs) = (&mine.header, &theirs.header);
+            let offsets = (mine.base_offset, mine.last_offset());
+            mine.leader_epoch == theirs.leader_epoch
+                && offsets == (theirs.base_offset, theirs.last_offset())
+        };
+        let last = pairs.rev().find(same);
+        last.map_or(0, |(mine, _)| mine.header.last_offset().saturating_add(1))
     }
 
     /// The first offset.
@@ -323,6 +348,7 @@ pub(crate) fn batch_for_tests(base_offset: i64, count: i32, max_timestamp: i64) 
         header,
         payload: payload.into(),
         received: Bytes::new(),
+        appended_at_ms: 0,
     }
 }
 
@@ -390,13 +416,13 @@ mod tests {
     fn deleted_records_are_not_found_by_time_but_as_the_newest() {
         let mut log = log(&[10, 30, 20]);
         log.raise_high_watermark(6);
-        log.set_start_offset(3);
+        log.raise_start_offset(3);
         assert_eq!(log.offset_for(5), Some((30, 3, 0)), "inside a batch");
-        log.set_start_offset(4);
+        log.raise_start_offset(4);
         assert_eq!(log.offset_for(5), Some((20, 4, 0)));
         assert_eq!(log.offset_for(25), None);
         assert_eq!(log.offset_of_max_timestamp(), Some((30, 2, 0)));
-        log.set_start_offset(9);
+        log.raise_start_offset(9);
         assert_eq!(
             log.start_offset(),
             6,

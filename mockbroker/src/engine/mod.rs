@@ -3,15 +3,20 @@
 //! | File | Owns |
 //! |---|---|
 //! | [`cluster`] | the composition that the handlers act on |
-//! | [`moves`] | followers that stand still, leaders that change, brokers that stop |
+//! | [`moves`] | what a test does to a cluster: followers, leaders, versions, producers |
 //! | [`plan`] | moves that have their times |
-//! | [`topology`] | brokers alive, topics, replica placement, leader and epoch |
+//! | [`chance`] | moves by chance, for simulations |
+//! | [`brokers`] | how brokers go and come back |
+//! | [`upkeep`] | what follows when a partition changes |
+//! | [`topology`] | brokers alive, topics, where replicas live |
+//! | [`elections`] | who is in sync, who may lead, who leads: what the controller knows |
 //! | [`partition`] | one replica set: validate, make a candidate, commit |
 //! | [`validator`] | what a topic demands of a batch, and what a broker changes in it |
 //! | [`record_rules`] | what a topic demands of single records |
 //! | [`producer_state`] | epochs and sequences, window of five |
 //! | [`log`] | batches as received, offsets, high watermark |
-//! | [`replication`] | who follows how far, ISR, the watermark rule |
+//! | [`replication`] | who leads and knows it, ISR changes, the watermark rule |
+//! | [`replica`] | one replica: its log, its producers, its link |
 //! | [`api_limits`] | versions that a broker no longer offers |
 //! | [`dynamic_config`] | configuration that is altered while the cluster runs |
 //! | [`producer_ids`] | producer ids |
@@ -25,10 +30,13 @@
 //! `handlers::ClusterEngine` drives them.
 
 pub mod api_limits;
+pub mod brokers;
+pub mod chance;
 pub mod cluster;
 pub mod connections;
 pub mod dynamic_config;
 pub mod effect;
+pub mod elections;
 pub mod idle;
 pub mod journal;
 pub mod log;
@@ -39,9 +47,11 @@ pub mod producer_ids;
 pub mod producer_state;
 pub mod purgatory;
 pub mod record_rules;
+pub mod replica;
 pub mod replication;
 pub mod time;
 pub mod topology;
+pub mod upkeep;
 pub mod validator;
 
 pub use cluster::{Cluster, ClusterConfig, TopicSpec};

@@ -1,30 +1,27 @@
-//! The moves of a cluster: followers that stand still, leaders that change, brokers that stop.
+//! The moves of a cluster: what a test does to followers, leaders, brokers and producers.
 //!
-//! *State* of a broker:
+//! *State* of a follower, and of a leader:
 //!
 //! ```text
-//! Alive ─ crash: what it led is led by the next in sync, or by nobody ─▶ Crashed
-//!   ▲                                                                       │
-//!   ├── restart: its replicas catch up; what nobody led, it may lead ───────┘
-//!   │
-//!   │    pause: it fetches and answers nothing
-//! Alive ──▶ Paused ─ broker.session.timeout.ms: as after a crash, but connections stay ─▶ Fenced
-//!   ▲         │                                                                             │
-//!   └─────────┴── resume: as after a restart, but held followers stay held ─────────────────┘
+//!   hold, shrink: it stands still          move: one in sync          elect unclean: whoever
+//! Following ─────────────▶ Held            Led by one ──────▶ Led by another, its epoch one higher
+//!     ▲                     │
+//!     └─────────────────────┘
+//!       release, expand: it catches up, joins the ISR
 //! ```
 //!
 //! *Invariants*
 //! 1. A move that fails has changed nothing.
 //! 2. A move that touches a partition says so, so that whoever waits for it is answered.
 //!
-//! *Source* apache/kafka `metadata/…/controller/{ReplicationControlManager,
-//! BrokerHeartbeatManager}.java`.
+//! *Source* apache/kafka `metadata/…/controller/ReplicationControlManager.java`.
 //!
-//! *Not here* connections to a broker that stops (`handlers/cluster_engine.rs`).
+//! *Not here* how brokers go and come back (`brokers.rs`).
 //!
-//! *Deviations* what a controller decides reaches every broker at once. So a leader that was paused
-//! for longer than its session knows at once that it follows: it refuses with 6 what reached it
-//! meanwhile, where a real one appends it first, and answers 6 with the offset.
+//! *Deviations* what a controller decides reaches every broker at once that it can reach. So a
+//! leader that was paused for longer than its session knows at once that it follows: it refuses
+//! with 6 what reached it meanwhile, where a real one appends it first, and answers 6 with the
+//! offset.
 
 use core::time::Duration;
 use std::sync::Arc;
@@ -34,10 +31,11 @@ use thiserror::Error;
 
 use super::cluster::Cluster;
 use super::effect::BrokerId;
+use super::elections::Change;
 use super::partition::{DeleteError, DeleteTo};
-use super::replication::{Membership, ReplicaSet};
+use super::replication::{Controller, ReplicaSet};
 use super::time::Instant;
-use super::topology::{BrokerState, PartitionKey};
+use super::topology::PartitionKey;
 use crate::api::Api;
 use crate::wire::versions::VersionRange;
 
@@ -75,6 +73,52 @@ pub enum Move {
         /// The follower's broker.
         broker: BrokerId,
     },
+    /// A follower that can reach the leader has at once all that the leader has, whatever its link,
+    /// and is in the ISR; it is held no longer.
+    ExpandIsr {
+        /// The topic.
+        topic: Arc<str>,
+        /// The partition.
+        partition: i32,
+        /// The follower's broker.
+        broker: BrokerId,
+    },
+    /// The controller answers no AlterPartition of a partition: a leader that wants another ISR
+    /// waits, with the maximal of both for the watermark and the old one for min ISR (KIP-497).
+    HoldIsrChanges {
+        /// The topic.
+        topic: Arc<str>,
+        /// The partition.
+        partition: i32,
+    },
+    /// The controller answers again, and grants what was asked meanwhile.
+    ReleaseIsrChanges {
+        /// The topic.
+        topic: Arc<str>,
+        /// The partition.
+        partition: i32,
+    },
+    /// Records take this long from a leader to a follower, in every partition; 0 is at once, and
+    /// the default.
+    DelayReplication {
+        /// The leader's broker.
+        from: BrokerId,
+        /// The follower's broker.
+        to: BrokerId,
+        /// How long.
+        #[serde(with = "crate::duration_form")]
+        delay: Duration,
+    },
+    /// A replica becomes the leader whatever it lacks, with a new leader epoch; what it lacks is
+    /// lost. If it was not in the ISR, it is alone there now.
+    ElectUnclean {
+        /// The topic.
+        topic: Arc<str>,
+        /// The partition.
+        partition: i32,
+        /// The new leader.
+        broker: BrokerId,
+    },
     /// An in-sync replica becomes the leader, with a new leader epoch.
     MoveLeader {
         /// The topic.
@@ -106,6 +150,21 @@ pub enum Move {
     /// A paused broker goes on: it answers what was asked meanwhile, and its replicas catch up.
     #[serde(rename = "resume")]
     ResumeBroker {
+        /// The broker.
+        broker: BrokerId,
+    },
+    /// A broker reaches no other broker and no controller; clients reach it. It goes on to lead
+    /// what it led, though nobody follows, and tells what it knew. After
+    /// `broker.session.timeout.ms` the others have elected leaders of their own.
+    #[serde(rename = "isolate")]
+    IsolateBroker {
+        /// The broker.
+        broker: BrokerId,
+    },
+    /// A broker that was cut off reaches the others again: it hears who leads, drops what they do
+    /// not have, and catches up.
+    #[serde(rename = "heal")]
+    HealBroker {
         /// The broker.
         broker: BrokerId,
     },
@@ -153,9 +212,12 @@ pub enum MoveError {
     /// The broker has no replica of the partition, or leads it.
     #[error("the broker is no follower of the partition")]
     NotAFollower,
-    /// The broker's replica is not in sync, or the broker does not run.
+    /// The broker has no replica of the partition, or one that is not in sync, or it does not run.
     #[error("the broker cannot lead the partition: its replica is not in sync, or it does not run")]
     CannotLead,
+    /// The follower cannot reach a leader.
+    #[error("the follower cannot reach a leader of the partition")]
+    CannotFollow,
     /// Nobody leads the partition.
     #[error("nobody leads the partition")]
     NoLeader,
@@ -181,62 +243,89 @@ impl Cluster {
     /// What the cluster does not have or cannot do; nothing has changed then.
     pub fn make_move(&mut self, to_make: &Move, now: Instant) -> Result<(), MoveError> {
         match to_make {
-            Move::HoldFollower {
-                topic,
-                partition,
-                broker,
-            } => {
-                let key = self.key(topic, *partition)?;
-                self.follower(key, *broker)?.hold(*broker);
-                self.on_replicas_changed(key);
-            }
-            Move::ReleaseFollower {
-                topic,
-                partition,
-                broker,
-            } => {
-                let key = self.key(topic, *partition)?;
-                self.follower(key, *broker)?.release(*broker);
-                self.on_replicas_changed(key);
-            }
-            Move::ShrinkIsr {
-                topic,
-                partition,
-                broker,
-            } => {
-                let key = self.key(topic, *partition)?;
-                self.follower(key, *broker)?.shrink(*broker);
-                self.on_replicas_changed(key);
-            }
-            Move::MoveLeader {
-                topic,
-                partition,
-                broker,
-            } => {
-                let key = self.key(topic, *partition)?;
-                self.move_leader(key, *broker, now)?;
-            }
-            Move::CrashBroker { broker } => self.crash(*broker, now)?,
-            Move::RestartBroker { broker } => self.restart(*broker, now)?,
-            Move::PauseBroker { broker } => self.pause(*broker, now)?,
-            Move::ResumeBroker { broker } => self.resume(*broker, now)?,
+            Move::CrashBroker { broker } => self.crash(*broker, now),
+            Move::RestartBroker { broker } => self.restart(*broker, now),
+            Move::PauseBroker { broker } => self.pause(*broker, now),
+            Move::ResumeBroker { broker } => self.resume(*broker, now),
+            Move::IsolateBroker { broker } => self.isolate(*broker, now),
+            Move::HealBroker { broker } => self.heal(*broker, now),
             Move::RestrictVersions {
                 broker,
                 api,
                 min,
                 max,
-            } => self.restrict_versions(*broker, *api, VersionRange::new(*min, *max))?,
+            } => self.restrict_versions(*broker, *api, VersionRange::new(*min, *max)),
+            Move::ExpireProducer { producer_id } => self.expire_producer(*producer_id),
+            Move::DelayReplication { from, to, delay } => {
+                self.delay_replication((*from, *to), *delay, now)
+            }
+            Move::HoldIsrChanges { topic, partition } => {
+                let key = self.key(topic, *partition)?;
+                self.set_controller(key, Controller::IsHeld, now)
+            }
+            Move::ReleaseIsrChanges { topic, partition } => {
+                let key = self.key(topic, *partition)?;
+                self.set_controller(key, Controller::Answers, now)
+            }
             Move::DeleteRecords {
                 topic,
                 partition,
                 to,
             } => {
                 let key = self.key(topic, *partition)?;
-                self.leader(key).ok_or(MoveError::NoLeader)?;
-                self.delete_records(key, *to).map_err(refused_deletion)?;
+                let leader = self.leader(key).ok_or(MoveError::NoLeader)?;
+                let deleted = self.delete_records((key, leader), *to);
+                deleted.map(drop).map_err(refused_deletion)
             }
-            Move::ExpireProducer { producer_id } => self.expire_producer(*producer_id)?,
+            _ => self.move_replica(to_make, now),
         }
+    }
+
+    /// Makes a move of one replica; the others are known.
+    fn move_replica(&mut self, to_make: &Move, now: Instant) -> Result<(), MoveError> {
+        let (Move::HoldFollower {
+            topic,
+            partition,
+            broker,
+        }
+        | Move::ReleaseFollower {
+            topic,
+            partition,
+            broker,
+        }
+        | Move::ShrinkIsr {
+            topic,
+            partition,
+            broker,
+        }
+        | Move::ExpandIsr {
+            topic,
+            partition,
+            broker,
+        }
+        | Move::ElectUnclean {
+            topic,
+            partition,
+            broker,
+        }
+        | Move::MoveLeader {
+            topic,
+            partition,
+            broker,
+        }) = to_make
+        else {
+            return Ok(());
+        };
+        let (key, broker) = (self.key(topic, *partition)?, *broker);
+        match to_make {
+            Move::HoldFollower { .. } => self.follower(key, broker)?.hold(broker),
+            Move::ReleaseFollower { .. } => self.follower(key, broker)?.release(broker),
+            Move::ShrinkIsr { .. } => self.shrink_isr(key, broker)?,
+            Move::ExpandIsr { .. } => self.expand_isr(key, broker)?,
+            Move::ElectUnclean { .. } => self.elect_unclean(key, broker)?,
+            _ => self.move_leader(key, broker)?,
+        }
+        self.on_replicas_changed(key, now);
         Ok(())
     }
 
@@ -256,63 +345,79 @@ impl Cluster {
         Ok(partition.replicas_mut())
     }
 
-    fn move_leader(
-        &mut self,
-        key: PartitionKey,
-        broker: BrokerId,
-        now: Instant,
-    ) -> Result<(), MoveError> {
-        let partition = self
-            .partitions
-            .get(&key)
-            .ok_or(MoveError::UnknownPartition)?;
-        let replica = partition.replicas().replica(broker);
-        let in_sync = replica.is_some_and(|replica| replica.membership == Membership::InSync);
-        if !in_sync || !self.topology.is_alive(broker) {
+    fn isr(&self, key: PartitionKey) -> Vec<BrokerId> {
+        let placement = self.topology.placement(key);
+        placement.map_or_else(Vec::new, |placement| placement.isr.clone())
+    }
+
+    /// It stands still, or it would be back at once.
+    fn shrink_isr(&mut self, key: PartitionKey, broker: BrokerId) -> Result<(), MoveError> {
+        self.follower(key, broker)?.hold(broker);
+        let mut isr = self.isr(key);
+        isr.retain(|member| *member != broker);
+        if self.leader(key).is_some() {
+            self.topology.change(key, &Change::Isr(isr));
+        }
+        Ok(())
+    }
+
+    fn expand_isr(&mut self, key: PartitionKey, broker: BrokerId) -> Result<(), MoveError> {
+        if !self.follower(key, broker)?.catch_up(broker) {
+            return Err(MoveError::CannotFollow);
+        }
+        let mut isr = self.isr(key);
+        isr.push(broker);
+        self.topology.change(key, &Change::Isr(isr));
+        Ok(())
+    }
+
+    fn move_leader(&mut self, key: PartitionKey, broker: BrokerId) -> Result<(), MoveError> {
+        if !self.isr(key).contains(&broker) || !self.topology.is_alive(broker) {
             return Err(MoveError::CannotLead);
         }
-        self.elect(key, Some(broker), now);
-        self.on_replicas_changed(key);
+        self.topology.change(key, &Change::Lead(broker));
         Ok(())
     }
 
-    fn crash(&mut self, broker: BrokerId, now: Instant) -> Result<(), MoveError> {
-        if self.broker_state(broker)? != BrokerState::Crashed {
-            self.sessions.remove(&broker);
-            self.leave(broker, BrokerState::Crashed, now);
+    fn elect_unclean(&mut self, key: PartitionKey, broker: BrokerId) -> Result<(), MoveError> {
+        let partition = self.partitions.get(&key);
+        let replica = partition.and_then(|partition| partition.replicas().replica(broker));
+        if replica.is_none() || !self.topology.is_alive(broker) {
+            return Err(MoveError::CannotLead);
         }
+        self.topology.change(key, &Change::LeadUnclean(broker));
         Ok(())
     }
 
-    fn restart(&mut self, broker: BrokerId, now: Instant) -> Result<(), MoveError> {
-        if self.broker_state(broker)? == BrokerState::Crashed {
-            self.producer_ids.on_restart(broker);
-            self.come_back(broker, ReplicaSet::on_broker_up, now);
-        }
+    fn set_controller(
+        &mut self,
+        key: PartitionKey,
+        controller: Controller,
+        now: Instant,
+    ) -> Result<(), MoveError> {
+        let partition = self.partitions.get_mut(&key);
+        let partition = partition.ok_or(MoveError::UnknownPartition)?;
+        partition.replicas_mut().controller = controller;
+        self.on_replicas_changed(key, now);
         Ok(())
     }
 
-    fn pause(&mut self, broker: BrokerId, now: Instant) -> Result<(), MoveError> {
-        if self.broker_state(broker)? != BrokerState::Alive {
-            return Ok(());
-        }
-        let session_ms = self.config().broker_session_timeout_ms;
-        let session = Duration::from_millis(u64::try_from(session_ms).unwrap_or(0));
-        self.sessions.insert(broker, now + session);
-        self.topology.set_broker_state(broker, BrokerState::Paused);
-        for key in self.hosted_by(broker) {
+    fn delay_replication(
+        &mut self,
+        (from, to): (BrokerId, BrokerId),
+        delay: Duration,
+        now: Instant,
+    ) -> Result<(), MoveError> {
+        self.known_broker(from)?;
+        self.known_broker(to)?;
+        self.delays.insert((from, to), delay);
+        let keys: Vec<PartitionKey> = self.partitions.keys().copied().collect();
+        for key in keys {
             if let Some(partition) = self.partitions.get_mut(&key) {
-                partition.replicas_mut().on_broker_paused(broker);
-                self.on_replicas_changed(key);
+                partition.replicas_mut().set_delay(from, to, delay);
+                partition.replicas_mut().receive(now);
+                self.on_replicas_changed(key, now);
             }
-        }
-        Ok(())
-    }
-
-    fn resume(&mut self, broker: BrokerId, now: Instant) -> Result<(), MoveError> {
-        if let BrokerState::Paused | BrokerState::Fenced = self.broker_state(broker)? {
-            self.sessions.remove(&broker);
-            self.come_back(broker, ReplicaSet::on_broker_resumed, now);
         }
         Ok(())
     }
@@ -323,7 +428,7 @@ impl Cluster {
         api: Api,
         range: VersionRange,
     ) -> Result<(), MoveError> {
-        self.broker_state(broker)?;
+        self.known_broker(broker)?;
         if self.api_limits.restrict(broker, api, range) {
             Ok(())
         } else {
@@ -342,83 +447,13 @@ impl Cluster {
             Err(MoveError::UnknownProducer)
         }
     }
-
-    /// Fences the paused brokers whose sessions are over.
-    pub(super) fn end_sessions(&mut self, now: Instant) {
-        let over = |(broker, end): (&BrokerId, &Instant)| (*end <= now).then_some(*broker);
-        let over: Vec<BrokerId> = self.sessions.iter().filter_map(over).collect();
-        for broker in over {
-            self.sessions.remove(&broker);
-            self.leave(broker, BrokerState::Fenced, now);
-        }
-    }
-
-    /// The controller sees a broker go.
-    fn leave(&mut self, broker: BrokerId, state: BrokerState, now: Instant) {
-        self.topology.set_broker_state(broker, state);
-        for key in self.hosted_by(broker) {
-            if let Some(partition) = self.partitions.get_mut(&key) {
-                partition.replicas_mut().on_broker_down(broker);
-                if self.leader(key) == Some(broker) {
-                    self.elect_any(key, now);
-                }
-                self.on_replicas_changed(key);
-            }
-        }
-    }
-
-    /// A broker runs again; `back` tells its replicas how.
-    fn come_back(&mut self, broker: BrokerId, back: fn(&mut ReplicaSet, BrokerId), now: Instant) {
-        self.topology.set_broker_state(broker, BrokerState::Alive);
-        for key in self.hosted_by(broker) {
-            if let Some(partition) = self.partitions.get_mut(&key) {
-                back(partition.replicas_mut(), broker);
-                if self.leader(key).is_none() {
-                    self.elect_any(key, now);
-                }
-                self.on_replicas_changed(key);
-            }
-        }
-    }
-
-    fn broker_state(&self, broker: BrokerId) -> Result<BrokerState, MoveError> {
-        self.topology
-            .broker_state(broker)
-            .ok_or(MoveError::UnknownBroker)
-    }
-
-    fn hosted_by(&self, broker: BrokerId) -> Vec<PartitionKey> {
-        let hosted = self.partitions.iter();
-        let hosted = hosted.filter(|(_, partition)| partition.replicas().replica(broker).is_some());
-        hosted.map(|(key, _)| *key).collect()
-    }
-
-    /// Whoever may lead leads, or nobody.
-    pub(super) fn elect_any(&mut self, key: PartitionKey, now: Instant) {
-        if let (Some(topic), Some(partition)) =
-            (self.topology.topic(key.topic), self.partitions.get(&key))
-        {
-            let electable = partition.electable(&topic.config);
-            self.elect(key, electable, now);
-        }
-    }
-
-    fn elect(&mut self, key: PartitionKey, leader: Option<BrokerId>, now: Instant) {
-        self.topology.elect(key, leader);
-        let now_ms = self.wall_clock_ms(now);
-        if let (Some(topic), Some(partition)) = (
-            self.topology.topic(key.topic),
-            self.partitions.get_mut(&key),
-        ) {
-            partition.change_leader(leader, &topic.config, now_ms, now);
-        }
-    }
 }
 
 const fn refused_deletion(error: Option<DeleteError>) -> MoveError {
     match error {
         Some(DeleteError::OutOfRange) => MoveError::OffsetOutOfRange,
         Some(DeleteError::NotByPolicy) => MoveError::NotByPolicy,
+        Some(DeleteError::NotLeader) => MoveError::NoLeader,
         None => MoveError::UnknownPartition,
     }
 }
@@ -480,6 +515,19 @@ mod tests {
         }
     }
 
+    fn of_replica(name: &str, broker: BrokerId) -> Move {
+        let form = format!(
+            r#"{{"{name}":{{"topic":"orders","partition":0,"broker":{}}}}}"#,
+            broker.0
+        );
+        serde_json::from_str(&form).unwrap()
+    }
+
+    fn delay(from: BrokerId, to: BrokerId) -> Move {
+        let delay = Duration::from_millis(5);
+        Move::DelayReplication { from, to, delay }
+    }
+
     fn lead(broker: BrokerId) -> Move {
         Move::MoveLeader {
             topic: "orders".into(),
@@ -508,6 +556,12 @@ mod tests {
     #[case::restart(Move::RestartBroker { broker: NOBODY }, MoveError::UnknownBroker)]
     #[case::pause(Move::PauseBroker { broker: NOBODY }, MoveError::UnknownBroker)]
     #[case::resume(Move::ResumeBroker { broker: NOBODY }, MoveError::UnknownBroker)]
+    #[case::isolate(Move::IsolateBroker { broker: NOBODY }, MoveError::UnknownBroker)]
+    #[case::heal(Move::HealBroker { broker: NOBODY }, MoveError::UnknownBroker)]
+    #[case::expand(of_replica("expand_isr", ONE), MoveError::NotAFollower)]
+    #[case::unclean(of_replica("elect_unclean", THREE), MoveError::CannotLead)]
+    #[case::delay_from(delay(NOBODY, ONE), MoveError::UnknownBroker)]
+    #[case::delay_to(delay(ONE, NOBODY), MoveError::UnknownBroker)]
     fn illegal_moves_are_refused(#[case] to_make: Move, #[case] expected: MoveError) {
         let mut cluster = cluster();
         assert_eq!(make(&mut cluster, &to_make), Err(expected));
@@ -526,7 +580,11 @@ mod tests {
             "rather nobody than unclean"
         );
         make(&mut cluster, &Move::RestartBroker { broker: ONE }).unwrap();
-        assert_eq!(leadership(&cluster), (Some(ONE), 2));
+        assert_eq!(
+            leadership(&cluster),
+            (Some(ONE), 2),
+            "the last known leader may"
+        );
     }
 
     #[test]
@@ -537,7 +595,7 @@ mod tests {
         make(&mut cluster, &Move::RestartBroker { broker: ONE }).unwrap();
         assert_eq!(leadership(&cluster), (Some(TWO), 1));
         let key = cluster.key("orders", 0).unwrap();
-        assert_eq!(cluster.partition(key).unwrap().replicas().isr(), [ONE, TWO]);
+        assert_eq!(cluster.topology().placement(key).unwrap().isr, [ONE, TWO]);
         make(&mut cluster, &lead(ONE)).unwrap();
         assert_eq!(leadership(&cluster), (Some(ONE), 2));
     }

@@ -17,24 +17,24 @@
 //!    change together.
 //! 3. Too few in-sync replicas are seen before the batch is looked at (observed: 19 wins over a bad
 //!    checksum, size, timestamp and a duplicate).
-//! 4. A leader that was in sync has all that was visible: in an unclean election alone the
-//!    watermark falls, and records are lost that all had acknowledged.
 //!
 //! *Source* apache/kafka `core/…/cluster/Partition.scala` appendRecordsToLeader;
 //! `storage/…/internals/log/UnifiedLog.java` append.
 //!
-//! *Not here* who leads (`topology.rs`); waiting for the watermark (`purgatory.rs`).
+//! *Not here* who leads (`elections.rs`), where batches go then (`replication.rs`); waiting for the
+//! watermark (`purgatory.rs`).
+
+use core::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::effect::BrokerId;
+use super::elections::{Placement, effective_isr_min};
 use super::log::{Log, StoredBatch};
-use super::producer_state::{
-    ActiveProducer, Expiry, ProducerBatch, ProducerStates, SequenceVerdict,
-};
-use super::replication::{Election, Membership, ReplicaSet, effective_isr_min};
-use super::time::Instant;
+use super::producer_state::{ActiveProducer, Expiry, ProducerBatch, SequenceVerdict};
+use super::replica::Replica;
+use super::replication::{Bounds, ReplicaSet};
 use super::validator::{self, Refusal};
 use crate::config::{CleanupPolicy, TimestampType, TopicConfig};
 
@@ -52,8 +52,8 @@ pub enum Acks {
 pub struct Append<'a> {
     /// Who must have it.
     pub acks: Acks,
-    /// The leader epoch.
-    pub leader_epoch: i32,
+    /// Who appends: it leads, or takes itself for the leader.
+    pub leader: BrokerId,
     /// The topic's configuration.
     pub config: &'a TopicConfig,
     /// When idle producers are forgotten.
@@ -88,6 +88,8 @@ pub enum Appended {
 /// Why nothing was appended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AppendError {
+    /// The broker does not lead.
+    NotLeader,
     /// Fewer in sync than `min.insync.replicas`.
     NotEnoughReplicas,
     /// The batch itself.
@@ -111,33 +113,25 @@ pub enum DeleteTo {
 /// Why no records are deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeleteError {
+    /// The broker has no replica.
+    NotLeader,
     /// The topic's `cleanup.policy` does not delete.
     NotByPolicy,
     /// The offset is below 0 or above the high watermark.
     OutOfRange,
 }
 
-/// A replica set with its log.
-#[derive(Debug)]
+/// A replica set, and what its leaders do with batches.
+#[derive(Clone, Debug)]
 pub struct Partition {
-    log: Log,
-    producers: ProducerStates,
-    /// The end of the log that the leader had when it started; of what lies before, its producers
-    /// come from a snapshot.
-    started_at: i64,
     replicas: ReplicaSet,
 }
 
 impl Partition {
-    /// An empty log on these replicas.
+    /// These replicas.
     #[must_use]
-    pub fn new(replicas: ReplicaSet) -> Self {
-        Self {
-            log: Log::default(),
-            producers: ProducerStates::default(),
-            started_at: 0,
-            replicas,
-        }
+    pub const fn new(replicas: ReplicaSet) -> Self {
+        Self { replicas }
     }
 
     /// Appends the batch in `records`, unless something speaks against it.
@@ -149,10 +143,15 @@ impl Partition {
         &mut self,
         records: &Bytes,
         append: &Append<'_>,
-        now: Instant,
     ) -> Result<Appended, AppendError> {
         let isr_min = self.isr_min(append.config);
-        if append.acks == Acks::All && self.replicas.isr_count() < isr_min {
+        let (Some(lead), Some(replica)) = (
+            self.replicas.lead(append.leader),
+            self.replicas.replica(append.leader),
+        ) else {
+            return Err(AppendError::NotLeader);
+        };
+        if append.acks == Acks::All && lead.isr.len() < isr_min {
             return Err(AppendError::NotEnoughReplicas);
         }
         let now_ms = append.wall_clock_ms;
@@ -160,7 +159,7 @@ impl Partition {
             validator::validate(records, append.config, now_ms).map_err(AppendError::Batch)?;
         let producer = ProducerBatch::of(&candidate.header);
         if let Some(batch) = &producer {
-            match self.producers.check(batch, append.expiry, now_ms) {
+            match replica.producers().check(batch, append.expiry, now_ms) {
                 SequenceVerdict::Next => {}
                 SequenceVerdict::Duplicate(original) => {
                     return Ok(Appended::Duplicate {
@@ -174,20 +173,16 @@ impl Partition {
             }
         }
         let mut header = candidate.header;
-        header.base_offset = self.log.end_offset();
-        header.leader_epoch = append.leader_epoch;
+        header.base_offset = replica.log().end_offset();
+        header.leader_epoch = lead.epoch;
         let (base_offset, last_offset) = (header.base_offset, header.last_offset());
-        if let Some(batch) = &producer {
-            self.producers
-                .commit(batch, base_offset, last_offset, now_ms);
-        }
-        self.log.append(StoredBatch {
+        let stored = StoredBatch {
             header,
             payload: candidate.payload,
             received: candidate.received,
-        });
-        self.replicas.on_append(self.log.end_offset(), now);
-        self.advance_watermark(append.config);
+            appended_at_ms: now_ms,
+        };
+        self.replicas.append(append.leader, stored);
         let by_broker = append.config.message_timestamp_type == TimestampType::LogAppendTime;
         let log_append_time_ms = by_broker.then_some(now_ms);
         Ok(Appended::Stored {
@@ -205,134 +200,78 @@ impl Partition {
     /// A topic that is compacted alone; an offset that nothing visible has.
     pub fn delete_records(
         &mut self,
+        leader: BrokerId,
         to: DeleteTo,
         config: &TopicConfig,
     ) -> Result<i64, DeleteError> {
         if config.cleanup_policy == CleanupPolicy::Compact {
             return Err(DeleteError::NotByPolicy);
         }
+        let Some(log) = self.log_on(leader) else {
+            return Err(DeleteError::NotLeader);
+        };
         let to = match to {
-            DeleteTo::HighWatermark => self.log.high_watermark(),
+            DeleteTo::HighWatermark => log.high_watermark(),
             DeleteTo::Offset(offset) => offset,
         };
-        if !(0..=self.log.high_watermark()).contains(&to) {
+        if !(0..=log.high_watermark()).contains(&to) {
             return Err(DeleteError::OutOfRange);
         }
-        if to > self.log.start_offset() {
-            self.log.set_start_offset(to);
-            self.replicas.on_delete(to);
+        if to > log.start_offset() {
+            self.replicas.on_delete(leader, to);
         }
         Ok(to)
     }
 
-    /// Raises the watermark as far as the replicas allow.
-    pub fn advance_watermark(&mut self, config: &TopicConfig) {
-        let isr_min = self.isr_min(config);
-        let to = self
-            .replicas
-            .high_watermark(isr_min, self.log.high_watermark());
-        self.log.raise_high_watermark(to);
-    }
-
-    /// The producers that no sweep has found idle, by id.
+    /// The producers that a replica knows and no sweep has found idle, by id.
     pub fn active_producers(
         &self,
+        broker: BrokerId,
         expiry: Expiry,
         now_ms: i64,
     ) -> impl Iterator<Item = ActiveProducer> + '_ {
-        self.producers.active(expiry, now_ms)
+        let replica = self.replicas.replica(broker).into_iter();
+        replica.flat_map(move |replica| replica.producers().active(expiry, now_ms))
     }
 
     /// Forgets what a producer wrote; `false` when nothing is known of it.
     pub fn forget_producer(&mut self, producer_id: i64) -> bool {
-        self.producers.forget(producer_id)
+        let replicas = self.replicas.all_mut().iter_mut();
+        let known = replicas.map(|replica| replica.forget_producer(producer_id));
+        known.fold(false, |before, known| before | known)
     }
 
-    /// Another leader, or none: what it lacks is dropped, and what producers had there with it.
-    pub fn change_leader(
-        &mut self,
-        leader: Option<BrokerId>,
-        config: &TopicConfig,
-        now_ms: i64,
-        now: Instant,
-    ) {
-        let clean = leader
-            .and_then(|leader| self.replicas.replica(leader))
-            .is_some_and(|leader| leader.membership == Membership::InSync);
-        self.replicas.on_leader(leader, now);
-        let leader = leader.and_then(|leader| self.replicas.replica(leader));
-        if let Some(leader) = leader {
-            let (start, end) = (leader.start_offset, leader.end_offset);
-            let started_at = leader.started_at();
-            if end < self.log.end_offset() || started_at != self.started_at {
-                assert!(
-                    !clean || end >= self.log.high_watermark(),
-                    "partition 4: a clean election loses what was visible"
-                );
-                self.log.truncate(end);
-                self.started_at = started_at;
-                self.rebuild_producers(now_ms);
-            }
-            self.log.set_start_offset(start);
-            self.advance_watermark(config);
-        }
-    }
-
-    /// A replica that has followed the log knows what the log tells since its broker started, and
-    /// of the time before what a snapshot keeps.
-    fn rebuild_producers(&mut self, now_ms: i64) {
-        let before = core::mem::take(&mut self.producers);
-        let batches = self.log.batches();
-        let loaded = batches.partition_point(|batch| batch.header.last_offset() < self.started_at);
-        let (loaded, followed) = batches.split_at(loaded);
-        let replay = |producers: &mut ProducerStates, batches: &[StoredBatch]| {
-            for header in batches.iter().map(|batch| &batch.header) {
-                if let Some(batch) = ProducerBatch::of(header) {
-                    let written_at_ms = before.written_at_ms(batch.producer_id);
-                    producers.commit(
-                        &batch,
-                        header.base_offset,
-                        header.last_offset(),
-                        written_at_ms.unwrap_or(now_ms),
-                    );
-                }
-            }
-        };
-        replay(&mut self.producers, loaded);
-        self.producers.reload();
-        replay(&mut self.producers, followed);
-    }
-
-    /// The replica that may lead next.
+    /// What this topic and these brokers bound.
     #[must_use]
-    pub fn electable(&self, config: &TopicConfig) -> Option<BrokerId> {
-        self.replicas
-            .electable(match config.unclean_leader_election_enable {
-                true => Election::Unclean,
-                false => Election::Clean,
-            })
+    pub fn bounds(&self, config: &TopicConfig, lag_max: Duration) -> Bounds {
+        Bounds {
+            isr_min: self.isr_min(config),
+            lag_max,
+        }
     }
 
     fn isr_min(&self, config: &TopicConfig) -> usize {
         effective_isr_min(config.min_insync_replicas, self.replicas.replicas().len())
     }
 
-    /// Whether enough replicas are in sync for acks=all, as far as a leader knows.
+    /// Whether enough replicas are in sync for what was appended with acks=all, as far as a leader
+    /// knows; one that is about to join counts (`Partition.checkEnoughReplicasReachOffset`).
     #[must_use]
-    pub fn has_enough_replicas(&self, _leader: BrokerId, config: &TopicConfig) -> bool {
-        self.replicas.isr_count() >= self.isr_min(config)
+    pub fn has_enough_replicas(&self, leader: BrokerId, config: &TopicConfig) -> bool {
+        let lead = self.replicas.lead(leader);
+        lead.is_some_and(|lead| lead.maximal_isr_count() >= self.isr_min(config))
     }
 
     /// The log of the replica on a broker.
     #[must_use]
     pub fn log_on(&self, broker: BrokerId) -> Option<&Log> {
-        self.replicas.replica(broker).map(|_| &self.log)
+        self.replicas.replica(broker).map(Replica::log)
     }
 
-    /// The leader's log.
+    /// The log of who leads, or led last.
     #[must_use]
-    pub const fn log(&self) -> &Log {
-        &self.log
+    pub fn log(&self) -> &Log {
+        self.replicas.log()
     }
 
     /// The replicas.
@@ -347,11 +286,7 @@ impl Partition {
     }
 
     /// Panics when an invariant of a machine of this partition does not hold.
-    pub fn check_invariants(&self) {
-        self.log.check_invariants();
-        self.producers.check_invariants(self.started_at);
-        let ends = (self.log.start_offset(), self.log.end_offset());
-        self.replicas
-            .check_invariants(ends, self.log.high_watermark());
+    pub fn check_invariants(&self, placement: &Placement) {
+        self.replicas.check_invariants(placement);
     }
 }

@@ -30,7 +30,7 @@ use super::effect::BrokerId;
 const BLOCK: i64 = 1_000;
 
 /// The source of producer ids.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct ProducerIds {
     blocks: BTreeMap<BrokerId, Range<i64>>,
     next_block: i64,

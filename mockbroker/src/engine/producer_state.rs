@@ -112,7 +112,7 @@ pub struct ActiveProducer {
     pub last_timestamp_ms: i64,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Producer {
     epoch: i16,
     window: VecDeque<Remembered>,
@@ -142,7 +142,7 @@ impl Expiry {
 }
 
 /// The producers that a partition knows.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct ProducerStates {
     producers: BTreeMap<i64, Producer>,
 }
@@ -231,11 +231,10 @@ impl ProducerStates {
         })
     }
 
-    /// When the producer wrote last, by the broker's clock.
-    #[must_use]
-    pub fn written_at_ms(&self, producer_id: i64) -> Option<i64> {
-        let producer = self.producers.get(&producer_id)?;
-        Some(producer.written_at_ms)
+    /// Forgets whoever is not known to `others`: what was forgotten stays so.
+    pub fn retain_known_to(&mut self, others: &Self) {
+        self.producers
+            .retain(|producer_id, _| others.producers.contains_key(producer_id));
     }
 
     /// Forgets a producer, as when it was idle for too long; `false` when it is not known.

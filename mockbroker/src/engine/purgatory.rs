@@ -100,6 +100,12 @@ impl<W> Purgatory<W> {
         self.parked.get(&connection).map(|parked| &parked.waiting)
     }
 
+    /// The same, to note how far it has come.
+    pub fn waiting_mut(&mut self, connection: ConnectionId) -> Option<&mut W> {
+        let parked = self.parked.get_mut(&connection)?;
+        Some(&mut parked.waiting)
+    }
+
     /// The connections whose requests watch `partition`.
     #[must_use]
     pub fn watchers(&self, partition: PartitionKey) -> Vec<ConnectionId> {

@@ -1,211 +1,261 @@
-//! A replica set: who follows, how far, who is in sync, and how far the watermark may go.
+//! A replica set: who leads and knows it, who is in sync, how far the watermark may go.
 //!
-//! *State* of a replica:
+//! *State* of the ISR, as a leader has it:
 //!
 //! ```text
-//!   link:                          membership:
-//!            hold                             shrink, lags for replica.lag.time.max.ms, host down
-//!  Following ─────▶ Held            InSync ──────────────────────────────────▶ OutOfSync
-//!      ▲             │                ▲                                            │
-//!      └─────────────┘                └────────────────────────────────────────────┘
-//!      release, restart                caught up with the leader (release, resume, restart)
-//!
-//!   host:
-//!        pause              session over, crash
-//!    Up ───────▶ Paused    Up, Paused ─────────▶ Down
-//!     ▲            │                              │
-//!     └────────────┴──────────────────────────────┘ resume, restart
+//!           a follower lags for replica.lag.time.max.ms
+//! Committed ──────────────────────────────────────────▶ Shrinking: the ISR as it was counts
+//!    ▲  │                                                   │
+//!    │  └───────────────────────────────────────────────────┼─▶ Expanding: the new one counts for
+//!    │     a follower has what was visible, and what there  │   the watermark, not for min ISR
+//!    │     was when the leader was elected                  │            │
+//!    └──────────────────────────────────────────────────────┴────────────┘
+//!      the controller has answered, at once unless a test holds that; or it changed the ISR itself
 //! ```
 //!
 //! *Invariants*
-//! 1. The leader is a replica, in sync, and has everything.
-//! 2. Somebody is in sync: the last one that was stays so when it crashes, so that only it can lead
-//!    again, unless an unclean election is allowed.
-//! 3. No replica is ahead of the leader.
-//! 4. The watermark follows the slowest in-sync replica, and stands still while fewer than the
-//!    effective `min.insync.replicas` are in sync.
-//! 5. While the leader is paused nothing moves: nobody catches up, lags, or raises the watermark.
-//! 6. A replica had started with no more than it has.
-//! 7. A replica's log starts at or before its end; the leader's starts with the log.
+//! 1. Who leads in the eyes of the controller has a [`Lead`] of that epoch; whoever else has one is
+//!    cut off and has not heard that it leads no more.
+//! 2. Who is in contact with the leader has a prefix of its log.
+//! 3. Who is in sync, or eligible to lead, has all that is visible.
+//! 4. The watermark follows the slowest of the maximal ISR (KIP-497), and of those that are about
+//!    to join it; it stands still while fewer than the effective `min.insync.replicas` are
+//!    committed.
+//! 5. While a leader is paused nothing moves. While it is cut off it hears of nobody: its ISR
+//!    stays, and its watermark too, unless it was alone in sync.
 //!
-//! *Source* apache/kafka `core/…/cluster/Partition.scala`: maybeIncrementLeaderHW (isUnderMinIsr,
-//! KAFKA-15583), effectiveMinIsr, isFollowerOutOfSync.
+//! *Source* apache/kafka `core/…/cluster/Partition.scala`: PendingShrinkIsr, PendingExpandIsr,
+//! maybeIncrementLeaderHW (isUnderMinIsr, KAFKA-15583), needsExpandIsr, isFollowerOutOfSync.
 //!
-//! *Not here* batches: a follower's log is the leader's up to its end offset.
+//! *Not here* one replica's log (`replica.rs`); what the controller decides (`elections.rs`).
 //!
-//! *Deviations* a follower that is not held has every append at once; a caught-up one joins the ISR
-//! at once. The lag of a held follower counts from the first append that it misses.
+//! *Deviations* a follower has every append at once, unless its link has a delay; it hears of the
+//! watermark at once, so that a new leader knows it; a caught-up one joins the ISR at once. The lag
+//! of a follower counts from the first append that it misses.
 
 use core::time::Duration;
+use std::collections::BTreeMap;
 
 use super::effect::BrokerId;
+use super::elections::Placement;
+use super::log::{Log, StoredBatch};
+use super::replica::{Link, Replica};
 use super::time::Instant;
+use super::topology::{Network, Process};
 
-/// Whether a replica would fetch from its leader, if both brokers ran.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Link {
-    /// It has everything at once.
-    Following,
-    /// It stands still, though its broker runs.
-    Held,
+/// What a leader has asked the controller to make of the ISR.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum IsrChange {
+    /// Nothing: the ISR is committed.
+    None,
+    /// To take these out.
+    Shrink(Vec<BrokerId>),
+    /// To take this one in.
+    Expand(BrokerId),
 }
 
-/// Who may lead where no replica in sync can.
+/// Whether the controller answers what leaders ask of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Election {
-    /// Nobody.
-    Clean,
-    /// Any replica (`unclean.leader.election.enable`); what it lacks is lost.
-    Unclean,
+pub enum Controller {
+    /// At once.
+    Answers,
+    /// Not before a test says so.
+    IsHeld,
 }
 
-/// How a replica's broker is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Host {
-    /// It runs.
-    Up,
-    /// It does nothing, and the controller does not know yet.
-    Paused,
-    /// It is gone in the eyes of the controller: crashed, or paused for longer than its session.
-    Down,
+/// What a broker knows that leads a partition, or takes itself for the leader.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lead {
+    /// The epoch in which it was elected.
+    pub epoch: i32,
+    /// Where its log ended then.
+    epoch_start: i64,
+    /// The committed ISR.
+    pub isr: Vec<BrokerId>,
+    /// What is to become of it.
+    pub pending: IsrChange,
 }
 
-/// Whether a replica is in the ISR.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Membership {
-    /// It is.
-    InSync,
-    /// It is not.
-    OutOfSync,
-}
+impl Lead {
+    /// Whether a replica counts for the watermark (KIP-497: the maximal ISR).
+    fn counts(&self, broker: BrokerId) -> bool {
+        self.isr.contains(&broker) || self.pending == IsrChange::Expand(broker)
+    }
 
-/// A replica.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Replica {
-    /// Its broker.
-    pub broker: BrokerId,
-    /// The offset of its first record.
-    pub start_offset: i64,
-    /// The offset behind its last record.
-    pub end_offset: i64,
-    /// Whether it fetches.
-    pub link: Link,
-    /// How its broker is.
-    pub host: Host,
-    /// Whether it is in the ISR.
-    pub membership: Membership,
-    /// Since when it lacks something that the leader has.
-    lagging_since: Option<Instant>,
-    /// Its log's end when its broker started last.
-    started_at: i64,
-}
-
-impl Replica {
-    /// Below this offset it knows the batches of producers from a snapshot: each one's last.
+    /// How many are in the maximal ISR.
     #[must_use]
-    pub const fn started_at(&self) -> i64 {
-        self.started_at
+    pub fn maximal_isr_count(&self) -> usize {
+        let joining = usize::from(matches!(self.pending, IsrChange::Expand(_)));
+        self.isr.len() + joining
     }
 
-    fn follows(&self) -> bool {
-        self.link == Link::Following && self.host == Host::Up
+    /// The ISR that it asks for.
+    fn proposal(&self) -> Option<Vec<BrokerId>> {
+        let mut isr = self.isr.clone();
+        match &self.pending {
+            IsrChange::None => return None,
+            IsrChange::Shrink(gone) => isr.retain(|broker| !gone.contains(broker)),
+            IsrChange::Expand(new) => isr.push(*new),
+        }
+        Some(isr)
     }
+}
+
+/// The bounds that a topic and the brokers set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// The effective `min.insync.replicas`.
+    pub isr_min: usize,
+    /// `replica.lag.time.max.ms`.
+    pub lag_max: Duration,
 }
 
 /// The replicas of a partition.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ReplicaSet {
     replicas: Vec<Replica>,
+    leads: BTreeMap<BrokerId, Lead>,
     leader: Option<BrokerId>,
+    epoch: i32,
+    last_leader: Option<BrokerId>,
+    /// Whether the controller answers AlterPartition of this partition.
+    pub controller: Controller,
 }
 
 impl ReplicaSet {
-    /// Empty replicas on these brokers, all in sync but those that are down.
+    /// Empty replicas, in contact with the leader if they can be.
     #[must_use]
-    pub fn new(
-        brokers: &[BrokerId],
-        leader: Option<BrokerId>,
-        host: impl Fn(BrokerId) -> Host,
-    ) -> Self {
-        let fresh = |broker: &BrokerId| Replica {
-            broker: *broker,
-            start_offset: 0,
-            end_offset: 0,
-            link: Link::Following,
-            host: host(*broker),
-            membership: match host(*broker) != Host::Down || leader.is_none() {
-                true => Membership::InSync,
-                false => Membership::OutOfSync,
-            },
-            lagging_since: None,
-            started_at: 0,
+    pub fn new(placement: &Placement, state: impl Fn(BrokerId) -> (Process, Network)) -> Self {
+        let fresh = |broker: &BrokerId| {
+            let (process, network) = state(*broker);
+            Replica::new(*broker, process, network)
         };
-        Self {
-            replicas: brokers.iter().map(fresh).collect(),
-            leader,
+        let leadership = placement.leadership;
+        let lead = |leader| {
+            let lead = Lead {
+                epoch: leadership.epoch,
+                epoch_start: 0,
+                isr: placement.isr.clone(),
+                pending: IsrChange::None,
+            };
+            (leader, lead)
+        };
+        let mut set = Self {
+            replicas: placement.replicas.iter().map(fresh).collect(),
+            leads: leadership.leader.map(lead).into_iter().collect(),
+            leader: leadership.leader,
+            epoch: leadership.epoch,
+            last_leader: leadership.leader,
+            controller: Controller::Answers,
+        };
+        // Nobody lacks anything yet, so nothing counts the time.
+        set.spread(Instant::ZERO);
+        set
+    }
+
+    /// What the controller has decided reaches the brokers that it can reach.
+    pub fn hear(&mut self, placement: &Placement, now: Instant) {
+        let leadership = placement.leadership;
+        if (self.leader, self.epoch) != (leadership.leader, leadership.epoch) {
+            self.on_election(placement, now);
+        } else if let Some(leader) = self.leader
+            && self.replica(leader).is_some_and(Replica::runs)
+            && let Some(lead) = self.leads.get_mut(&leader)
+            && lead.isr != placement.isr
+        {
+            lead.isr.clone_from(&placement.isr);
+            lead.pending = IsrChange::None;
         }
     }
 
-    /// The leader appended up to `end`.
-    pub fn on_append(&mut self, end: i64, now: Instant) {
-        let leader = self.leader;
-        for replica in &mut self.replicas {
-            if Some(replica.broker) == leader || replica.follows() {
-                replica.end_offset = end;
-            } else {
-                replica.lagging_since = replica.lagging_since.or(Some(now));
-            }
+    fn on_election(&mut self, placement: &Placement, now: Instant) {
+        let watermark = self.log().high_watermark();
+        if let Some(before) = self.leader
+            && self.network(before) == Some(Network::Connected)
+        {
+            self.leads.remove(&before);
         }
-    }
-
-    /// The leader deleted what lies before `start`; whoever follows does so too.
-    pub fn on_delete(&mut self, start: i64) {
-        let (leader, leader_runs) = (self.leader, self.leader_runs());
-        for replica in &mut self.replicas {
-            if Some(replica.broker) == leader || leader_runs && replica.follows() {
-                replica.start_offset = replica.start_offset.max(start);
-            }
-        }
-    }
-
-    /// The smallest first offset of the replicas whose brokers are not down: what lies before it
-    /// is deleted everywhere (`Partition.lowWatermarkIfLeader`). `None` without a leader.
-    #[must_use]
-    pub fn low_watermark(&self) -> Option<i64> {
-        self.leader?;
-        let live = self.replicas.iter().filter(|r| r.host != Host::Down);
-        live.map(|replica| replica.start_offset).min()
-    }
-
-    /// Another leader, or none; the followers take over what it has. It counts their lag from now
-    /// (`Partition.makeLeader` resets `lastCaughtUpTimeMs`).
-    pub fn on_leader(&mut self, leader: Option<BrokerId>, now: Instant) {
-        self.leader = leader;
-        let Some((start, end)) = leader
-            .and_then(|leader| self.replica(leader))
-            .map(|r| (r.start_offset, r.end_offset))
-        else {
+        self.leader = placement.leadership.leader;
+        self.epoch = placement.leadership.epoch;
+        self.replicas.iter_mut().for_each(Replica::lose_contact);
+        let Some(leader) = self.leader else {
             return;
         };
-        let leader_runs = self.leader_runs();
-        let in_sync = |replica: &Replica| replica.membership == Membership::InSync;
-        let clean = leader
-            .and_then(|leader| self.replica(leader))
-            .is_some_and(in_sync);
-        for replica in &mut self.replicas {
-            replica.end_offset = replica.end_offset.min(end);
-            replica.started_at = replica.started_at.min(replica.end_offset);
-            replica.start_offset = replica.start_offset.min(replica.end_offset);
-            if Some(replica.broker) == leader {
-                replica.membership = Membership::InSync;
-            } else if leader_runs && replica.follows() {
-                replica.start_offset = replica.start_offset.max(start);
-                replica.end_offset = end;
-                replica.membership = Membership::InSync;
-            } else if !clean {
-                replica.membership = Membership::OutOfSync;
+        self.last_leader = Some(leader);
+        let Some(elected) = self.replica_mut(leader) else {
+            return;
+        };
+        elected.on_elected();
+        elected.log_mut().raise_high_watermark(watermark);
+        let (watermark, end) = (elected.log().high_watermark(), elected.log().end_offset());
+        let lead = Lead {
+            epoch: placement.leadership.epoch,
+            epoch_start: end,
+            isr: placement.isr.clone(),
+            pending: IsrChange::None,
+        };
+        self.leads.insert(leader, lead);
+        for follower in self.followers_mut(leader) {
+            follower.on_election(watermark, now);
+        }
+    }
+
+    /// A leader appends.
+    pub fn append(&mut self, leader: BrokerId, batch: StoredBatch) {
+        if let Some(replica) = self.replica_mut(leader) {
+            replica.append(batch);
+        }
+    }
+
+    /// What a running leader has goes to those who follow.
+    pub fn spread(&mut self, now: Instant) {
+        let Some((leader, at)) = self.running_leader() else {
+            return;
+        };
+        for index in (0..self.replicas.len()).filter(|index| *index != at) {
+            let Ok([follower, from]) = self.replicas.get_disjoint_mut([index, at]) else {
+                continue;
+            };
+            let end = from.log().end_offset();
+            if !follower.follows() {
+                follower.miss(end, now);
+            } else if follower.delay_from(leader).is_zero() {
+                follower.adopt(from.log(), end);
+            } else {
+                follower.expect(end, now);
             }
-            replica.lagging_since = (replica.end_offset < end).then_some(now);
+        }
+    }
+
+    /// What was on the way arrives.
+    pub fn receive(&mut self, now: Instant) {
+        let Some((leader, at)) = self.running_leader() else {
+            return;
+        };
+        for index in (0..self.replicas.len()).filter(|index| *index != at) {
+            if let Ok([follower, from]) = self.replicas.get_disjoint_mut([index, at]) {
+                follower.receive(leader, from.log(), now);
+            }
+        }
+    }
+
+    /// A follower has at once all that a running leader has, whatever its link; `false` when it
+    /// cannot.
+    pub fn catch_up(&mut self, broker: BrokerId) -> bool {
+        let Some((_, at)) = self.running_leader() else {
+            return false;
+        };
+        let index = self.replicas.iter().position(|r| r.broker == broker);
+        let Some(index) = index.filter(|index| *index != at) else {
+            return false;
+        };
+        match self.replicas.get_disjoint_mut([index, at]) {
+            Ok([follower, from]) if follower.runs() => {
+                follower.link = Link::Following;
+                follower.adopt(from.log(), from.log().end_offset());
+                true
+            }
+            _ => false,
         }
     }
 
@@ -213,185 +263,197 @@ impl ReplicaSet {
     pub fn hold(&mut self, broker: BrokerId) {
         if let Some(replica) = self.replica_mut(broker) {
             replica.link = Link::Held;
+            replica.lose_contact();
         }
     }
 
-    /// Lets a held follower go on: it catches up and joins the ISR.
+    /// Lets a held follower go on.
     pub fn release(&mut self, broker: BrokerId) {
         if let Some(replica) = self.replica_mut(broker) {
             replica.link = Link::Following;
-            self.catch_up();
         }
     }
 
-    /// Takes a follower out of the ISR and makes it stand still, or it would be back at once.
-    /// The leader stays.
-    pub fn shrink(&mut self, broker: BrokerId) {
-        if Some(broker) != self.leader
-            && self.isr_count() > 1
-            && let Some(replica) = self.replica_mut(broker)
-        {
-            replica.membership = Membership::OutOfSync;
-            replica.link = Link::Held;
+    /// Records take this long from one broker to another from now on.
+    pub fn set_delay(&mut self, from: BrokerId, to: BrokerId, delay: Duration) {
+        if let Some(replica) = self.replica_mut(to) {
+            replica.set_delay(from, delay);
         }
     }
 
-    /// Its broker does nothing any more; the controller has not noticed, so it stays in the ISR.
-    pub fn on_broker_paused(&mut self, broker: BrokerId) {
-        if let Some(replica) = self.replica_mut(broker)
-            && replica.host == Host::Up
-        {
-            replica.host = Host::Paused;
-        }
-    }
-
-    /// Its broker goes on with what it was at: a follower that was held stays so.
-    pub fn on_broker_resumed(&mut self, broker: BrokerId) {
-        if let Some(replica) = self.replica_mut(broker) {
-            replica.host = Host::Up;
-            self.catch_up();
-        }
-    }
-
-    /// The controller has seen its broker go: it leaves the ISR, unless it is the last one there.
-    pub fn on_broker_down(&mut self, broker: BrokerId) {
-        let last = self.isr_count() == 1;
-        if let Some(replica) = self.replica_mut(broker) {
-            replica.host = Host::Down;
-            if !last {
-                replica.membership = Membership::OutOfSync;
-            }
-        }
-    }
-
-    /// Its broker has started again: with a leader, it catches up.
-    pub fn on_broker_up(&mut self, broker: BrokerId) {
-        if let Some(replica) = self.replica_mut(broker)
-            && replica.host == Host::Down
-        {
-            replica.host = Host::Up;
-            replica.link = Link::Following;
-            replica.started_at = replica.end_offset;
-            self.catch_up();
-        }
-    }
-
-    /// Whoever follows has what a running leader has, and is in sync.
-    fn catch_up(&mut self) {
-        if !self.leader_runs() {
-            return;
-        }
-        let leader = self.leader.and_then(|leader| self.replica(leader));
-        let Some((start, end)) = leader.map(|r| (r.start_offset, r.end_offset)) else {
+    /// A broker runs or not, reaches the others or not, from now on.
+    pub fn set_state(&mut self, broker: BrokerId, process: Process, network: Network) {
+        let Some(replica) = self.replica_mut(broker) else {
             return;
         };
-        for replica in self.replicas.iter_mut().filter(|r| r.follows()) {
-            replica.start_offset = replica.start_offset.max(start);
-            replica.end_offset = end;
-            replica.membership = Membership::InSync;
-            replica.lagging_since = None;
+        let started = replica.process == Process::Crashed && process != Process::Crashed;
+        (replica.process, replica.network) = (process, network);
+        if started {
+            replica.on_start();
         }
-    }
-
-    fn leader_runs(&self) -> bool {
-        let leader = self.leader.and_then(|leader| self.replica(leader));
-        leader.is_some_and(|leader| leader.host == Host::Up)
-    }
-
-    /// Takes out of the ISR who has lagged for `lag_max`; says whether that was anybody.
-    pub fn expel_lagging(&mut self, lag_max: Duration, now: Instant) -> bool {
-        let mut expelled = false;
-        if !self.leader_runs() {
-            return expelled;
-        }
-        for replica in &mut self.replicas {
-            let due = replica
-                .lagging_since
-                .is_some_and(|since| since + lag_max <= now);
-            if due && replica.membership == Membership::InSync {
-                replica.membership = Membership::OutOfSync;
-                expelled = true;
+        let runs = replica.runs();
+        if self.leader == Some(broker) {
+            if !runs {
+                self.replicas.iter_mut().for_each(Replica::lose_contact);
+            }
+        } else {
+            if let Some(replica) = self.replica_mut(broker) {
+                replica.lose_contact();
+            }
+            // It hears now that it leads no more, or has forgotten that it did.
+            if network == Network::Connected {
+                self.leads.remove(&broker);
             }
         }
-        expelled
     }
 
-    /// When somebody has lagged for `lag_max`.
-    #[must_use]
-    pub fn next_deadline(&self, lag_max: Duration) -> Option<Instant> {
-        if !self.leader_runs() {
+    /// Raises the watermarks as far as they may go.
+    pub fn advance_watermarks(&mut self, bounds: Bounds) {
+        let may_go = |(broker, lead): (&BrokerId, &Lead)| {
+            Some((*broker, self.watermark(*broker, lead, bounds)?))
+        };
+        let may_go: Vec<(BrokerId, i64)> = self.leads.iter().filter_map(may_go).collect();
+        for (broker, watermark) in may_go {
+            if let Some(replica) = self.replica_mut(broker) {
+                replica.log_mut().raise_high_watermark(watermark);
+            }
+        }
+        if let Some((leader, _)) = self.running_leader() {
+            let watermark = self.log().high_watermark();
+            for follower in self.followers_mut(leader).filter(|r| r.is_in_contact()) {
+                follower.log_mut().raise_high_watermark(watermark);
+            }
+        }
+    }
+
+    fn watermark(&self, leader: BrokerId, lead: &Lead, bounds: Bounds) -> Option<i64> {
+        let leading = self.replica(leader)?;
+        if leading.process != Process::Running || lead.isr.len() < bounds.isr_min {
             return None;
         }
-        let in_sync = self
-            .replicas
-            .iter()
-            .filter(|r| r.membership == Membership::InSync);
-        in_sync
-            .filter_map(|replica| replica.lagging_since)
-            .min()
-            .map(|since| since + lag_max)
-    }
-
-    /// How far the watermark may go from `current`.
-    #[must_use]
-    pub fn high_watermark(&self, isr_min: usize, current: i64) -> i64 {
-        if !self.leader_runs() || self.isr_count() < isr_min {
-            return current;
+        let end = leading.log().end_offset();
+        let mut others = self.replicas.iter().filter(|r| r.broker != leader);
+        if leading.network == Network::Isolated {
+            return (!others.any(|r| lead.counts(r.broker))).then_some(end);
         }
-        let in_sync = self
-            .replicas
-            .iter()
-            .filter(|r| r.membership == Membership::InSync);
-        in_sync
-            .map(|replica| replica.end_offset)
-            .min()
-            .unwrap_or(current)
-            .max(current)
+        let joins = |r: &Replica| {
+            let in_time = r.delay_from(leader) < bounds.lag_max;
+            r.follows() && r.is_in_contact() && in_time
+        };
+        let counted = others.filter(|r| lead.counts(r.broker) || joins(r));
+        let ends = counted.map(Replica::known_end);
+        Some(ends.fold(end, i64::min))
     }
 
-    /// The first replica, in the order of preference, that may lead: in sync, and its broker not
-    /// down; failing that, and if the election may be unclean, one that is not in sync. The
-    /// controller may choose one that is paused, which it does not know.
-    #[must_use]
-    pub fn electable(&self, election: Election) -> Option<BrokerId> {
-        let live = || self.replicas.iter().filter(|r| r.host != Host::Down);
-        let in_sync = live().find(|r| r.membership == Membership::InSync);
-        let chosen = match election {
-            Election::Clean => in_sync,
-            Election::Unclean => in_sync.or_else(|| live().next()),
+    /// A running leader looks who has lagged for `lag_max`, and wants them out of the ISR.
+    pub fn expel_lagging(&mut self, lag_max: Duration, now: Instant) {
+        let Some((leader, _)) = self.running_leader() else {
+            return;
         };
-        chosen.map(|replica| replica.broker)
+        let Some(lead) = self.leads.get_mut(&leader) else {
+            return;
+        };
+        let others = self.replicas.iter().filter(|r| r.broker != leader);
+        let in_sync = others.filter(|replica| lead.isr.contains(&replica.broker));
+        let lagging = in_sync.filter(|replica| replica.has_lagged(lag_max, now));
+        let out: Vec<BrokerId> = lagging.map(|replica| replica.broker).collect();
+        if lead.pending == IsrChange::None && !out.is_empty() {
+            lead.pending = IsrChange::Shrink(out);
+        }
+    }
+
+    /// What a running leader wants the ISR to be, if the committed one is not that.
+    pub fn propose(&mut self, bounds: Bounds, now: Instant) -> Option<Vec<BrokerId>> {
+        let (leader, _) = self.running_leader()?;
+        let lead = self.leads.get(&leader)?;
+        if lead.pending == IsrChange::None
+            && let Some(joins) = self.caught_up(leader, lead, bounds, now)
+        {
+            self.leads.get_mut(&leader)?.pending = IsrChange::Expand(joins);
+        }
+        self.leads.get(&leader)?.proposal()
+    }
+
+    /// The controller has refused: the ISR is what it was.
+    pub fn withdraw(&mut self) {
+        if let Some(lead) = self.leader.and_then(|leader| self.leads.get_mut(&leader)) {
+            lead.pending = IsrChange::None;
+        }
+    }
+
+    /// A follower outside the ISR that has what was visible, and what there was when the leader was
+    /// elected.
+    fn caught_up(
+        &self,
+        leader: BrokerId,
+        lead: &Lead,
+        Bounds { lag_max, .. }: Bounds,
+        now: Instant,
+    ) -> Option<BrokerId> {
+        let least = self.log().high_watermark().max(lead.epoch_start);
+        let others = self.replicas.iter().filter(|r| r.broker != leader);
+        let mut outside = others.filter(|replica| !lead.isr.contains(&replica.broker));
+        let joins = outside.find(|replica| {
+            // A slower one would be taken out again at once.
+            let in_time = replica.delay_from(leader) < lag_max && !replica.has_lagged(lag_max, now);
+            replica.follows() && replica.is_in_contact() && replica.known_end() >= least && in_time
+        });
+        joins.map(|replica| replica.broker)
+    }
+
+    /// When something arrives, or somebody has lagged for too long.
+    #[must_use]
+    pub fn next_deadline(&self, lag_max: Duration) -> Option<Instant> {
+        let (leader, _) = self.running_leader()?;
+        let lead = self.leads.get(&leader)?;
+        let followers = || self.replicas.iter().filter(|r| r.broker != leader);
+        let following = followers().filter(|replica| replica.follows());
+        let arrivals = following.filter_map(|replica| replica.next_arrival(leader));
+        let counted =
+            followers().filter(|r| lead.pending == IsrChange::None && lead.isr.contains(&r.broker));
+        let lagging = counted.filter_map(Replica::lagging_since);
+        let expulsions = lagging.map(|since| since + lag_max);
+        arrivals.chain(expulsions).min()
+    }
+
+    /// A leader deleted what lies before `start`; whoever follows it does so too.
+    pub fn on_delete(&mut self, leader: BrokerId, start: i64) {
+        let spreads = self.running_leader().map(|(leader, _)| leader) == Some(leader);
+        for replica in &mut self.replicas {
+            let follows = spreads && replica.follows() && replica.is_in_contact();
+            if replica.broker == leader || follows {
+                replica.log_mut().raise_start_offset(start);
+            }
+        }
+    }
+
+    fn running_leader(&self) -> Option<(BrokerId, usize)> {
+        let leader = self.leader?;
+        let at = self.replicas.iter().position(|r| r.broker == leader)?;
+        self.replicas.get(at)?.runs().then_some((leader, at))
+    }
+
+    fn network(&self, broker: BrokerId) -> Option<Network> {
+        self.replica(broker).map(|replica| replica.network)
+    }
+
+    /// The log of who leads, or led last, in the eyes of the controller.
+    #[must_use]
+    pub fn log(&self) -> &Log {
+        let last = self.last_leader.and_then(|leader| self.replica(leader));
+        last.map_or(const { &Log::EMPTY }, Replica::log)
+    }
+
+    /// What a broker knows that leads, or takes itself for the leader.
+    #[must_use]
+    pub fn lead(&self, broker: BrokerId) -> Option<&Lead> {
+        self.leads.get(&broker)
     }
 
     /// The replicas, in the order of preference.
     #[must_use]
     pub fn replicas(&self) -> &[Replica] {
         &self.replicas
-    }
-
-    /// The in-sync replicas whose brokers are not down, in the order of preference.
-    ///
-    /// The last in-sync replica is not shown while its broker is down (KIP-966: it is an eligible
-    /// leader then; observed on 4.3.1).
-    #[must_use]
-    pub fn isr(&self) -> Vec<BrokerId> {
-        let in_sync = self
-            .replicas
-            .iter()
-            .filter(|r| r.membership == Membership::InSync);
-        in_sync
-            .filter(|r| r.host != Host::Down)
-            .map(|replica| replica.broker)
-            .collect()
-    }
-
-    /// How many are in sync.
-    #[must_use]
-    pub fn isr_count(&self) -> usize {
-        self.replicas
-            .iter()
-            .filter(|r| r.membership == Membership::InSync)
-            .count()
     }
 
     /// The replica on this broker.
@@ -402,195 +464,44 @@ impl ReplicaSet {
             .find(|replica| replica.broker == broker)
     }
 
-    fn replica_mut(&mut self, broker: BrokerId) -> Option<&mut Replica> {
+    pub(super) fn replica_mut(&mut self, broker: BrokerId) -> Option<&mut Replica> {
         self.replicas
             .iter_mut()
             .find(|replica| replica.broker == broker)
     }
 
-    /// Panics when an invariant of this file does not hold for a log of these offsets.
-    pub fn check_invariants(&self, (log_start, log_end): (i64, i64), high_watermark: i64) {
-        assert!(self.isr_count() > 0, "replication 2");
-        if let Some(leader) = self.leader {
-            let leader = self.replica(leader);
-            assert!(
-                leader.is_some_and(|l| l.membership == Membership::InSync),
-                "replication 1"
-            );
-            assert_eq!(leader.map(|l| l.end_offset), Some(log_end), "replication 1");
-            let start = leader.map(|leader| leader.start_offset);
-            assert_eq!(start, Some(log_start), "replication 7");
+    fn followers_mut(&mut self, leader: BrokerId) -> impl Iterator<Item = &mut Replica> {
+        let replicas = self.replicas.iter_mut();
+        replicas.filter(move |replica| replica.broker != leader)
+    }
+
+    pub(super) fn all_mut(&mut self) -> &mut [Replica] {
+        &mut self.replicas
+    }
+
+    /// Panics when an invariant of this file does not hold.
+    pub fn check_invariants(&self, placement: &Placement) {
+        placement.check_invariants();
+        self.replicas.iter().for_each(Replica::check_invariants);
+        assert_eq!(self.leader, placement.leadership.leader, "replication 1");
+        for (broker, lead) in &self.leads {
+            let leads = self.leader == Some(*broker) && lead.epoch == self.epoch;
+            let cut_off = self.network(*broker) == Some(Network::Isolated);
+            assert!(leads || cut_off, "replication 1: {broker:?} {lead:?}");
         }
+        let led = self
+            .leader
+            .is_none_or(|leader| self.leads.contains_key(&leader));
+        assert!(led, "replication 1: {:?}", self.leader);
         for replica in &self.replicas {
-            assert!(replica.end_offset <= log_end, "replication 3: {replica:?}");
-            assert!(
-                replica.start_offset <= replica.end_offset,
-                "replication 7: {replica:?}"
-            );
-            assert!(
-                replica.started_at <= replica.end_offset,
-                "replication 6: {replica:?}"
-            );
-            if replica.membership == Membership::InSync {
-                assert!(
-                    replica.end_offset >= high_watermark,
-                    "replication 4: {replica:?}"
-                );
+            let (broker, log) = (replica.broker, replica.log());
+            let common = log.common_end(self.log());
+            if replica.is_in_contact() {
+                assert_eq!(common, log.end_offset(), "replication 2: {broker:?}");
             }
+            let may_lead = placement.isr.contains(&broker) || placement.eligible.contains(&broker);
+            let visible = self.log().high_watermark();
+            assert!(!may_lead || common >= visible, "replication 3: {broker:?}");
         }
-    }
-}
-
-/// `min.insync.replicas`, but never more than there are replicas (`Partition.effectiveMinIsr`).
-#[must_use]
-pub fn effective_isr_min(configured: i32, replicas: usize) -> usize {
-    usize::try_from(configured).unwrap_or(0).min(replicas)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use rstest::rstest;
-
-    const ONE: BrokerId = BrokerId(1);
-    const TWO: BrokerId = BrokerId(2);
-    const THREE: BrokerId = BrokerId(3);
-    const LAG: Duration = Duration::from_secs(30);
-
-    fn three() -> ReplicaSet {
-        ReplicaSet::new(&[ONE, TWO, THREE], Some(ONE), |_| Host::Up)
-    }
-
-    fn at(seconds: u64) -> Instant {
-        Instant::ZERO + Duration::from_secs(seconds)
-    }
-
-    #[test]
-    fn followers_have_every_append_at_once() {
-        let mut set = three();
-        set.on_append(5, at(0));
-        assert_eq!(set.high_watermark(2, 0), 5);
-        set.check_invariants((0, 5), 5);
-    }
-
-    #[test]
-    fn a_held_follower_holds_the_watermark_until_it_is_released() {
-        let mut set = three();
-        set.hold(THREE);
-        set.on_append(5, at(0));
-        assert_eq!(set.high_watermark(2, 0), 0, "it is still in sync");
-        set.release(THREE);
-        assert_eq!(set.high_watermark(2, 0), 5);
-    }
-
-    #[test]
-    fn a_held_follower_leaves_the_isr_after_its_lag() {
-        let mut set = three();
-        set.hold(THREE);
-        assert_eq!(set.next_deadline(LAG), None, "it lacks nothing yet");
-        set.on_append(5, at(10));
-        assert_eq!(set.next_deadline(LAG), Some(at(40)));
-        assert!(!set.expel_lagging(LAG, at(39)));
-        assert!(set.expel_lagging(LAG, at(40)));
-        assert_eq!(set.isr(), [ONE, TWO]);
-        assert_eq!(set.high_watermark(2, 0), 5);
-        assert_eq!(set.next_deadline(LAG), None);
-    }
-
-    #[test]
-    fn the_watermark_stands_still_below_min_isr() {
-        // KAFKA-15583: it must not advance with a shrunk ISR, or acknowledged data could be lost.
-        let mut set = three();
-        set.shrink(TWO);
-        set.shrink(THREE);
-        set.on_append(5, at(0));
-        assert_eq!(set.high_watermark(2, 0), 0);
-        assert_eq!(set.high_watermark(1, 0), 5);
-    }
-
-    #[test]
-    fn the_last_in_sync_replica_stays_when_it_crashes() {
-        let mut set = three();
-        set.shrink(TWO);
-        set.shrink(THREE);
-        set.on_broker_down(ONE);
-        set.on_leader(None, at(0));
-        assert_eq!(
-            set.electable(Election::Clean),
-            None,
-            "an out-of-sync replica may not lead"
-        );
-        assert_eq!(set.electable(Election::Unclean), Some(TWO));
-        assert_eq!(set.isr(), [], "it is not shown while it is down");
-        set.on_broker_up(ONE);
-        assert_eq!(set.electable(Election::Clean), Some(ONE));
-        assert_eq!(
-            set.electable(Election::Unclean),
-            Some(ONE),
-            "in sync comes first"
-        );
-    }
-
-    #[test]
-    fn a_new_leader_sets_the_end_for_all() {
-        let mut set = three();
-        set.hold(TWO);
-        set.on_append(5, at(0));
-        set.on_broker_down(ONE);
-        set.on_leader(Some(TWO), at(0));
-        assert_eq!(set.replica(TWO).unwrap().end_offset, 0);
-        assert_eq!(
-            set.replica(THREE).unwrap().end_offset,
-            0,
-            "what the leader lacks is dropped"
-        );
-        set.check_invariants((0, 0), 0);
-    }
-
-    #[test]
-    fn a_new_leader_counts_the_lag_from_its_election() {
-        let mut set = three();
-        set.hold(THREE);
-        set.on_append(5, at(0));
-        set.on_broker_down(ONE);
-        set.on_leader(Some(TWO), at(29));
-        assert_eq!(set.next_deadline(LAG), Some(at(59)));
-    }
-
-    #[test]
-    fn nothing_moves_while_the_leader_is_paused() {
-        let mut set = three();
-        set.hold(THREE);
-        set.on_append(5, at(0));
-        set.on_broker_paused(ONE);
-        set.release(THREE);
-        assert!(!set.expel_lagging(LAG, at(60)), "nobody counts the lag");
-        assert_eq!(set.next_deadline(LAG), None);
-        set.on_broker_down(THREE);
-        assert_eq!(set.high_watermark(2, 0), 0, "nobody raises it");
-        set.on_broker_resumed(ONE);
-        assert_eq!(set.high_watermark(2, 0), 5);
-    }
-
-    #[rstest]
-    #[case::shrinking_the_leader(ONE)]
-    #[case::shrinking_a_stranger(BrokerId(9))]
-    fn illegal_moves_change_nothing(#[case] broker: BrokerId) {
-        let mut set = three();
-        set.shrink(broker);
-        set.release(broker);
-        assert_eq!(set.isr(), [ONE, TWO, THREE]);
-    }
-
-    #[rstest]
-    #[case(2, 3, 2)]
-    #[case(2, 1, 1)]
-    #[case(1, 3, 1)]
-    fn min_isr_never_exceeds_the_replicas(
-        #[case] configured: i32,
-        #[case] replicas: usize,
-        #[case] effective: usize,
-    ) {
-        assert_eq!(effective_isr_min(configured, replicas), effective);
     }
 }

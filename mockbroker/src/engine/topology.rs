@@ -1,36 +1,36 @@
 //! Brokers, topics, where replicas live, and who leads.
 //!
-//! *State* of a broker, and of a partition's leadership:
+//! *State* of a broker: whether it runs, whether it reaches the others, and what the controller
+//! makes of that.
 //!
 //! ```text
-//!        crash             no live in-sync replica
-//! Alive ───────▶ Crashed   Led(broker) ───────────────▶ Leaderless
-//!   ▲              │            │ ▲                          │
-//!   ├──────────────┘            └─┘ elect, epoch + 1         │
-//!   │   restart                   ▲                          │
-//!   │                             └──────────────────────────┘
-//!   │                                elect, epoch + 1
-//!   │    pause            session over
-//! Alive ───────▶ Paused ──────────────▶ Fenced      Paused, Fenced ─ crash ─▶ Crashed
-//!   ▲              │                      │
-//!   └──────────────┴──────────────────────┘ resume
+//!          pause             crash, from any
+//! Running ───────▶ Paused    ───────────────▶ Crashed        Connected ─ isolate ─▶ Isolated
+//!    ▲               │                           │               ▲                     │
+//!    └── resume ─────┴──────────── restart ──────┘               └── heal, crash ──────┘
+//!
+//!        crash, at once; paused or isolated for broker.session.timeout.ms
+//! Active ─────────────────────────────────────────────────────────────────▶ Fenced
+//!    ▲                                                                        │
+//!    └────────────────── running and connected again ─────────────────────────┘
 //! ```
 //!
 //! *Invariants*
-//! 1. A leader is one of the replicas and alive, as far as the controller knows: it may be paused.
-//! 2. Every change of leadership, to nobody included, raises the leader epoch by one.
+//! 1. A leader's broker is active: in the eyes of the controller it is alive.
+//! 2. A broker that runs and reaches the others is active; one that has crashed is fenced.
 //! 3. Names, metric names, ids and keys of topics are unique; a key is never used twice, so a
 //!    topic that was deleted and made again is another one.
 //! 4. Replicas of a partition are distinct brokers.
 //! 5. There are at most [`CLUSTER_PARTITIONS_MAX`] partitions.
 //!
 //! *Source* apache/kafka `metadata/…/controller/{ReplicationControlManager,
-//! PartitionChangeBuilder}.java`; `clients/…/common/internals/Topic.java` for names.
+//! BrokerHeartbeatManager}.java`; `clients/…/common/internals/Topic.java` for names.
 //!
-//! *Not here* in-sync replicas and logs (`replication.rs`, `log.rs`).
+//! *Not here* who leads (`elections.rs`); replicas and logs (`replication.rs`, `log.rs`).
 //!
 //! *Deviations* placement starts at the first broker for every topic, where Kafka starts at a
-//! random one, so that a test can tell where a partition is; one controller is assumed.
+//! random one, so that a test can tell where a partition is; one controller is assumed, which
+//! nothing happens to.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -38,6 +38,8 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::effect::BrokerId;
+use super::elections::{Change, Election, Rules, effective_isr_min};
+pub use super::elections::{Leadership, Placement};
 use crate::config::TopicConfig;
 
 /// How clients reach a broker.
@@ -53,23 +55,31 @@ pub struct BrokerEndpoint {
 
 /// Whether a broker runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BrokerState {
-    /// It serves.
-    Alive,
-    /// It does nothing and answers nothing, but its connections stay open; the controller has not
-    /// noticed.
+pub enum Process {
+    /// It does.
+    Running,
+    /// It does nothing and answers nothing, but its connections stay open.
     Paused,
-    /// It is paused, and its session with the controller is over.
-    Fenced,
-    /// It does not run; its replicas stand still.
+    /// It does not; its replicas stand still.
     Crashed,
 }
 
-impl BrokerState {
-    /// Whether the controller takes it for alive.
-    const fn is_registered(self) -> bool {
-        matches!(self, Self::Alive | Self::Paused)
-    }
+/// Whether a broker reaches the other brokers and the controller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Network {
+    /// It does.
+    Connected,
+    /// It does not; clients still reach it.
+    Isolated,
+}
+
+/// What the controller takes a broker for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Registration {
+    /// Alive.
+    Active,
+    /// Gone: nothing was heard of it for the time of its session.
+    Fenced,
 }
 
 /// A broker.
@@ -78,7 +88,19 @@ pub struct Broker {
     /// How to reach it.
     pub endpoint: BrokerEndpoint,
     /// Whether it runs.
-    pub state: BrokerState,
+    pub process: Process,
+    /// Whether it reaches the others.
+    pub network: Network,
+    /// What the controller takes it for.
+    pub registration: Registration,
+}
+
+impl Broker {
+    /// Whether it runs and reaches the others.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.process == Process::Running && self.network == Network::Connected
+    }
 }
 
 /// A topic's number inside this cluster; never used twice.
@@ -100,24 +122,6 @@ pub struct PartitionKey {
     pub topic: TopicKey,
     /// The partition's index.
     pub partition: i32,
-}
-
-/// Who leads a partition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Leadership {
-    /// The leader; `None` while there is none.
-    pub leader: Option<BrokerId>,
-    /// Raised by one with every change; starts at 0.
-    pub epoch: i32,
-}
-
-/// Where a partition's replicas live, and who leads it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Placement {
-    /// The brokers, the preferred leader first.
-    pub replicas: Vec<BrokerId>,
-    /// Who leads.
-    pub leadership: Leadership,
 }
 
 /// A topic.
@@ -157,8 +161,8 @@ impl Topic {
     }
 }
 
-/// Brokers and topics of the cluster.
-#[derive(Debug)]
+/// Brokers and topics of the cluster, or what a broker that is cut off last knew of them.
+#[derive(Clone, Debug)]
 pub struct Topology {
     brokers: BTreeMap<BrokerId, Broker>,
     topics: BTreeMap<TopicKey, Topic>,
@@ -180,7 +184,9 @@ impl Topology {
                     endpoint.id,
                     Broker {
                         endpoint,
-                        state: BrokerState::Alive,
+                        process: Process::Running,
+                        network: Network::Connected,
+                        registration: Registration::Active,
                     },
                 )
             })
@@ -241,15 +247,10 @@ impl Topology {
     }
 
     fn placements(&self, replicas: Vec<Vec<BrokerId>>) -> Vec<Placement> {
-        let placed = replicas.into_iter().map(|replicas| {
-            let mut brokers = replicas.iter().copied();
-            let leader = brokers.find(|broker| self.is_alive(*broker));
-            Placement {
-                replicas,
-                leadership: Leadership { leader, epoch: 0 },
-            }
-        });
-        placed.collect()
+        let placed = replicas.into_iter();
+        placed
+            .map(|replicas| Placement::new(replicas, |broker| self.is_alive(broker)))
+            .collect()
     }
 
     /// Removes a topic.
@@ -262,20 +263,26 @@ impl Topology {
         Some(topic)
     }
 
-    /// Makes `leader` lead, or nobody; the epoch rises unless nothing changes.
-    pub fn elect(&mut self, partition: PartitionKey, leader: Option<BrokerId>) {
-        if let Some(placement) = self.placement_mut(partition)
-            && placement.leadership.leader != leader
+    /// The controller makes a change to a partition, and what follows from it.
+    pub fn change(&mut self, partition: PartitionKey, change: &Change) {
+        let (brokers, topics) = (&self.brokers, &mut self.topics);
+        let index = usize::try_from(partition.partition).ok();
+        if let Some(topic) = topics.get_mut(&partition.topic)
+            && let Some(placement) = index.and_then(|index| topic.partitions.get_mut(index))
         {
-            placement.leadership.leader = leader;
-            placement.leadership.epoch += 1;
-        }
-    }
-
-    /// Sets whether a broker runs; leadership is the caller's to move.
-    pub fn set_broker_state(&mut self, broker: BrokerId, state: BrokerState) {
-        if let Some(broker) = self.brokers.get_mut(&broker) {
-            broker.state = state;
+            let is_alive = |broker| {
+                let broker: Option<&Broker> = brokers.get(&broker);
+                broker.is_some_and(|broker| broker.registration == Registration::Active)
+            };
+            let isr_min = topic.config.min_insync_replicas;
+            let rules = Rules {
+                isr_min: effective_isr_min(isr_min, placement.replicas.len()),
+                election: match topic.config.unclean_leader_election_enable {
+                    true => Election::Unclean,
+                    false => Election::Clean,
+                },
+            };
+            placement.apply(change, rules, is_alive);
         }
     }
 
@@ -307,7 +314,7 @@ impl Topology {
     #[must_use]
     pub fn live_endpoint(&self, broker: BrokerId) -> Option<&BrokerEndpoint> {
         let broker = self.brokers.get(&broker)?;
-        broker.state.is_registered().then_some(&broker.endpoint)
+        (broker.registration == Registration::Active).then_some(&broker.endpoint)
     }
 
     /// Whether a broker of this id exists and the controller takes it for alive.
@@ -316,19 +323,21 @@ impl Topology {
         self.live_endpoint(broker).is_some()
     }
 
-    /// The state of a broker; `None` if there is none of this id.
+    /// The broker of this id.
     #[must_use]
-    pub fn broker_state(&self, broker: BrokerId) -> Option<BrokerState> {
-        self.brokers.get(&broker).map(|broker| broker.state)
+    pub fn broker(&self, broker: BrokerId) -> Option<&Broker> {
+        self.brokers.get(&broker)
+    }
+
+    pub(super) fn broker_mut(&mut self, broker: BrokerId) -> Option<&mut Broker> {
+        self.brokers.get_mut(&broker)
     }
 
     /// Whether a broker is paused, whatever the controller knows.
     #[must_use]
     pub fn is_paused(&self, broker: BrokerId) -> bool {
-        matches!(
-            self.broker_state(broker),
-            Some(BrokerState::Paused | BrokerState::Fenced)
-        )
+        self.broker(broker)
+            .is_some_and(|broker| broker.process == Process::Paused)
     }
 
     /// Whether a broker of this id exists.
@@ -379,14 +388,6 @@ impl Topology {
         self.topics
             .get(&partition.topic)?
             .placement(partition.partition)
-    }
-
-    fn placement_mut(&mut self, partition: PartitionKey) -> Option<&mut Placement> {
-        let index = usize::try_from(partition.partition).ok()?;
-        self.topics
-            .get_mut(&partition.topic)?
-            .partitions
-            .get_mut(index)
     }
 
     /// Panics when an invariant of this file does not hold.
@@ -548,22 +549,6 @@ mod tests {
     fn leaders_are_spread_over_the_brokers() {
         let placed = three_brokers().place(4, 2);
         assert_eq!(placed, [[ONE, TWO], [TWO, THREE], [THREE, ONE], [ONE, TWO]]);
-    }
-
-    #[test]
-    fn every_change_of_leader_raises_the_epoch() {
-        let mut topology = three_brokers();
-        let partition = with_topic(&mut topology, "orders");
-        let mut seen = Vec::new();
-        for leader in [Some(TWO), Some(TWO), None, Some(ONE)] {
-            topology.elect(partition, leader);
-            seen.push(topology.placement(partition).unwrap().leadership.epoch);
-        }
-        assert_eq!(
-            seen,
-            [1, 1, 2, 3],
-            "electing the leader again changes nothing"
-        );
     }
 
     #[test]

@@ -135,8 +135,8 @@ fn delete(
         HIGH_WATERMARK => DeleteTo::HighWatermark,
         _ => DeleteTo::Offset(offset),
     };
-    match cluster.delete_records(key, to) {
-        Ok(wanted) => match low_watermark(cluster, key) {
+    match cluster.delete_records((key, context.broker), to) {
+        Ok(wanted) => match low_watermark(cluster, context, key) {
             reached if reached >= wanted => Line::Known(ErrorCode::NONE, reached),
             low_watermark => Line::Waits {
                 key,
@@ -145,16 +145,14 @@ fn delete(
             },
         },
         Err(Some(DeleteError::NotByPolicy)) => refused(ErrorCode::POLICY_VIOLATION),
+        Err(Some(DeleteError::NotLeader)) => refused(ErrorCode::NOT_LEADER_OR_FOLLOWER),
         Err(Some(DeleteError::OutOfRange)) => refused(ErrorCode::OFFSET_OUT_OF_RANGE),
         Err(None) => refused(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
     }
 }
 
-fn low_watermark(cluster: &Cluster, key: PartitionKey) -> i64 {
-    let partition = cluster.partition(key);
-    partition
-        .and_then(|partition| partition.replicas().low_watermark())
-        .unwrap_or(-1)
+fn low_watermark(cluster: &Cluster, context: &Context, key: PartitionKey) -> i64 {
+    cluster.low_watermark(key, context.broker).unwrap_or(-1)
 }
 
 /// How a row stands; `None` while a replica has not followed.
@@ -168,7 +166,7 @@ fn settled(cluster: &Cluster, context: &Context, line: Line) -> Option<(ErrorCod
             Some((ErrorCode::NOT_LEADER_OR_FOLLOWER, -1))
         }
         Line::Waits { key, wanted, .. } => {
-            let low_watermark = low_watermark(cluster, key);
+            let low_watermark = low_watermark(cluster, context, key);
             (low_watermark >= wanted).then_some((ErrorCode::NONE, low_watermark))
         }
     }

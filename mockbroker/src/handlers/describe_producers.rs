@@ -8,7 +8,7 @@
 //! `core/…/cluster/Partition.scala` activeProducerState; observed on 4.3.1.
 //!
 //! *Deviations* producers come by id, where Kafka has a hash order; no transactions, so neither
-//! coordinator epochs nor offsets of open ones. A follower that lags tells what its leader knows.
+//! coordinator epochs nor offsets of open ones.
 
 use super::Context;
 use super::hosting;
@@ -72,8 +72,8 @@ fn producers(
     let hosted = hosting::key(cluster, context, topic, index)
         .and_then(|key| hosting::hosted(cluster, context, key));
     let partition = hosted.map_err(|code| (code, None))?;
-    let active =
-        partition.active_producers(cluster.expiry(context.broker), cluster.wall_clock_ms(now));
+    let now_ms = cluster.wall_clock_ms(now);
+    let active = partition.active_producers(context.broker, cluster.expiry(context.broker), now_ms);
     let told = active.map(|producer| DescribedProducer {
         id: producer.id,
         epoch: producer.epoch,

@@ -21,7 +21,7 @@ use super::metadata::{TOPIC_OPERATIONS, ownership, partition};
 use crate::engine::Cluster;
 use crate::engine::topology::{Topic, Topology, is_valid_name};
 use crate::error_code::ErrorCode;
-use crate::wire::admin_reply::{self, AdminReply, DescribedTopic};
+use crate::wire::admin_reply::{self, AdminReply, DescribedPartition, DescribedTopic};
 use crate::wire::admin_request::DescribeTopicPartitions;
 
 /// Answers with the partitions of the topics, page by page.
@@ -74,6 +74,7 @@ fn page(
 ) -> admin_reply::DescribeTopicPartitions {
     let mut left = usize::try_from(request.partitions_max).unwrap_or(0);
     left = left.clamp(1, PARTITIONS_MAX);
+    let known = cluster.known_to(context.broker);
     let mut topics = Vec::new();
     let mut next_cursor = None;
     for name in names {
@@ -83,12 +84,12 @@ fn page(
         }
         let mut row = if let Some(code) = context.injection.topic_refusal(name) {
             absent(name, code)
-        } else if let Some(topic) = cluster.known_to(context.broker).topic_by_name(name) {
+        } else if let Some(topic) = known.topic_by_name(name) {
             let from = match &request.cursor {
                 Some((cursor, partition)) if cursor == name => *partition,
                 _ => 0,
             };
-            let (row, next) = described(cluster, topic, from, left);
+            let (row, next) = described(known, topic, from, left);
             left -= row.partitions.len();
             next_cursor = next.map(|partition| (Arc::clone(&topic.name), partition));
             row
@@ -114,7 +115,7 @@ fn page(
 
 /// At most `count` partitions from `from` on, and where the next page begins.
 fn described(
-    cluster: &Cluster,
+    known: &Topology,
     topic: &Topic,
     from: i32,
     count: usize,
@@ -122,7 +123,15 @@ fn described(
     let placed = topic.partitions.iter().zip(topic.indexes());
     let mut rest = placed.skip_while(|(_, index)| *index < from);
     let rows = rest.by_ref().take(count);
-    let rows = rows.map(|(placement, index)| partition(cluster, topic, placement, index));
+    let rows = rows.map(|(placement, index)| DescribedPartition {
+        partition: partition(known, placement, index),
+        eligible: placement.eligible.iter().map(|broker| broker.0).collect(),
+        last_known: placement
+            .last_known_leader
+            .iter()
+            .map(|broker| broker.0)
+            .collect(),
+    });
     let partitions = rows.collect();
     let row = DescribedTopic {
         error: ErrorCode::NONE,

@@ -29,9 +29,7 @@ use uuid::Uuid;
 
 use super::{Answer, Context, endpoint};
 use crate::engine::effect::BrokerId;
-use crate::engine::topology::{
-    PartitionKey, Placement, Topic, Topology, is_internal, is_valid_name,
-};
+use crate::engine::topology::{Placement, Topic, Topology, is_internal, is_valid_name};
 use crate::engine::{Cluster, TopicSpec};
 
 use crate::error_code::ErrorCode;
@@ -155,7 +153,8 @@ fn by_name(
             known.push(existing(cluster, context, request, topic));
         } else {
             unknown.push(absent(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, Some(name)));
-            if request.auto_creation == AutoCreation::Allowed {
+            let reached = !cluster.is_cut_off(context.broker);
+            if request.auto_creation == AutoCreation::Allowed && reached {
                 auto_create(cluster, name);
             }
         }
@@ -215,9 +214,10 @@ fn existing(
     if let Some(code) = context.injection.topic_refusal(&topic.name) {
         return absent(code, Some(&topic.name));
     }
+    let known = cluster.known_to(context.broker);
     let placed = topic.partitions.iter().zip(topic.indexes());
     let partitions = placed.map(|(placement, index)| {
-        let mut row = partition(cluster, topic, placement, index);
+        let mut row = partition(known, placement, index);
         // Version 0 leaves out what does not run (observed).
         if context.header.version == 0 {
             let offline = &row.offline;
@@ -239,22 +239,10 @@ fn existing(
 }
 
 /// Where a partition lives and who leads it.
-pub(super) fn partition(
-    cluster: &Cluster,
-    topic: &Topic,
-    placement: &Placement,
-    index: i32,
-) -> MetadataPartition {
-    let key = PartitionKey {
-        topic: topic.key,
-        partition: index,
-    };
-    let dead = |broker: &&BrokerId| !cluster.topology().is_alive(**broker);
+pub(super) fn partition(known: &Topology, placement: &Placement, index: i32) -> MetadataPartition {
+    let dead = |broker: &&BrokerId| !known.is_alive(**broker);
     let offline: Vec<BrokerId> = placement.replicas.iter().filter(dead).copied().collect();
     let ids = |brokers: &[BrokerId]| brokers.iter().map(|broker| broker.0).collect();
-    let isr = cluster
-        .partition(key)
-        .map_or_else(Vec::new, |known| known.replicas().isr());
     let leadership = placement.leadership;
     MetadataPartition {
         error: match leadership.leader {
@@ -267,7 +255,7 @@ pub(super) fn partition(
             epoch: leadership.epoch,
         },
         replicas: ids(&placement.replicas),
-        isr: ids(&isr),
+        isr: ids(&placement.isr),
         offline: ids(&offline),
     }
 }

@@ -187,9 +187,9 @@ pub enum Pending {
 impl Pending {
     /// Whether the wait is over.
     #[must_use]
-    pub fn is_complete(&self, cluster: &Cluster, context: &Context) -> bool {
+    pub fn settle(&mut self, cluster: &Cluster, context: &Context) -> bool {
         match self {
-            Self::Produce(pending) => pending.is_complete(cluster, context),
+            Self::Produce(pending) => pending.settle(cluster, context),
             Self::Fetch(pending) => pending.is_complete(cluster, context),
             Self::DeleteRecords(pending) => pending.is_complete(cluster, context),
         }
@@ -206,8 +206,28 @@ impl Pending {
     }
 }
 
+/// Whether a broker forwards the request to the controller (`KafkaApis.forwardToController`). One
+/// that is cut off answers 7 after a minute; here it does not answer.
+const fn needs_controller(body: &RequestBody) -> bool {
+    matches!(
+        body,
+        RequestBody::CreateTopics(_)
+            | RequestBody::DeleteTopics(_)
+            | RequestBody::Admin(
+                AdminRequest::CreatePartitions(_) | AdminRequest::IncrementalAlterConfigs(_)
+            )
+    )
+}
+
 /// Serves one request.
 pub fn handle(cluster: &mut Cluster, context: &Context, body: RequestBody, now: Instant) -> Answer {
+    if needs_controller(&body) && cluster.is_cut_off(context.broker) {
+        let api = context.header.api;
+        cluster.note(format!(
+            "{api} is stuck: its broker is cut off from the controller"
+        ));
+        return Answer::Stuck;
+    }
     match body {
         RequestBody::Produce(request) => produce::handle(cluster, context, request, now),
         RequestBody::Fetch(request) => fetch::handle(cluster, context, request, now),

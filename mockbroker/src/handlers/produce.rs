@@ -60,6 +60,9 @@ struct Line {
     accepted: Option<(PartitionKey, Bytes)>,
     /// What spoke against an entry before the log was asked, or what the log said.
     outcome: Option<Outcome>,
+    /// What became of an append that waited; known once and for all, whatever comes afterwards
+    /// (`DelayedProduce.tryComplete`).
+    settled: Option<Outcome>,
 }
 
 impl Line {
@@ -84,6 +87,7 @@ impl Topic {
                 index,
                 accepted: None,
                 outcome: None,
+                settled: None,
             });
         }
         &mut self.lines[at]
@@ -295,10 +299,10 @@ fn answer(
     request: &Produce,
     now: Instant,
 ) -> Answer {
-    let pending = Pending { topics };
+    let mut pending = Pending { topics };
     match request.acks {
         0 => pending.answer_without_bytes(context),
-        -1 if !pending.is_complete(cluster, context) => {
+        -1 if !pending.settle(cluster, context) => {
             let timeout_ms = u64::try_from(request.timeout_ms).unwrap_or(0);
             let watched = pending.lines().filter_map(Line::key).collect();
             Answer::Wait(Wait {
@@ -341,16 +345,19 @@ impl Pending {
         self.topics.iter().flat_map(|topic| &topic.lines)
     }
 
-    /// Whether every row's outcome is known.
-    #[must_use]
-    pub fn is_complete(&self, cluster: &Cluster, context: &Context) -> bool {
-        self.lines().all(|line| match &line.outcome {
-            Some(Outcome::Appended(appended)) => {
-                let end = replicated(cluster, context, line.key(), appended);
-                !matches!(end, Outcome::TimedOut { .. })
+    /// Settles the rows whose outcome can be known now; `true` when that is all of them.
+    pub fn settle(&mut self, cluster: &Cluster, context: &Context) -> bool {
+        let lines = self.topics.iter_mut().flat_map(|topic| &mut topic.lines);
+        let mut all = true;
+        for line in lines {
+            if let (Some(Outcome::Appended(appended)), None) = (&line.outcome, &line.settled) {
+                match replicated(cluster, context, line.key(), appended) {
+                    Outcome::TimedOut { .. } => all = false,
+                    end => line.settled = Some(end),
+                }
             }
-            _ => true,
-        })
+        }
+        all
     }
 
     /// The answer: what is replicated, what was refused, and 7 for what is neither.
@@ -363,12 +370,15 @@ impl Pending {
         let topics = self.topics.into_iter().map(|topic| {
             let rows = topic.lines.into_iter().map(|line| {
                 let key = line.key();
-                let outcome = match line.outcome {
-                    Some(Outcome::Appended(appended)) if replication == Replication::Asked => {
+                let outcome = match (line.settled, line.outcome) {
+                    (Some(settled), _) => settled,
+                    (None, Some(Outcome::Appended(appended)))
+                        if replication == Replication::Asked =>
+                    {
                         replicated(cluster, context, key, &appended)
                     }
-                    Some(outcome) => outcome,
-                    None => Outcome::UnknownTopicOrPartition,
+                    (None, Some(outcome)) => outcome,
+                    (None, None) => Outcome::UnknownTopicOrPartition,
                 };
                 let log = key.and_then(|key| cluster.partition(key)?.log_on(context.broker));
                 let log_start = log.map_or(0, Log::start_offset);

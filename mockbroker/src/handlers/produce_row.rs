@@ -178,6 +178,7 @@ fn refused(
         ..row(code)
     };
     match error {
+        AppendError::NotLeader => told(ErrorCode::NOT_LEADER_OR_FOLLOWER),
         AppendError::NotEnoughReplicas => told(ErrorCode::NOT_ENOUGH_REPLICAS),
         AppendError::StaleEpoch => told(ErrorCode::INVALID_PRODUCER_EPOCH),
         AppendError::OutOfOrder => told(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER),

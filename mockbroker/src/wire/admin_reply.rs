@@ -254,9 +254,20 @@ pub struct DescribedTopic {
     /// Whether it is Kafka's own.
     pub internal: Ownership,
     /// Its partitions.
-    pub partitions: Vec<MetadataPartition>,
+    pub partitions: Vec<DescribedPartition>,
     /// What the client may do with it.
     pub operations: i32,
+}
+
+/// A partition of [`DescribedTopic`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DescribedPartition {
+    /// What Metadata says too.
+    pub partition: MetadataPartition,
+    /// Who may lead when nobody is in sync (KIP-966).
+    pub eligible: Vec<i32>,
+    /// Who led last, while nobody leads.
+    pub last_known: Vec<i32>,
 }
 
 /// A topic of CreatePartitions.
@@ -511,7 +522,8 @@ fn encode_describe_topic_partitions(
     use kp::describe_topic_partitions_response::{
         Cursor, DescribeTopicPartitionsResponsePartition, DescribeTopicPartitionsResponseTopic,
     };
-    let partition = |partition: &MetadataPartition| {
+    let partition = |described: &DescribedPartition| {
+        let partition = &described.partition;
         DescribeTopicPartitionsResponsePartition::default()
             .with_error_code(partition.error.0)
             .with_partition_index(partition.index)
@@ -519,8 +531,8 @@ fn encode_describe_topic_partitions(
             .with_leader_epoch(partition.leader.epoch)
             .with_replica_nodes(ids(&partition.replicas))
             .with_isr_nodes(ids(&partition.isr))
-            .with_eligible_leader_replicas(Some(Vec::new()))
-            .with_last_known_elr(Some(Vec::new()))
+            .with_eligible_leader_replicas(Some(ids(&described.eligible)))
+            .with_last_known_elr(Some(ids(&described.last_known)))
             .with_offline_replicas(ids(&partition.offline))
     };
     let topics = body.topics.iter().map(|topic| {
@@ -593,7 +605,11 @@ pub(crate) mod tests {
             name: "orders".into(),
             id: Uuid::from_u128(7),
             internal: Ownership::Internal,
-            partitions: vec![partition],
+            partitions: vec![DescribedPartition {
+                partition,
+                eligible: vec![3],
+                last_known: vec![4],
+            }],
             operations: 9,
         }
     }

@@ -4,12 +4,13 @@
 #![allow(clippy::expect_used, reason = "a failing helper fails its test")]
 
 use core::time::Duration;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use kafka_mockbroker::BrokerConfig;
 use kafka_mockbroker::engine::effect::{BrokerId, ConnectionId, Effect};
 use kafka_mockbroker::engine::time::Instant;
-use kafka_mockbroker::engine::topology::BrokerEndpoint;
+use kafka_mockbroker::engine::topology::{BrokerEndpoint, Placement};
 use kafka_mockbroker::engine::{ClusterConfig, Move, TopicSpec};
 use kafka_mockbroker::handlers::ClusterEngine;
 
@@ -134,8 +135,48 @@ impl World {
 
     /// Sends one batch to partition 0 over a connection of its own.
     pub(crate) fn append(&mut self, acks: i16, batch: Batch) -> Vec<Effect> {
-        let connection = self.connect(LEADER);
+        self.append_at(LEADER, acks, batch)
+    }
+
+    /// The same to another broker than the first leader.
+    pub(crate) fn append_at(&mut self, broker: BrokerId, acks: i16, batch: Batch) -> Vec<Effect> {
+        let connection = self.connect(broker);
         self.send(connection, to_orders(acks, batch))
+    }
+
+    /// Moves partition 0 of `orders`.
+    pub(crate) fn replica(&mut self, make: impl Fn(Arc<str>, i32) -> Move) -> Vec<Effect> {
+        self.make(&make("orders".into(), 0))
+    }
+
+    /// Leader and epoch, ISR, and those eligible to lead, of partition 0.
+    pub(crate) fn placement(&self) -> Placement {
+        let cluster = self.engine.cluster();
+        let key = cluster.key("orders", 0).expect("it is there");
+        cluster
+            .topology()
+            .placement(key)
+            .expect("it is there")
+            .clone()
+    }
+
+    /// Where the log of partition 0 ends on each broker.
+    pub(crate) fn ends(&self) -> [i64; 3] {
+        let cluster = self.engine.cluster();
+        let key = cluster.key("orders", 0).expect("it is there");
+        let partition = cluster.partition(key).expect("it is there");
+        [LEADER, SECOND, THIRD].map(|broker| {
+            let log = partition.log_on(broker).expect("it has a replica");
+            log.end_offset()
+        })
+    }
+
+    /// The high watermark as its leader knows it, of partition 0.
+    pub(crate) fn watermark(&self) -> i64 {
+        let cluster = self.engine.cluster();
+        let key = cluster.key("orders", 0).expect("it is there");
+        let partition = cluster.partition(key).expect("it is there");
+        partition.log().high_watermark()
     }
 
     pub(crate) fn log_end(&self, partition: i32) -> i64 {

@@ -31,12 +31,12 @@ use crate::wire::reply::{Reply, SIZE_BYTES, sized};
 
 impl ClusterEngine {
     pub(super) fn end_wait_if_complete(&mut self, connection: ConnectionId, now: Instant) {
-        let Some(Waiting::Pending(pending)) = self.purgatory.waiting(connection) else {
+        let Some(Waiting::Pending(pending)) = self.purgatory.waiting_mut(connection) else {
             return;
         };
         let in_progress = self.in_progress.get(&connection);
         let complete = in_progress
-            .is_some_and(|in_progress| pending.is_complete(&self.cluster, &in_progress.context));
+            .is_some_and(|in_progress| pending.settle(&self.cluster, &in_progress.context));
         if complete && let Some(Waiting::Pending(pending)) = self.purgatory.take(connection) {
             self.end_wait(connection, pending, now);
         }

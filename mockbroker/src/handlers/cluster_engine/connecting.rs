@@ -28,7 +28,7 @@ use super::ClusterEngine;
 use crate::engine::effect::{BrokerId, ConnectionId};
 use crate::engine::journal::Event;
 use crate::engine::time::Instant;
-use crate::engine::topology::BrokerState;
+use crate::engine::topology::Process;
 
 impl ClusterEngine {
     /// A client of this machine connected to a broker: see
@@ -53,18 +53,19 @@ impl ClusterEngine {
         self.idle.open(connection, now);
         self.record(broker, connection, Event::Connected, now);
         let others_max = self.cluster.config_of(broker).max_connections_per_ip;
-        match self.cluster.topology().broker_state(broker) {
-            None | Some(BrokerState::Crashed) => {
+        let known = self.cluster.topology().broker(broker);
+        match known.map(|broker| broker.process) {
+            None | Some(Process::Crashed) => {
                 self.close(connection, "the broker is down".into(), now);
             }
-            Some(BrokerState::Paused | BrokerState::Fenced) => self.idle.hold(connection),
+            Some(Process::Paused) => self.idle.hold(connection),
             // No number of connections is too large for what the key allows.
-            Some(BrokerState::Alive)
+            Some(Process::Running)
                 if usize::try_from(others_max).is_ok_and(|max| others >= max) =>
             {
                 self.close(connection, "max.connections.per.ip".into(), now);
             }
-            Some(BrokerState::Alive) => {}
+            Some(Process::Running) => {}
         }
     }
 
