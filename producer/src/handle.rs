@@ -35,7 +35,7 @@ use crate::io::memory::Reservation;
 use crate::io::phase::Phase;
 use crate::io::topics::{Partitions, Route, TopicEntry};
 use crate::io::waiting::Patience;
-use crate::partitioner::partition_of_key;
+use crate::partitioner::{Partitioner, Unplaced, partition_of_key};
 use crate::produce_error::{Certainty, ProduceError, ProduceErrorKind};
 use crate::record::Record;
 use crate::wire::record_batch::RecordView;
@@ -45,7 +45,7 @@ pub(crate) struct ProducerHandle {
     pub(crate) accumulator: Arc<Accumulator>,
     pub(crate) runtime: Handle,
     pub(crate) block_max: Duration,
-    pub(crate) key_use: KeyUse,
+    pub(crate) placing: Placing,
     pub(crate) configuration: Configuration,
     /// `None` if there are none.
     pub(crate) interceptors: Option<Arc<Interceptors>>,
@@ -277,7 +277,7 @@ impl ProducerHandle {
                 return Err(NotNow::Error(error));
             }
         };
-        let Some(choice) = self.choose(record, partitions) else {
+        let Some(choice) = self.choose(topic, record, partitions) else {
             let partition_count = partitions.slots.len();
             return refused(ProduceErrorKind::UnknownPartition { partition_count });
         };
@@ -292,14 +292,33 @@ impl ProducerHandle {
         }
     }
 
-    fn choose(&self, record: &Record<'_>, partitions: &Partitions) -> Option<Choice> {
+    /// Where a record goes; `None` if it, or the partitioner, names a partition there is not.
+    fn choose(
+        &self,
+        topic: &TopicEntry,
+        record: &Record<'_>,
+        partitions: &Partitions,
+    ) -> Option<Choice> {
         let count = partitions.slots.len();
-        let partition = match (record.partition, record.key, self.key_use) {
-            (Some(partition), _, _) => usize::try_from(partition).ok().filter(|&p| p < count)?,
-            (None, Some(key), KeyUse::Hashed) => partition_of_key(key, count)?,
-            (None, None, _) | (None, Some(_), KeyUse::Ignored) => return Some(Choice::Sticky),
+        let numbered = |partition: i32| {
+            let place = usize::try_from(partition).ok();
+            place.filter(|&place| place < count).map(Choice::Fixed)
         };
-        Some(Choice::Fixed(partition))
+        match (record.partition, &self.placing, record.key) {
+            (Some(partition), _, _) => numbered(partition),
+            (None, Placing::Own(partitioner), _) => {
+                let data = (record.key, record.value);
+                let unplaced = Unplaced::of(&topic.name, data, &partitions.sites);
+                match partitioner.partition(&unplaced) {
+                    Some(partition) => numbered(partition),
+                    None => Some(Choice::Sticky),
+                }
+            }
+            (None, Placing::BuiltIn(KeyUse::Hashed), Some(key)) => {
+                partition_of_key(key, count).map(Choice::Fixed)
+            }
+            (None, Placing::BuiltIn(_), _) => Some(Choice::Sticky),
+        }
     }
 
     fn check_size(&self, topic: &Arc<str>, record: &Record<'_>) -> Result<(), ProduceError> {
@@ -357,6 +376,15 @@ impl ProducerHandle {
         self.accumulator.phase.advance(Phase::Closing);
         self.accumulator.inbox.post_end(end);
     }
+}
+
+/// Who chooses partitions for records that name none.
+#[derive(Clone)]
+pub(crate) enum Placing {
+    /// The producer.
+    BuiltIn(KeyUse),
+    /// A partitioner.
+    Own(Arc<dyn Partitioner>),
 }
 
 /// Where a record goes.

@@ -79,7 +79,11 @@ impl Producer {
             request_bytes: settings.engine.request_bytes_max,
             memory_bytes: settings.memory_bytes,
         };
-        let accumulator = Arc::new(Accumulator::new(limits, settings.engine.seed));
+        let accumulator = Arc::new(Accumulator::new(
+            limits,
+            settings.spreading,
+            settings.engine.seed,
+        ));
         let engine = Engine::new(settings.engine, accumulator.clock.now());
         let interceptors = chain.start();
         let mut driver = Driver::new(Arc::clone(&accumulator), engine, connector, timer);
@@ -92,7 +96,7 @@ impl Producer {
             accumulator,
             runtime,
             block_max: settings.block_max,
-            key_use: settings.key_use,
+            placing: settings.placing,
             configuration: settings.configuration,
             interceptors,
         };

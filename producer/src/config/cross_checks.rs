@@ -21,7 +21,7 @@ pub(crate) fn cross_check(values: &mut Values) -> Result<(), ConfigError> {
     name_client(values);
     check_delivery_timeout(values)?;
     adjust_sizes(values);
-    Ok(())
+    check_partitioner(values)
 }
 
 /// A first wait above the longest one is never waited: the longest is, without growth.
@@ -140,6 +140,28 @@ fn adjust_sizes(values: &mut Values) {
     }
 }
 
+fn check_partitioner(values: &mut Values) -> Result<(), ConfigError> {
+    const RACK_AWARE: &str = "partitioner.rack.aware";
+    const RACK: &str = "client.rack";
+    const CLASS: &str = "partitioner.class";
+    const ADAPTIVE: &str = "partitioner.adaptive.partitioning.enable";
+    const AVAILABILITY: &str = "partitioner.availability.timeout.ms";
+    if values.is_true(RACK_AWARE) && values.text(RACK).is_empty() {
+        let explanation = format!("needs {RACK}, which is empty");
+        let value = values.text(RACK_AWARE);
+        return Err(ConfigError::conflict(RACK_AWARE, value, explanation));
+    }
+    if values.is_true(ADAPTIVE) && !values.text(CLASS).is_empty() {
+        let reason = format!("{CLASS} chooses partitions");
+        values.adjust(ADAPTIVE, false, reason);
+    }
+    if values.number(AVAILABILITY) > 0 && !values.is_true(ADAPTIVE) {
+        let reason = format!("it has no effect without {ADAPTIVE}");
+        values.adjust(AVAILABILITY, 0, reason);
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -176,6 +198,12 @@ mod tests {
     #[case::v4_explicit(&[EXPLICIT, SIX], SIX.0, "1 to 5")]
     #[case::v4_even_if_given_up(&[SIX, ("acks", "1")], SIX.0, "1 to 5")]
     #[case::v7(&[("delivery.timeout.ms", "30004")], "delivery.timeout.ms", "30005 to")]
+    #[case::v11(&[("partitioner.rack.aware", "true")], "partitioner.rack.aware", "client.rack")]
+    #[case::v11_blank(
+        &[("partitioner.rack.aware", "true"), ("client.rack", " ")],
+        "partitioner.rack.aware",
+        "client.rack"
+    )]
     fn a_contradiction_names_key_and_what_is_allowed(
         #[case] pairs: &[(&str, &str)],
         #[case] key: &str,
@@ -216,6 +244,21 @@ mod tests {
         "socket.connection.setup.timeout.ms",
         "30000",
         "socket.connection.setup.timeout.max.ms"
+    )]
+    #[case::v12(
+        &[("partitioner.class", crate::config::keys::ROUND_ROBIN)],
+        "partitioner.adaptive.partitioning.enable",
+        "false",
+        "partitioner.class"
+    )]
+    #[case::availability_without_adaptive(
+        &[
+            ("partitioner.availability.timeout.ms", "9"),
+            ("partitioner.adaptive.partitioning.enable", "false"),
+        ],
+        "partitioner.availability.timeout.ms",
+        "0",
+        "partitioner.adaptive"
     )]
     #[case::batch_in_request(&[("batch.size", "2000000")], "batch.size", "1048576", "max.request")]
     fn what_gives_way_is_told_with_its_reason(

@@ -64,6 +64,7 @@ pub(crate) fn find(name: &str) -> Option<Key> {
 /// The method that takes in code what Kafka's producer makes of a class's name.
 pub(crate) fn method_for(name: &str) -> Option<&'static str> {
     match name {
+        "partitioner.class" => Some("ProducerBuilder::partitioner"),
         "interceptor.classes" => Some("ProducerBuilder::interceptor"),
         "key.serializer" | "value.serializer" => Some("Topic::typed"),
         _ => None,
@@ -81,6 +82,9 @@ pub(crate) fn nearest(name: &str) -> &'static str {
 const fn fixed((name, default): (&'static str, &'static str)) -> Key {
     key(name, default, Allowed::Fixed)
 }
+
+/// The one class that Kafka brings for `partitioner.class`.
+pub(crate) const ROUND_ROBIN: &str = "org.apache.kafka.clients.producer.RoundRobinPartitioner";
 
 const INT_MAX: i64 = i32::MAX as i64;
 const LONG_MAX: i64 = i64::MAX;
@@ -103,7 +107,7 @@ const fn key(name: &'static str, default: &'static str, allowed: Allowed) -> Key
 }
 
 /// The keys that do what Kafka's documentation says of them.
-pub(crate) const HONOURED: [Key; 24] = [
+pub(crate) const HONOURED: [Key; 29] = [
     key("bootstrap.servers", "", Allowed::Servers),
     key("client.id", "", Allowed::Text),
     key("acks", "all", Allowed::Word(&["all", "-1", "0", "1"])),
@@ -130,7 +134,16 @@ pub(crate) const HONOURED: [Key; 24] = [
     number("send.buffer.bytes", "131072", (-1, INT_MAX)),
     number("receive.buffer.bytes", "32768", (-1, INT_MAX)),
     number("metadata.max.age.ms", "300000", (0, LONG_MAX)),
+    key("client.rack", "", Allowed::Text),
+    key("partitioner.class", "", Allowed::Word(&["", ROUND_ROBIN])),
     key("partitioner.ignore.keys", "false", Allowed::Flag),
+    key(
+        "partitioner.adaptive.partitioning.enable",
+        "true",
+        Allowed::Flag,
+    ),
+    number("partitioner.availability.timeout.ms", "0", (0, LONG_MAX)),
+    key("partitioner.rack.aware", "false", Allowed::Flag),
     key("compression.type", "none", Allowed::Word(&["none"])),
 ];
 
@@ -140,11 +153,10 @@ pub(crate) const HONOURED: [Key; 24] = [
 /// That is Kafka's default for what both leave out, and the value that turns a feature off where
 /// Kafka has it and this producer does not: a configuration may not claim what is not done. Keys
 /// without such a value stand here with none; they may not be given at all.
-const FIXED: [(&str, &str); 93] = [
+const FIXED: [(&str, &str); 88] = [
     ("bootstrap.resolve.timeout.ms", "0"),
     ("buffer.memory.allocation.strategy", "full"),
     ("client.dns.lookup", "use_all_dns_ips"),
-    ("client.rack", ""),
     ("compression.gzip.level", "-1"),
     ("compression.lz4.level", "9"),
     ("compression.zstd.level", "3"),
@@ -165,10 +177,6 @@ const FIXED: [(&str, &str); 93] = [
     ("metrics.num.samples", ""),
     ("metrics.recording.level", ""),
     ("metrics.sample.window.ms", ""),
-    ("partitioner.adaptive.partitioning.enable", "false"),
-    ("partitioner.availability.timeout.ms", "0"),
-    ("partitioner.class", ""),
-    ("partitioner.rack.aware", "false"),
     ("transaction.timeout.ms", "60000"),
     ("transaction.two.phase.commit.enable", "false"),
     ("transactional.id", ""),

@@ -15,6 +15,7 @@
 //! 1. Typed methods, pairs and files take the same way: a value is checked once, when the producer
 //!    is built, by the same code.
 
+use std::any::type_name;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
@@ -24,7 +25,9 @@ use std::time::Duration;
 use crate::engine::Idempotence;
 use crate::interceptor::{Chain, Interceptor};
 use crate::io::entropy;
+use crate::io::sticky::Weighting;
 use crate::io::transport::{Connector, TcpConnector};
+use crate::partitioner::Partitioner;
 use crate::producer::Producer;
 use crate::types::Acks;
 
@@ -64,6 +67,7 @@ use values::Values;
 pub struct ProducerBuilder {
     pairs: BTreeMap<String, String>,
     interceptors: Chain,
+    partitioner: Option<(&'static str, Arc<dyn Partitioner>)>,
     runtime: Option<tokio::runtime::Handle>,
     /// Over TCP if there is none.
     connector: Option<Arc<dyn Connector>>,
@@ -74,6 +78,7 @@ impl ProducerBuilder {
         Self {
             pairs: BTreeMap::new(),
             interceptors: Chain::default(),
+            partitioner: None,
             runtime: None,
             connector: None,
         }
@@ -81,7 +86,11 @@ impl ProducerBuilder {
 
     /// Any key by Kafka's name, as in a properties file. The last value given for a key counts.
     pub fn set(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
-        self.pairs.insert(key.into(), value.into());
+        let key = key.into();
+        if key == "partitioner.class" {
+            self.partitioner = None;
+        }
+        self.pairs.insert(key, value.into());
         self
     }
 
@@ -273,6 +282,39 @@ impl ProducerBuilder {
         self.set("partitioner.ignore.keys", ignored.to_string())
     }
 
+    /// `partitioner.class`: who chooses partitions for records that name none. Default: the key's
+    /// hash; without a key the built-in choice, see [`partitioner`](crate::partitioner). Turns
+    /// `partitioner.adaptive.partitioning.enable` off.
+    pub fn partitioner<P: Partitioner>(mut self, partitioner: P) -> Self {
+        self.pairs.remove("partitioner.class");
+        self.partitioner = Some((type_name::<P>(), Arc::new(partitioner)));
+        self
+    }
+
+    /// `partitioner.adaptive.partitioning.enable`: whether the built-in choice for records without
+    /// a key gives less to partitions whose queues are long. Default: it does.
+    pub fn partitioner_weighting(self, weighting: Weighting) -> Self {
+        let adaptive = weighting == Weighting::ByLoad;
+        self.set(
+            "partitioner.adaptive.partitioning.enable",
+            adaptive.to_string(),
+        )
+    }
+
+    /// `partitioner.availability.timeout.ms`: how long a leader may take nothing of what is due for
+    /// it until the built-in choice leaves its partitions out. Default: zero, which is for ever.
+    /// Shorter than a usual answer takes, it leaves out leaders that are only busy.
+    pub fn partitioner_availability_timeout(self, timeout: Duration) -> Self {
+        self.set("partitioner.availability.timeout.ms", millis(timeout))
+    }
+
+    /// `client.rack` with `partitioner.rack.aware`: the built-in choice takes partitions whose
+    /// leader stands in this rack (`broker.rack`), if there are any. Default: racks do not count.
+    pub fn partitioner_rack(self, rack: impl Into<String>) -> Self {
+        self.set("client.rack", rack)
+            .set("partitioner.rack.aware", "true")
+    }
+
     /// `interceptor.classes`: one more interceptor, behind those given before. Default: none.
     ///
     /// Clones of the builder share it: each of their producers calls it, and ends it.
@@ -305,7 +347,9 @@ impl ProducerBuilder {
     pub fn build(self) -> Result<Producer, ConfigError> {
         let mut values = Values::new(&self.pairs)?;
         values.give_in_code("interceptor.classes", self.interceptors.names());
-        let settings = Settings::resolve(values, entropy::seed())?;
+        let (name, partitioner) = self.partitioner.unzip();
+        values.give_in_code("partitioner.class", name.unwrap_or_default().to_owned());
+        let settings = Settings::resolve(values, partitioner, entropy::seed())?;
         let current = || tokio::runtime::Handle::try_current().ok();
         let runtime = self.runtime.or_else(current).ok_or_else(|| {
             ConfigError::no_runtime(
@@ -391,6 +435,18 @@ mod tests {
     #[case(given().receive_buffer(None), "receive.buffer.bytes", "-1")]
     #[case(given().metadata_max_age(SECOND), "metadata.max.age.ms", "1000")]
     #[case(given().partitioner_keys(KeyUse::Ignored), "partitioner.ignore.keys", "true")]
+    #[case(
+        given().partitioner_weighting(Weighting::Equal),
+        "partitioner.adaptive.partitioning.enable",
+        "false"
+    )]
+    #[case(
+        given().partitioner_availability_timeout(SECOND),
+        "partitioner.availability.timeout.ms",
+        "1000"
+    )]
+    #[case(given().partitioner_rack("west"), "client.rack", "west")]
+    #[case(given().partitioner_rack("west"), "partitioner.rack.aware", "true")]
     fn a_typed_method_sets_the_key_it_names(
         #[case] builder: ProducerBuilder,
         #[case] key: &str,
@@ -464,6 +520,29 @@ mod tests {
         assert_eq!(config.value("acks"), Some("1"));
         assert_eq!(config.value("enable.idempotence"), Some("false"));
         assert_eq!(config.value("batch.size"), Some("16384"));
+    }
+
+    #[tokio::test]
+    async fn the_last_partitioner_given_counts_in_code_or_by_name() {
+        let class_of = |builder: ProducerBuilder| {
+            let producer = builder.bootstrap_servers("a:1").build().expect("allowed");
+            let config = producer.config();
+            assert_eq!(
+                config.value("partitioner.adaptive.partitioning.enable"),
+                Some("false")
+            );
+            config.value("partitioner.class").map(str::to_owned)
+        };
+        let in_code = given().partitioner(crate::partitioner::Crc32);
+        let name = class_of(in_code.clone()).expect("known");
+        assert!(name.ends_with("Crc32"), "{name}");
+        let by_name = in_code.set("partitioner.class", keys::ROUND_ROBIN);
+        assert_eq!(
+            class_of(by_name.clone()).as_deref(),
+            Some(keys::ROUND_ROBIN)
+        );
+        let name = class_of(by_name.partitioner(crate::partitioner::Crc32));
+        assert!(name.is_some_and(|name| name.ends_with("Crc32")));
     }
 
     #[test]

@@ -14,7 +14,10 @@ use crate::config::error::ConfigError;
 use crate::config::keys;
 use crate::config::values::{Values, servers};
 use crate::engine::{EngineConfig, Idempotence};
+use crate::handle::Placing;
+use crate::io::sticky::{Spreading, Weighting};
 use crate::io::transport::SocketBuffers;
+use crate::partitioner::{Partitioner, RoundRobin};
 use crate::types::Acks;
 
 /// Whether records with a key go where its hash says (`partitioner.ignore.keys`).
@@ -28,7 +31,7 @@ pub enum KeyUse {
 }
 
 /// Everything a producer is built from, checked.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Settings {
     /// What the engine must know.
     pub(crate) engine: EngineConfig,
@@ -38,8 +41,10 @@ pub(crate) struct Settings {
     pub(crate) memory_bytes: usize,
     /// `max.block.ms`.
     pub(crate) block_max: Duration,
-    /// `partitioner.ignore.keys`.
-    pub(crate) key_use: KeyUse,
+    /// `partitioner.class`, `partitioner.ignore.keys`.
+    pub(crate) placing: Placing,
+    /// The other keys of the partitioner.
+    pub(crate) spreading: Spreading,
     /// `send.buffer.bytes` and `receive.buffer.bytes`.
     pub(crate) socket_buffers: SocketBuffers,
     /// All of it, to look at.
@@ -47,8 +52,13 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// Checks the values against each other; `seed` is for all jitter and random choice.
-    pub(crate) fn resolve(mut values: Values, seed: u64) -> Result<Self, ConfigError> {
+    /// Checks the values against each other; `own` is a partitioner given in code, `seed` is for
+    /// all jitter and random choice.
+    pub(crate) fn resolve(
+        mut values: Values,
+        own: Option<Arc<dyn Partitioner>>,
+        seed: u64,
+    ) -> Result<Self, ConfigError> {
         cross_check(&mut values)?;
         let values = values;
         Ok(Self {
@@ -56,16 +66,41 @@ impl Settings {
             batch_bytes: values.bytes("batch.size"),
             memory_bytes: values.bytes("buffer.memory"),
             block_max: values.duration("max.block.ms"),
-            key_use: match values.is_true("partitioner.ignore.keys") {
-                true => KeyUse::Ignored,
-                false => KeyUse::Hashed,
-            },
+            placing: placing(&values, own),
+            spreading: spreading(&values),
             socket_buffers: SocketBuffers {
                 send_bytes: values.small_number("send.buffer.bytes"),
                 receive_bytes: values.small_number("receive.buffer.bytes"),
             },
             configuration: Configuration::new(&values),
         })
+    }
+}
+
+fn placing(values: &Values, own: Option<Arc<dyn Partitioner>>) -> Placing {
+    match own {
+        Some(own) => Placing::Own(own),
+        None if !values.text("partitioner.class").is_empty() => {
+            Placing::Own(Arc::new(RoundRobin::default()))
+        }
+        None => Placing::BuiltIn(match values.is_true("partitioner.ignore.keys") {
+            true => KeyUse::Ignored,
+            false => KeyUse::Hashed,
+        }),
+    }
+}
+
+fn spreading(values: &Values) -> Spreading {
+    let timeout = values.duration("partitioner.availability.timeout.ms");
+    let rack_aware = values.is_true("partitioner.rack.aware");
+    Spreading {
+        weighting: match values.is_true("partitioner.adaptive.partitioning.enable") {
+            true => Weighting::ByLoad,
+            false => Weighting::Equal,
+        },
+        availability_timeout: (!timeout.is_zero()).then_some(timeout),
+        linger: values.duration("linger.ms"),
+        rack: rack_aware.then(|| Arc::from(values.text("client.rack"))),
     }
 }
 
@@ -113,7 +148,7 @@ mod tests {
         let mut given = BTreeMap::from([("bootstrap.servers".to_owned(), "a:1".to_owned())]);
         let pairs = pairs.iter().map(|&(k, v)| (k.to_owned(), v.to_owned()));
         given.extend(pairs);
-        Settings::resolve(Values::new(&given).expect("each allowed"), 1)
+        Settings::resolve(Values::new(&given).expect("each allowed"), None, 1)
     }
 
     #[test]
@@ -122,7 +157,10 @@ mod tests {
         assert_eq!(settings.batch_bytes, 16_384);
         assert_eq!(settings.memory_bytes, 32 * 1024 * 1024);
         assert_eq!(settings.block_max, Duration::from_secs(60));
-        assert_eq!(settings.key_use, KeyUse::Hashed);
+        assert!(matches!(settings.placing, Placing::BuiltIn(KeyUse::Hashed)));
+        assert_eq!(settings.spreading.weighting, Weighting::ByLoad);
+        assert_eq!(settings.spreading.availability_timeout, None);
+        assert_eq!(settings.spreading.rack, None);
         let engine = settings.engine;
         assert_eq!(engine.acks, Acks::All);
         assert_eq!(engine.idempotence, Idempotence::Enabled);
@@ -143,7 +181,9 @@ mod tests {
 
     #[test]
     fn bootstrap_servers_must_be_given() {
-        let error = Settings::resolve(Values::default(), 1).expect_err("missing");
+        let error = Settings::resolve(Values::default(), None, 1)
+            .err()
+            .expect("missing");
         assert_eq!(error.kind(), ConfigErrorKind::Missing);
         assert_eq!(error.key(), "bootstrap.servers");
     }
@@ -172,6 +212,40 @@ mod tests {
             settings.configuration.value("delivery.timeout.ms"),
             Some("200005")
         );
+    }
+
+    #[test]
+    fn the_partitioners_keys_reach_it() {
+        let pairs = [
+            ("partitioner.availability.timeout.ms", "70"),
+            ("partitioner.rack.aware", "true"),
+            ("client.rack", "west"),
+            ("partitioner.ignore.keys", "true"),
+            ("linger.ms", "9"),
+        ];
+        let settings = resolve(&pairs).expect("allowed");
+        assert!(matches!(
+            settings.placing,
+            Placing::BuiltIn(KeyUse::Ignored)
+        ));
+        let Spreading {
+            weighting,
+            availability_timeout,
+            linger,
+            rack,
+        } = settings.spreading;
+        assert_eq!(weighting, Weighting::ByLoad);
+        assert_eq!(availability_timeout, Some(Duration::from_millis(70)));
+        assert_eq!(linger, Duration::from_millis(9));
+        assert_eq!(rack.as_deref(), Some("west"));
+
+        let unaware = resolve(&[("client.rack", "west")]).expect("allowed");
+        assert_eq!(unaware.spreading.rack, None);
+        let even = resolve(&[("partitioner.adaptive.partitioning.enable", "false")]);
+        assert_eq!(even.expect("allowed").spreading.weighting, Weighting::Equal);
+        let round_robin = resolve(&[("partitioner.class", keys::ROUND_ROBIN)]);
+        let round_robin = round_robin.expect("allowed");
+        assert!(matches!(round_robin.placing, Placing::Own(_)));
     }
 
     #[test]

@@ -123,11 +123,11 @@ fn check(key: Key, value: &str) -> Result<(), ConfigError> {
     if fits {
         return Ok(());
     }
+    if let Some(method) = keys::method_for(key.name) {
+        return Err(ConfigError::given_in_code(key.name, value, method));
+    }
     Err(match key.allowed {
-        Allowed::Fixed => match keys::method_for(key.name) {
-            Some(method) => ConfigError::given_in_code(key.name, value, method),
-            None => ConfigError::not_supported(key.name, value, key.default),
-        },
+        Allowed::Fixed => ConfigError::not_supported(key.name, value, key.default),
         Allowed::Word(words) if key.name == COMPRESSION && is_one_of(value, &CODECS) => {
             ConfigError::not_supported(key.name, value, &words.join(", "))
         }
@@ -221,6 +221,7 @@ mod tests {
     #[case("socket.connection.setup.timeout.max.ms", "0", "9223372036854775807")]
     #[case("send.buffer.bytes", "-1", "2147483647")]
     #[case("receive.buffer.bytes", "-1", "2147483647")]
+    #[case("partitioner.availability.timeout.ms", "0", "9223372036854775807")]
     fn a_number_is_taken_within_its_range_and_refused_outside(
         #[case] key: &str,
         #[case] min: &str,
@@ -273,6 +274,12 @@ mod tests {
         "com.shop.Key",
         ConfigErrorKind::NotSupported,
         "Topic::typed"
+    )]
+    #[case(
+        "partitioner.class",
+        "com.shop.Partitioner",
+        ConfigErrorKind::NotSupported,
+        "ProducerBuilder::partitioner"
     )]
     #[case("enable.metrics.push", "true", ConfigErrorKind::NotSupported, "false")]
     #[case(

@@ -18,7 +18,7 @@ use bytes::Bytes;
 
 use crate::engine::batch::SealedBatch;
 use crate::error::Failure;
-use crate::types::{TopicIndex, TopicPartition};
+use crate::types::{BrokerId, TopicIndex, TopicPartition};
 
 /// A host name or address with its port, as the user or a broker gave it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -167,11 +167,20 @@ pub enum TopicView {
     },
     /// The topic exists.
     Known {
-        /// Per partition, whether it has a leader now. Its length is the partition count.
-        partitions_led: Vec<bool>,
+        /// By number. Its length is the partition count.
+        partitions: Vec<PartitionView>,
     },
     /// A broker refused for good (invalid name, no permission).
     Refused(Failure),
+}
+
+/// What is known of a partition, for whoever chooses one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PartitionView {
+    /// Who leads it now, if anyone does.
+    pub leader: Option<BrokerId>,
+    /// Where its leader stands (`broker.rack`), if the broker said so.
+    pub leader_rack: Option<Arc<str>>,
 }
 
 /// The engine's port to the queues of records not yet sent.

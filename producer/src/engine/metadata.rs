@@ -29,7 +29,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::engine::effect::TopicView;
+use crate::engine::effect::{PartitionView, TopicView};
 use crate::engine::time::Instant;
 use crate::error::{ErrorCode, Failure, FailureKind};
 use crate::types::{BrokerId, LeaderEpoch, TopicId, TopicIndex, TopicPartition};
@@ -41,6 +41,8 @@ use crate::wire::message::{MetadataAnswer, PartitionAnswer, TopicAnswer};
 pub(crate) struct Metadata {
     topics: BTreeMap<TopicIndex, Topic>,
     by_name: BTreeMap<Arc<str>, TopicIndex>,
+    /// Where brokers stand, as far as they say.
+    racks: BTreeMap<BrokerId, Arc<str>>,
     question: Question,
     /// Answers in a row that left something missing, and questions in a row that were lost.
     failures: u32,
@@ -83,6 +85,7 @@ impl Metadata {
         Self {
             topics: BTreeMap::new(),
             by_name: BTreeMap::new(),
+            racks: BTreeMap::new(),
             question: Question::Settled {
                 asked_again_at: None,
                 not_before: Instant::ZERO,
@@ -184,13 +187,17 @@ impl Metadata {
         aged_at: Instant,
     ) -> Changes {
         let mut changes = Changes::default();
+        if self.learn_racks(&answer.racks) {
+            // Each view names racks.
+            changes.topics.extend(self.topics.keys());
+        }
         for row in &answer.topics {
             let index = row.name.as_ref().and_then(|name| self.by_name.get(name));
             let Some((index, topic)) = index.and_then(|i| Some((*i, self.topics.get_mut(i)?)))
             else {
                 continue; // a topic that was not asked for
             };
-            if topic.learn(row, from) {
+            if topic.learn(row, from) && !changes.topics.contains(&index) {
                 changes.topics.push(index);
             }
         }
@@ -248,10 +255,27 @@ impl Metadata {
                 last_failure: last_failure.clone(),
             },
             Some(TopicState::Known(partitions)) => TopicView::Known {
-                partitions_led: partitions.iter().map(|one| one.leader.is_some()).collect(),
+                partitions: partitions.iter().map(|one| self.partition(*one)).collect(),
             },
             Some(TopicState::Refused(failure)) => TopicView::Refused(failure.clone()),
         }
+    }
+
+    fn partition(&self, known: Leadership) -> PartitionView {
+        let rack = known.leader.and_then(|leader| self.racks.get(&leader));
+        PartitionView {
+            leader: known.leader,
+            leader_rack: rack.cloned(),
+        }
+    }
+
+    /// Takes in where brokers stand; says whether it is news.
+    fn learn_racks(&mut self, racks: &BTreeMap<BrokerId, Arc<str>>) -> bool {
+        let news = self.racks != *racks;
+        if news {
+            self.racks.clone_from(racks);
+        }
+        news
     }
 
     fn settle(&mut self, retry_at: Instant, aged_at: Instant) {
@@ -460,6 +484,7 @@ mod tests {
             throttle_ms: 0,
             error: ErrorCode::NONE,
             brokers: Vec::new(),
+            racks: BTreeMap::new(),
             topics,
         }
     }
@@ -591,12 +616,33 @@ mod tests {
     }
 
     #[test]
+    fn a_rack_told_later_changes_the_view() {
+        let mut metadata = wanting();
+        learn(&mut metadata, row(0, 1, &[(1, 0), (-1, 0)]));
+        let mut told = answer(vec![row(0, 1, &[(1, 0), (-1, 0)])]);
+        told.racks.insert(BrokerId(1), "west".into());
+        for news in [&[TOPIC][..], &[]] {
+            metadata.on_asked();
+            let changes = metadata.on_answer(&told, None, RETRY, AGED);
+            assert_eq!(changes.topics, news);
+        }
+        let led = PartitionView {
+            leader: Some(BrokerId(1)),
+            leader_rack: Some("west".into()),
+        };
+        let expected = TopicView::Known {
+            partitions: vec![led, PartitionView::default()],
+        };
+        assert_eq!(metadata.view(TOPIC), expected);
+    }
+
+    #[test]
     fn a_deleted_topic_keeps_its_partitions_without_leaders() {
         let mut metadata = wanting();
         learn(&mut metadata, row(0, 1, &[(1, 0), (1, 0)]));
         assert_eq!(learn(&mut metadata, row(3, 0, &[])), [TOPIC]);
         let expected = TopicView::Known {
-            partitions_led: vec![false, false],
+            partitions: vec![PartitionView::default(); 2],
         };
         assert_eq!(metadata.view(TOPIC), expected);
     }
@@ -611,7 +657,7 @@ mod tests {
         assert_eq!(
             metadata.view(TOPIC),
             TopicView::Known {
-                partitions_led: vec![false]
+                partitions: vec![PartitionView::default()]
             }
         );
     }

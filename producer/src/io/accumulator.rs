@@ -36,7 +36,7 @@ use crate::io::inbox::Inbox;
 use crate::io::incomplete::Incomplete;
 use crate::io::memory::{Memory, Reservation};
 use crate::io::phase::PhaseCell;
-use crate::io::sticky::{self, Batch};
+use crate::io::sticky::{self, Batch, Circumstances, Spreading};
 use crate::io::topics::{Gate, Partitions, Slot, SlotQueue, TopicEntry, Topics};
 
 /// The handle that travels with a batch.
@@ -57,6 +57,7 @@ pub(crate) struct Limits {
 #[derive(Debug)]
 pub(crate) struct Accumulator {
     limits: Limits,
+    pub(crate) spreading: Spreading,
     seed: u64,
     batch_numbers: AtomicU64,
     batches_queued: AtomicUsize,
@@ -135,7 +136,7 @@ pub(crate) struct TooLarge {
 #[derive(Clone, Copy)]
 struct Target<'a> {
     topic: &'a TopicEntry,
-    led: &'a [bool],
+    partitions: &'a Partitions,
     slot: &'a Slot,
     partition: usize,
     choice: Choice,
@@ -150,9 +151,10 @@ enum Missed {
 }
 
 impl Accumulator {
-    pub(crate) fn new(limits: Limits, seed: u64) -> Self {
+    pub(crate) fn new(limits: Limits, spreading: Spreading, seed: u64) -> Self {
         Self {
             limits,
+            spreading,
             seed,
             batch_numbers: AtomicU64::new(0),
             batches_queued: AtomicUsize::new(0),
@@ -196,7 +198,9 @@ impl Accumulator {
             outgoing.view.timestamp_ms = self.clock.coarse_wall_ms();
         }
         loop {
-            let target = target(topic, partitions, outgoing.choice).ok_or(Refused::NoPartition)?;
+            let target = self
+                .target(topic, partitions, outgoing.choice)
+                .ok_or(Refused::NoPartition)?;
             match self.append_to_open(target, outgoing) {
                 Ok(accepted) => return Ok(accepted),
                 Err(Missed::Closed) => return Err(Refused::Closed),
@@ -221,11 +225,14 @@ impl Accumulator {
 
     /// Takes the oldest batch of a slot.
     pub(crate) fn take(&self, slot: &Slot) -> Option<SealedBatch<Ticket>> {
-        let taken = slot.lock().records.take();
-        if taken.is_some() {
-            self.batches_queued.fetch_sub(1, Ordering::Relaxed);
-        }
-        taken
+        let mut queue = slot.lock();
+        let taken = queue.records.take()?;
+        self.batches_queued.fetch_sub(1, Ordering::Relaxed);
+        let next_opened_at = queue.records.state().oldest_opened_at;
+        let asked = self.spreading.availability_timeout.is_some();
+        slot.load
+            .on_taken(next_opened_at, asked.then(|| self.clock.now()));
+        Some(taken)
     }
 
     /// What a batch takes of memory that this record opens.
@@ -247,6 +254,39 @@ impl Accumulator {
         let batch_bytes = self.limits.batch_bytes.min(self.memory.bytes_max());
         // Both are bounded by sizes that are integers of 31 bits.
         Ok(u32::try_from(batch_bytes.max(record_bytes)).unwrap_or(u32::MAX))
+    }
+
+    fn target<'a>(
+        &'a self,
+        topic: &'a TopicEntry,
+        partitions: &'a Partitions,
+        choice: Choice,
+    ) -> Option<Target<'a>> {
+        let partition = match choice {
+            Choice::Fixed(partition) => partition,
+            Choice::Sticky => topic.sticky.current(self.circumstances(partitions))?,
+        };
+        Some(Target {
+            topic,
+            partitions,
+            slot: partitions.slots.get(partition)?,
+            partition,
+            choice,
+        })
+    }
+
+    fn circumstances<'a>(&'a self, partitions: &'a Partitions) -> Circumstances<'a> {
+        Circumstances {
+            partitions,
+            spreading: &self.spreading,
+            clock: &self.clock,
+        }
+    }
+
+    /// The sticky choice leaves its partition.
+    fn move_on(&self, target: Target<'_>) {
+        let circumstances = self.circumstances(target.partitions);
+        target.topic.sticky.move_on(target.partition, circumstances);
     }
 
     fn append_to_open(
@@ -271,7 +311,7 @@ impl Accumulator {
         queue.sticky_bytes = 0;
         let sealed = queue.records.seal();
         drop(queue);
-        target.topic.sticky.move_on(target.partition, target.led);
+        self.move_on(target);
         if sealed == Notice::Filled {
             self.inbox.post_queued(target.slot.partition);
         }
@@ -305,6 +345,7 @@ impl Accumulator {
             .unwrap_or_else(|NoRoom| {
                 let _ = reservation.keep();
                 self.batches_queued.fetch_add(1, Ordering::Relaxed);
+                target.slot.load.on_opened(now);
                 self.incomplete.insert(Arc::clone(&completion));
                 let batch = NewBatch {
                     buffer,
@@ -341,7 +382,7 @@ impl Accumulator {
             && self.counts_on(&mut queue, payload_bytes(&outgoing.view), notice);
         drop(queue);
         if moves_on {
-            target.topic.sticky.move_on(target.partition, target.led);
+            self.move_on(target);
         }
         if notice != Notice::None {
             self.inbox.post_queued(target.slot.partition);
@@ -382,24 +423,6 @@ impl<'a> Target<'a> {
     }
 }
 
-fn target<'a>(
-    topic: &'a TopicEntry,
-    partitions: &'a Partitions,
-    choice: Choice,
-) -> Option<Target<'a>> {
-    let partition = match choice {
-        Choice::Fixed(partition) => partition,
-        Choice::Sticky => topic.sticky.current(&partitions.led)?,
-    };
-    Some(Target {
-        topic,
-        led: &partitions.led,
-        slot: partitions.slots.get(partition)?,
-        partition,
-        choice,
-    })
-}
-
 /// A record's size as the sticky choice counts it: its bytes, and about what frames them.
 fn payload_bytes(record: &RecordView<'_>) -> usize {
     const FRAMING_BYTES: usize = 8;
@@ -418,8 +441,9 @@ fn payload_bytes(record: &RecordView<'_>) -> usize {
 mod tests {
     use super::*;
     use crate::io::inbox::Posted;
-    use crate::io::topics::Route;
-    use crate::types::TopicPartition;
+    use crate::io::sticky::Standing;
+    use crate::io::topics::{Route, Site};
+    use crate::types::{BrokerId, TopicPartition};
     use rstest::rstest;
     use std::task::{Context, Waker};
 
@@ -429,9 +453,14 @@ mod tests {
         memory_bytes: 4_000,
     };
 
+    const SITE: Site = Site {
+        leader: Some(BrokerId(1)),
+        standing: Standing::Anywhere,
+    };
+
     /// An accumulator with one topic of so many partitions, all led, and no driver.
     fn accumulator(limits: Limits, partition_count: i32) -> (Accumulator, Arc<TopicEntry>) {
-        let accumulator = Accumulator::new(limits, 1);
+        let accumulator = Accumulator::new(limits, Spreading::default(), 1);
         let topic = accumulator.topic("orders");
         let slots = (0..partition_count).map(|partition| {
             let partition = TopicPartition {
@@ -442,7 +471,7 @@ mod tests {
         });
         topic.publish(Route::Known(Partitions {
             slots: slots.collect(),
-            led: (0..partition_count).map(|_| true).collect(),
+            sites: (0..partition_count).map(|_| SITE).collect(),
         }));
         posted(&accumulator);
         (accumulator, topic)
@@ -592,6 +621,24 @@ mod tests {
         let small = batches.iter().filter(|&&bytes| bytes < 900).count();
         assert!(small <= 1, "only the last batch may be small: {batches:?}");
         assert!(batches.len() > 100);
+    }
+
+    /// Partition 0 is never drained: its share shrinks, where an even one would be a half.
+    #[test]
+    fn a_partition_whose_queue_grows_gets_less() {
+        let limits = Limits {
+            memory_bytes: 10_000_000,
+            ..LIMITS
+        };
+        let (accumulator, topic) = accumulator(limits, 2);
+        for _ in 0..4_000 {
+            append_to(&accumulator, &topic, Choice::Sticky, &[0; 50]).expect("room");
+            while accumulator.take(&slot(&topic, 1)).is_some() {}
+        }
+        let stuck = slot(&topic, 0).load.batches();
+        assert!((3..=40).contains(&stuck), "{stuck} of about 250 batches");
+        while accumulator.take(&slot(&topic, 0)).is_some() {}
+        assert_eq!(slot(&topic, 0).load.batches(), 0);
     }
 
     #[test]

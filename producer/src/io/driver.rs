@@ -27,7 +27,7 @@ use tokio::time::Sleep;
 
 use crate::engine::Engine;
 use crate::engine::effect::{
-    Action, BatchOutcome, ConnectionId, Input, QueueState, Queues, TopicView,
+    Action, BatchOutcome, ConnectionId, Input, PartitionView, QueueState, Queues, TopicView,
 };
 use crate::engine::queue::SealedBatch;
 use crate::engine::time::Instant;
@@ -37,7 +37,8 @@ use crate::io::clock::TICK;
 use crate::io::connection::Connection;
 use crate::io::inbox::{Drain, End, Posted};
 use crate::io::phase::Phase;
-use crate::io::topics::{Gate, Partitions, Route, Slot};
+use crate::io::sticky::Standing;
+use crate::io::topics::{Gate, Partitions, Route, Site, Slot};
 use crate::io::transport::Connector;
 use crate::types::{TopicIndex, TopicPartition};
 
@@ -313,11 +314,23 @@ impl Slots {
         entry.publish(match view {
             TopicView::Pending { last_failure } => Route::Pending(last_failure),
             TopicView::Refused(failure) => Route::Refused(failure),
-            TopicView::Known { partitions_led } => Route::Known(Partitions {
-                slots: self.slots(topic, partitions_led.len()),
-                led: partitions_led,
+            TopicView::Known { partitions } => Route::Known(Partitions {
+                slots: self.slots(topic, partitions.len()),
+                sites: partitions.iter().map(|one| self.site(one)).collect(),
             }),
         });
+    }
+
+    fn site(&self, partition: &PartitionView) -> Site {
+        let wanted = &self.accumulator.spreading.rack;
+        let near = wanted.is_some() && partition.leader_rack == *wanted;
+        Site {
+            leader: partition.leader,
+            standing: match near {
+                true => Standing::Near,
+                false => Standing::Anywhere,
+            },
+        }
     }
 
     /// The slots of a topic's first `count` partitions, made where they are missing.

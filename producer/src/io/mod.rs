@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `accumulator` | the partitions' queues behind their locks, and what appends read without one |
 //! | `topics` | the topics in use, their partitions, what is known of them |
+//! | `load` | what waits in a queue, for who does not lock it |
 //! | `sticky` | the partition of records that leave it open |
 //! | `completion` | one batch's end, and who waits for it |
 //! | `memory` | the bytes in use, and who waits for room |
@@ -28,6 +29,7 @@ pub(crate) mod driver;
 pub(crate) mod entropy;
 pub(crate) mod inbox;
 pub(crate) mod incomplete;
+pub(crate) mod load;
 pub(crate) mod memory;
 pub(crate) mod phase;
 pub(crate) mod sticky;

@@ -20,8 +20,9 @@ use tokio::sync::Notify;
 use crate::engine::queue::{PartitionQueue, QueueLimits};
 use crate::error::Failure;
 use crate::io::accumulator::Ticket;
-use crate::io::sticky::Sticky;
-use crate::types::{TopicIndex, TopicPartition};
+use crate::io::load::Load;
+use crate::io::sticky::{Standing, Sticky};
+use crate::types::{BrokerId, TopicIndex, TopicPartition};
 
 /// All topics in use.
 #[derive(Debug, Default)]
@@ -65,14 +66,24 @@ pub(crate) enum Route {
 pub(crate) struct Partitions {
     /// Their queues, by number.
     pub(crate) slots: Vec<Arc<Slot>>,
-    /// Whether each has a leader; as long as `slots`.
-    pub(crate) led: Vec<bool>,
+    /// Where their leaders are, by number; as long as `slots`.
+    pub(crate) sites: Vec<Site>,
+}
+
+/// Where a partition's leader is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Site {
+    /// Who leads it, if anyone does.
+    pub(crate) leader: Option<BrokerId>,
+    pub(crate) standing: Standing,
 }
 
 /// A partition's queue behind its lock.
 #[derive(Debug)]
 pub(crate) struct Slot {
     pub(crate) partition: TopicPartition,
+    /// What waits in the queue, for who does not lock it.
+    pub(crate) load: Load,
     queue: Mutex<SlotQueue>,
 }
 
@@ -164,6 +175,7 @@ impl Slot {
     pub(crate) fn new(partition: TopicPartition, limits: QueueLimits, gate: Gate) -> Self {
         Self {
             partition,
+            load: Load::default(),
             queue: Mutex::new(SlotQueue {
                 records: PartitionQueue::new(limits),
                 gate,

@@ -125,10 +125,15 @@ pub fn metadata_answer(version: i16, frame: &Bytes) -> Result<MetadataAnswer, De
             port,
         })
     });
+    let racks = response.brokers.iter().filter_map(|broker| {
+        let rack = broker.rack.as_ref().filter(|rack| !rack.is_empty())?;
+        Some((BrokerId(broker.node_id.0), Arc::from(rack.as_str())))
+    });
     Ok(MetadataAnswer {
         throttle_ms: throttle(response.throttle_time_ms),
         error: ErrorCode(response.error_code),
         brokers: brokers.collect::<Result<_, _>>()?,
+        racks: racks.collect(),
         topics: response.topics.iter().map(topic_answer).collect(),
     })
 }

@@ -319,6 +319,7 @@ fn metadata_is_read(
         port,
     };
     assert_eq!(answer.brokers, [broker]);
+    assert!(answer.racks.is_empty(), "the captured broker had none");
     let expected = first.map(|(index, leader, epoch)| PartitionAnswer {
         index,
         leader: leader.map(BrokerId),

@@ -6,6 +6,7 @@
 //! *Source*: Kafka's `ApiVersionsResponse.json`, `MetadataResponse.json`,
 //! `InitProducerIdResponse.json`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::error::ErrorCode;
@@ -52,6 +53,8 @@ pub struct MetadataAnswer {
     pub error: ErrorCode,
     /// The brokers alive.
     pub brokers: Vec<BrokerEndpoint>,
+    /// The racks of those that have one (`broker.rack`).
+    pub racks: BTreeMap<BrokerId, Arc<str>>,
     /// The topics, in no order.
     pub topics: Vec<TopicAnswer>,
 }

@@ -51,6 +51,8 @@ pub(crate) struct Seen {
 
 struct Script {
     topics: BTreeMap<String, i32>,
+    /// One broker for each, who lead the partitions in turn; an empty name is none.
+    racks: Vec<&'static str>,
     reachable: bool,
     held: BTreeSet<i16>,
     produce_errors: VecDeque<i16>,
@@ -67,6 +69,7 @@ impl Peer {
         Self {
             script: Arc::new(Mutex::new(Script {
                 topics: topics.collect(),
+                racks: vec![""],
                 reachable: true,
                 held: BTreeSet::new(),
                 produce_errors: VecDeque::new(),
@@ -79,6 +82,12 @@ impl Peer {
             hang_up: Arc::new(Notify::new()),
             started: Instant::now(),
         }
+    }
+
+    /// A broker in each of these racks, who lead the partitions in turn.
+    pub(crate) fn in_racks(self, racks: &[&'static str]) -> Self {
+        self.script().racks = racks.to_vec();
+        self
     }
 
     /// From here on no connection can be made.
@@ -228,16 +237,25 @@ impl Connector for Peer {
 
 impl Script {
     fn metadata(&self, asked: &[String]) -> Vec<u8> {
-        let mut body = Bytes::new().i32(0);
-        body = body.i32(1).i32(1).string("broker").i32(9092).i16(-1);
+        let mut body = Bytes::new().i32(0).count(self.racks.len());
+        for (broker, rack) in (1..).zip(&self.racks) {
+            body = body.i32(broker).string("broker").i32(9091 + broker);
+            body = if rack.is_empty() {
+                body.i16(-1)
+            } else {
+                body.string(rack)
+            };
+        }
+        let brokers = i32::try_from(self.racks.len()).expect("few");
         body = body.i16(-1).i32(1).count(asked.len());
         for name in asked {
             let count = self.topics.get(name).copied();
             let code = if count.is_some() { 0 } else { 17 };
             body = body.i16(code).string(name).i8(0).i32(count.unwrap_or(0));
             for partition in 0..count.unwrap_or(0) {
-                body = body.i16(0).i32(partition).i32(1).i32(0);
-                body = body.i32(1).i32(1).i32(1).i32(1).i32(0);
+                let leader = 1 + partition % brokers;
+                body = body.i16(0).i32(partition).i32(leader).i32(0);
+                body = body.i32(1).i32(leader).i32(1).i32(leader).i32(0);
             }
         }
         body.0

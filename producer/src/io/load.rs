@@ -1,0 +1,85 @@
+//! What waits in a partition's queue, counted so that whoever chooses a partition need not lock it.
+//!
+//! *Invariants*
+//! 1. Written under the queue's lock only; read at any time, and then maybe a moment old.
+//!
+//! *Not here*: what is made of it (`sticky.rs`).
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use crate::engine::time::Instant;
+
+/// One queue's load.
+#[derive(Debug, Default)]
+pub(crate) struct Load {
+    /// Batches in the queue, open or sealed.
+    batches: AtomicU32,
+    /// When the oldest of them was opened, in nanoseconds of the engine's time; 0 when there is
+    /// none.
+    oldest_opened_ns: AtomicU64,
+    /// When a batch was last taken, in the same; 0 for never.
+    last_taken_ns: AtomicU64,
+}
+
+impl Load {
+    /// A batch was opened.
+    pub(crate) fn on_opened(&self, now: Instant) {
+        if self.batches.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.oldest_opened_ns.store(ns(now), Ordering::Relaxed);
+        }
+    }
+
+    /// The oldest batch was taken, and left the next one; `now` may stay out if nobody asks for
+    /// [`Load::last_taken`].
+    pub(crate) fn on_taken(&self, next_opened_at: Option<Instant>, now: Option<Instant>) {
+        self.batches.fetch_sub(1, Ordering::Relaxed);
+        let oldest = next_opened_at.map_or(0, ns);
+        self.oldest_opened_ns.store(oldest, Ordering::Relaxed);
+        if let Some(now) = now {
+            self.last_taken_ns.store(ns(now), Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn batches(&self) -> u32 {
+        self.batches.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn oldest_opened(&self) -> Option<Instant> {
+        instant(&self.oldest_opened_ns)
+    }
+
+    pub(crate) fn last_taken(&self) -> Option<Instant> {
+        instant(&self.last_taken_ns)
+    }
+}
+
+/// 0 is "none": a producer's first nanosecond counts as its second.
+fn ns(at: Instant) -> u64 {
+    at.as_nanos().max(1)
+}
+
+fn instant(ns: &AtomicU64) -> Option<Instant> {
+    let ns = ns.load(Ordering::Relaxed);
+    (ns > 0).then(|| Instant::from_nanos(ns))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_are_counted_with_the_opening_of_the_oldest() {
+        let load = Load::default();
+        let at = |ms: u64| Instant::from_nanos(ms * 1_000_000);
+        assert_eq!((load.batches(), load.oldest_opened()), (0, None));
+        load.on_opened(at(1));
+        load.on_opened(at(2));
+        assert_eq!((load.batches(), load.oldest_opened()), (2, Some(at(1))));
+        load.on_taken(Some(at(2)), Some(at(5)));
+        assert_eq!((load.batches(), load.oldest_opened()), (1, Some(at(2))));
+        assert_eq!(load.last_taken(), Some(at(5)));
+        load.on_taken(None, None);
+        assert_eq!((load.batches(), load.oldest_opened()), (0, None));
+        assert_eq!(load.last_taken(), Some(at(5)));
+    }
+}
