@@ -21,7 +21,7 @@ use crate::case::{Objection, expect_eq};
 use crate::io::connection::Connection;
 use crate::io::transcript::{Mark, Transcript};
 use crate::probe::Probe;
-use crate::target::Target;
+use crate::target::{Action, OwnBrokers, Target};
 use crate::wire::Request;
 use crate::wire::answer::{
     CreateTopic, InitProducerId, LATEST, ListOffsets, Metadata, MetadataAnswer,
@@ -126,6 +126,38 @@ impl Context {
             last_ms: AtomicI64::new(0),
             transcript,
         }))
+    }
+
+    /// The same case on brokers of its own, which end with the context.
+    ///
+    /// # Errors
+    ///
+    /// When they do not start.
+    ///
+    /// # Cancellation
+    ///
+    /// Safe: what was started by then ends with the dropped future.
+    pub async fn beside(&self, count: u16, settings: &[(&str, &str)]) -> Result<Self, Objection> {
+        let wanted = OwnBrokers { count, settings };
+        let started = self.target().beside(&wanted).await;
+        let target = started
+            .map_err(|error| Objection::new("start brokers beside", "they answer", error))?;
+        let run = (Arc::clone(&self.0.run_id), self.0.transcript.clone());
+        Ok(Self::new(target, self.0.probe.clone(), self.0.case_id, run))
+    }
+
+    /// Does something to the broker with that node id.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be done.
+    ///
+    /// # Cancellation
+    ///
+    /// It may have been done.
+    pub async fn act(&self, node: i32, action: Action) -> Result<(), Objection> {
+        let done = self.target().act(node, action).await;
+        done.map_err(|error| Objection::new(format!("{action:?} of {node}"), "done", error))
     }
 
     /// What is judged.
@@ -325,6 +357,27 @@ impl Context {
                     Some(seen) => seen,
                 },
                 Err(seen) => seen,
+            };
+            patience.wait(seen).await?;
+        }
+    }
+
+    /// Waits until the leaders of `topic` serve it again, as after a restart.
+    ///
+    /// # Errors
+    ///
+    /// When they do not in time.
+    ///
+    /// # Cancellation
+    ///
+    /// Safe.
+    pub async fn await_served(&self, topic: &Topic) -> Result<(), Objection> {
+        let patience = self.patience(format!("topic {} is served again", topic.name));
+        loop {
+            let seen = match self.unserved(topic).await {
+                Ok(None) => return Ok(()),
+                Ok(Some(seen)) => seen,
+                Err(objection) => objection.observed,
             };
             patience.wait(seen).await?;
         }

@@ -16,7 +16,7 @@ use crate::context::Context;
 use crate::divergence::{self, Divergence};
 use crate::io::transcript::{Frame, Transcript};
 use crate::probe::{BrokerVersion, Probe, probe};
-use crate::target::{Target, TargetKind, Unavailable};
+use crate::target::{Capabilities, Capability, Target, TargetKind, Unavailable};
 use crate::verdict::{Ending, Verdict, judge};
 
 /// Longest run of one case unless [`RunOptions`] says otherwise.
@@ -165,7 +165,7 @@ async fn run_case(
         case.id,
         (Arc::clone(&options.run_id), transcript.clone()),
     );
-    let ending = match target.capabilities().first_missing(case.needs) {
+    let ending = match capabilities(target.as_ref(), probe).first_missing(case.needs) {
         Some(missing) => Ending::Missing(missing),
         None => end_of(case, context, options.case_time_out).await,
     };
@@ -183,6 +183,16 @@ async fn run_case(
         elapsed: start.elapsed(),
         frames,
         transcript,
+    }
+}
+
+/// What the target says it can, and what its table of APIs says.
+fn capabilities(target: &dyn Target, probe: &Probe) -> Capabilities {
+    const END_TXN: i16 = 26;
+    let capabilities = target.capabilities();
+    match probe.apis.range(END_TXN) {
+        Some(_) => capabilities.with(Capability::Transactions),
+        None => capabilities,
     }
 }
 

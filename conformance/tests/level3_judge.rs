@@ -128,8 +128,9 @@ async fn broker_that_talks_nonsense_fails_every_case_and_breaks_none() {
             });
         }
     });
+    // What nothing is known of can do nothing beyond answering.
     let wire: Vec<Case> = cases::all()
-        .filter(|case| case.level == Level::Wire)
+        .filter(|case| case.level == Level::Wire && case.needs.is_empty())
         .copied()
         .collect();
     let results = run(Arc::new(Bare { address }), &wire).await;

@@ -31,13 +31,17 @@ fn mock() -> MockTarget {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn mock_passes_every_case_and_none_is_skipped() {
+async fn mock_passes_every_case_and_skips_transactions_alone() {
     let all: Vec<Case> = cases::all().copied().collect();
     let results = run(mock(), &all).await;
     assert_eq!(results.len(), all.len());
     let bad: Vec<String> = results
         .iter()
-        .filter(|result| result.verdict != Verdict::Pass)
+        .filter(|result| match &result.verdict {
+            Verdict::Pass => false,
+            Verdict::Skip { reason } => reason != "the target lacks transactions",
+            _ => true,
+        })
         .map(|result| format!("{}: {:?}", result.id, result.verdict))
         .collect();
     assert!(bad.is_empty(), "{}", bad.join("\n"));
@@ -84,12 +88,12 @@ async fn broker_that_answers_without_storing_is_convicted_by_the_log() {
 }
 
 /// A case that no wrong broker can fail proves nothing: each one about producing must convict at
-/// least one of three.
+/// least one of three. Those that start brokers of their own have theirs in `level3_mutations.rs`.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_produce_and_idempotence_case_convicts_some_wrong_broker() {
     let chapters = ["PRD-", "RBV-", "IDM-"];
     let judged: Vec<Case> = cases::all()
-        .filter(|case| case.level == Level::Wire)
+        .filter(|case| case.level == Level::Wire && case.needs.is_empty())
         .filter(|case| chapters.iter().any(|chapter| case.id.starts_with(chapter)))
         .copied()
         .collect();

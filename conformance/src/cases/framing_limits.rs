@@ -10,6 +10,7 @@ use bytes::Bytes;
 use crate::case::{Case, Level, Objection, expect_eq};
 use crate::context::Context;
 use crate::io::connection::{CLIENT_ID, Connection};
+use crate::target::Capability;
 use crate::wire::answer::{ApiVersions, InitProducerId, Metadata};
 use crate::wire::batch::BatchSpec;
 use crate::wire::error_code::ErrorCode;
@@ -67,6 +68,15 @@ pub(super) const CASES: &[Case] = &[
         source: "observed on 4.3.1: RequestContext.java does not look at what is left",
         needs: &[],
         run: |c| Box::pin(bytes_after_the_end(c)),
+    },
+    Case {
+        id: "FRM-15",
+        level: Level::Wire,
+        sentence: "a connection without traffic is closed after connections.max.idle.ms, whether \
+                   it was ever used or not, and one with traffic is not",
+        source: "Selector.java IdleExpiryManager; SocketServer.scala",
+        needs: &[Capability::OwnBrokers],
+        run: |c| Box::pin(idle_connections(c)),
     },
     Case {
         id: "FRM-16",
@@ -247,6 +257,26 @@ async fn ask_raw<R: Request>(
         .map_err(|error| Objection::new(&step, "an answer", error))?;
     expect_eq(&step, CORRELATION_ID, correlation_id)?;
     Ok(answer)
+}
+
+async fn idle_connections(c: Context) -> Result<(), Objection> {
+    const LIMIT: (&str, &str) = ("connections.max.idle.ms", "2000");
+    /// Within the limit: nothing may happen yet.
+    const EARLY: Duration = Duration::from_millis(1_200);
+    let c = c.beside(1, &[LIMIT]).await?;
+    let (mut unused, mut used, mut busy) =
+        (c.connect().await?, c.connect().await?, c.connect().await?);
+    used.ask(&ApiVersions, 0).await?;
+    busy.ask(&ApiVersions, 0).await?;
+    unused.expect_silence("within the limit", EARLY).await?;
+    // Longer than the limit in all, in steps that are shorter.
+    for _ in 0..3 {
+        busy.ask(&ApiVersions, 0).await?;
+        busy.expect_silence("between two requests", EARLY).await?;
+    }
+    unused.expect_close("never used").await?;
+    used.expect_close("used once").await?;
+    busy.ask(&ApiVersions, 0).await.map(drop)
 }
 
 async fn many_connections(c: Context) -> Result<(), Objection> {

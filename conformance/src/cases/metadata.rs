@@ -50,7 +50,7 @@ pub(super) const CASES: &[Case] = &[
 ];
 
 /// The versions by which the layout changes, up to what the target offers.
-fn versions(c: &Context, from: i16) -> Vec<i16> {
+pub(super) fn versions(c: &Context, from: i16) -> Vec<i16> {
     let max = c.version::<Metadata>();
     [1, 4, 5, 7, 8, 9, 10, 11, 12, 13]
         .into_iter()

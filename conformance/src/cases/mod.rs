@@ -7,13 +7,17 @@ mod api_versions;
 mod batch_header;
 mod batch_limits;
 mod batch_records;
+mod cluster;
 mod framing;
 mod framing_limits;
 mod idempotence;
 mod metadata;
+mod metadata_cluster;
 mod ordering;
 mod produce;
 mod produce_fields;
+mod produce_replicas;
+mod producer_restart;
 mod producer_state;
 mod record_batch;
 
@@ -23,15 +27,23 @@ use crate::case::Case;
 const CHAPTERS: &[&[&[Case]]] = &[
     &[framing::CASES, framing_limits::CASES],
     &[api_versions::CASES],
-    &[metadata::CASES],
-    &[produce::CASES, produce_fields::CASES],
+    &[metadata::CASES, metadata_cluster::CASES],
+    &[
+        produce::CASES,
+        produce_fields::CASES,
+        produce_replicas::CASES,
+    ],
     &[
         record_batch::CASES,
         batch_header::CASES,
         batch_limits::CASES,
         batch_records::CASES,
     ],
-    &[idempotence::CASES, producer_state::CASES],
+    &[
+        idempotence::CASES,
+        producer_state::CASES,
+        producer_restart::CASES,
+    ],
     &[ordering::CASES],
 ];
 

@@ -147,8 +147,17 @@ impl Pairing {
         self.exchanges[asked.index].answer = answer_of(asked, frame);
     }
 
+    /// What happens on a connection on which nothing is outstanding.
+    fn unasked(&mut self, connection: usize, ending: Ending) {
+        let index = self.add(connection, "nothing".into(), Value::Null);
+        self.exchanges[index].answer = ending.word().into();
+    }
+
     fn closed(&mut self, connection: usize) {
         let outstanding = self.outstanding.remove(&connection).unwrap_or_default();
+        if outstanding.is_empty() {
+            self.unasked(connection, Ending::Closed);
+        }
         for (place, asked) in outstanding.iter().enumerate() {
             let ending = match place {
                 0 => Ending::Closed,
@@ -159,7 +168,11 @@ impl Pairing {
     }
 
     fn silent(&mut self, connection: usize) {
-        for asked in self.outstanding.entry(connection).or_default() {
+        let outstanding = self.outstanding.entry(connection).or_default();
+        if outstanding.is_empty() {
+            return self.unasked(connection, Ending::Silent);
+        }
+        for asked in outstanding {
             self.exchanges[asked.index].answer = Ending::Silent.word().into();
         }
     }
@@ -225,10 +238,12 @@ mod tests {
     #[test]
     fn close_and_silence_are_answers_too() {
         let events = [(1, ask(1)), (1, Happening::Silent), (2, ask(1))];
-        let events = [&events[..], &[(2, Happening::Closed)]].concat();
+        let more = [(2, Happening::Closed), (3, Happening::Silent)];
+        let events = [&events[..], &more].concat();
         let expected = [
             (1, json!("silence")),
             (2, json!("the connection is closed")),
+            (3, json!("silence")),
         ];
         assert_eq!(answers(&events), expected);
     }

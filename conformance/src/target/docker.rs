@@ -12,6 +12,7 @@ mod run;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use testcontainers::bollard::Docker;
@@ -24,7 +25,7 @@ use tokio::time::timeout;
 
 use self::image::Reference;
 use self::run::Run;
-use super::{Capabilities, Target, TargetKind, Unavailable};
+use super::{Action, Capabilities, Capability, Doing, OwnBrokers, Target, TargetKind, Unavailable};
 
 /// Longest wait for the engine to say that it is there.
 const ENGINE_WAIT_MAX: Duration = Duration::from_secs(10);
@@ -44,6 +45,7 @@ const PROFILE: &str = include_str!("docker/one-node.env");
 /// Dropping it removes the container.
 pub struct DockerTarget {
     name: String,
+    image: String,
     address: String,
     broker_version: Option<String>,
     // Declared before `run`: the container goes first, then the claim on it.
@@ -79,7 +81,23 @@ impl Target for DockerTarget {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities::default()
+        Capabilities::of(&[Capability::OwnBrokers, Capability::Restart])
+    }
+
+    fn beside<'a>(&'a self, wanted: &'a OwnBrokers<'a>) -> Doing<'a, Arc<dyn Target>> {
+        Box::pin(async {
+            if wanted.count != 1 {
+                let reason = format!("{} brokers asked for, a container is one", wanted.count);
+                return Err(Unavailable::new(reason, "use --target mock"));
+            }
+            let target: Arc<dyn Target> =
+                Arc::new(start_with(Some(&self.image), wanted.settings).await?);
+            Ok(target)
+        })
+    }
+
+    fn act(&self, _node: i32, action: Action) -> Doing<'_, ()> {
+        Box::pin(self.done(action))
     }
 }
 
@@ -107,6 +125,14 @@ impl Drop for DockerTarget {
 /// Starts a node of `image`, or of the image that [`image::obtain`] finds, and waits until it
 /// answers.
 pub(super) async fn start(image: Option<&str>) -> Result<DockerTarget, Unavailable> {
+    start_with(image, &[]).await
+}
+
+/// The same with `settings`, keys of `server.properties` with their values.
+async fn start_with(
+    image: Option<&str>,
+    settings: &[(&str, &str)],
+) -> Result<DockerTarget, Unavailable> {
     let docker = engine().await?;
     let run = Run::claim().map_err(|error| {
         Unavailable::new(
@@ -118,9 +144,10 @@ pub(super) async fn start(image: Option<&str>) -> Result<DockerTarget, Unavailab
 
     let asked = image.map(str::to_owned).or_else(|| variable("KAFKA_IMAGE"));
     let reference = image::obtain(&docker, asked.as_deref()).await?;
-    let (container, port) = start_container(&docker, &reference, &run).await?;
+    let (container, port) = start_container(&docker, &reference, (&run, settings)).await?;
     let mut target = DockerTarget {
         name: format!("docker:{reference}"),
+        image: reference.to_string(),
         address: format!("127.0.0.1:{port}"),
         broker_version: None,
         container: Some(container),
@@ -158,12 +185,16 @@ async fn engine() -> Result<Docker, Unavailable> {
 async fn start_container(
     docker: &Docker,
     reference: &Reference,
-    run: &Run,
+    (run, settings): (&Run, &[(&str, &str)]),
 ) -> Result<(ContainerAsync<GenericImage>, u16), Unavailable> {
     let mut last_error = String::new();
     for attempt in 0..PORT_ATTEMPTS {
         let port = run::free_port(run.seed().wrapping_add(u64::from(attempt)));
-        match request(reference, run, port).start().await {
+        let mut request = request(reference, run, port);
+        for (key, value) in settings {
+            request = request.with_env_var(variable_of(key), *value);
+        }
+        match request.start().await {
             Ok(container) => return Ok((container, port)),
             Err(error) => last_error = error.to_string(),
         }
@@ -211,6 +242,15 @@ fn request(
     request
 }
 
+/// The image's name for a key of `server.properties`.
+fn variable_of(key: &str) -> String {
+    let key = key
+        .replace('-', "__")
+        .replace('.', "_")
+        .to_ascii_uppercase();
+    format!("KAFKA_{key}")
+}
+
 /// The settings of [`PROFILE`].
 fn profile() -> impl Iterator<Item = (&'static str, &'static str)> {
     PROFILE
@@ -220,6 +260,32 @@ fn profile() -> impl Iterator<Item = (&'static str, &'static str)> {
 }
 
 impl DockerTarget {
+    async fn done(&self, action: Action) -> Result<(), Unavailable> {
+        let Some(container) = self.container.as_ref() else {
+            return Ok(());
+        };
+        let failed = |error: String| {
+            Unavailable::new(
+                format!("{action:?} of {}: {error}", self.name),
+                "docker ps -a",
+            )
+        };
+        let (docker, id) = (engine().await?, container.id());
+        let done = match action {
+            Action::Stop => docker.stop_container(id, None).await,
+            Action::Kill => docker.kill_container(id, None).await,
+            Action::Start => docker.start_container(id, None).await,
+            Action::Pause => docker.pause_container(id).await,
+            Action::Resume => docker.unpause_container(id).await,
+        };
+        done.map_err(|error| failed(error.to_string()))?;
+        if action == Action::Start {
+            let running = || async { container.is_running().await.unwrap_or(false) };
+            ready::wait(&self.address, running).await.map_err(failed)?;
+        }
+        Ok(())
+    }
+
     async fn wait_until_ready(&mut self) -> Result<(), Unavailable> {
         let Some(container) = self.container.as_ref() else {
             return Ok(());
@@ -279,6 +345,14 @@ mod tests {
         for (key, value) in profile {
             assert!(!key.contains(' ') && !value.is_empty(), "{key}={value}");
         }
+    }
+
+    #[test]
+    fn key_of_the_broker_has_its_variable() {
+        assert_eq!(
+            variable_of("connections.max.idle.ms"),
+            "KAFKA_CONNECTIONS_MAX_IDLE_MS"
+        );
     }
 
     #[test]

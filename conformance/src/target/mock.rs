@@ -3,9 +3,12 @@
 //! Three brokers, so that a client that asks the wrong one is found out; no automatic creation of
 //! topics, as in the container's profile.
 
-use kafka_mockbroker::MockCluster;
+use std::sync::Arc;
 
-use super::{Capabilities, Capability, Target, TargetKind, Unavailable};
+use kafka_mockbroker::MockCluster;
+use kafka_mockbroker::engine::effect::BrokerId;
+
+use super::{Action, Capabilities, Capability, Doing, OwnBrokers, Target, TargetKind, Unavailable};
 
 const BROKERS: u16 = 3;
 /// The log of transactions and its partitions: a container has it by the time it is ready.
@@ -25,7 +28,7 @@ impl MockTarget {
     ///
     /// [`Unavailable`] when it cannot listen.
     pub fn start() -> Result<Self, Unavailable> {
-        Self::of(BROKERS)
+        Self::of(BROKERS, &[])
     }
 
     /// Starts a mock cluster of one broker, as the container is one.
@@ -34,19 +37,21 @@ impl MockTarget {
     ///
     /// [`Unavailable`] when it cannot listen.
     pub fn of_one_broker() -> Result<Self, Unavailable> {
-        Self::of(1)
+        Self::of(1, &[])
     }
 
-    fn of(brokers: u16) -> Result<Self, Unavailable> {
-        let cluster = MockCluster::builder()
+    fn of(brokers: u16, settings: &[(&str, &str)]) -> Result<Self, Unavailable> {
+        let mut builder = MockCluster::builder()
             .brokers(brokers)
             .set("auto.create.topics.enable", "false")
-            .topic(TRANSACTIONS.0, TRANSACTIONS.1, 1)
-            .start()
-            .map_err(|error| {
-                let remedy = "free some TCP ports of 127.0.0.1 and run again";
-                Unavailable::new(format!("the mock cluster does not start: {error}"), remedy)
-            })?;
+            .topic(TRANSACTIONS.0, TRANSACTIONS.1, 1);
+        for &(key, value) in settings {
+            builder = builder.set(key, value);
+        }
+        let cluster = builder.start().map_err(|error| {
+            let remedy = "free some TCP ports of 127.0.0.1 and run again";
+            Unavailable::new(format!("the mock cluster does not start: {error}"), remedy)
+        })?;
         Ok(Self { cluster, brokers })
     }
 }
@@ -73,7 +78,12 @@ impl Target for MockTarget {
     }
 
     fn capabilities(&self) -> Capabilities {
-        let mut list = vec![Capability::Injection];
+        let mut list = vec![
+            Capability::Injection,
+            Capability::OwnBrokers,
+            Capability::Restart,
+            Capability::Pause,
+        ];
         if self.brokers >= BROKERS {
             list.push(Capability::ThreeNodes);
         }
@@ -82,5 +92,27 @@ impl Target for MockTarget {
 
     fn mock(&self) -> Option<&MockCluster> {
         Some(&self.cluster)
+    }
+
+    fn beside<'a>(&'a self, wanted: &'a OwnBrokers<'a>) -> Doing<'a, Arc<dyn Target>> {
+        Box::pin(async {
+            let target: Arc<dyn Target> = Arc::new(Self::of(wanted.count, wanted.settings)?);
+            Ok(target)
+        })
+    }
+
+    fn act(&self, node: i32, action: Action) -> Doing<'_, ()> {
+        let broker = BrokerId(node);
+        let done = match action {
+            // Its records are kept either way.
+            Action::Stop | Action::Kill => self.cluster.crash_broker(broker),
+            Action::Start => self.cluster.restart_broker(broker),
+            Action::Pause => self.cluster.pause_broker(broker),
+            Action::Resume => self.cluster.resume_broker(broker),
+        };
+        let done = done.map_err(|error| {
+            Unavailable::new(format!("{action:?} of broker {node}: {error}"), "-")
+        });
+        Box::pin(std::future::ready(done))
     }
 }

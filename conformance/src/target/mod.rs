@@ -11,7 +11,10 @@ mod docker;
 mod mock;
 
 use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use kafka_mockbroker::MockCluster;
 
@@ -44,6 +47,66 @@ pub trait Target: Send + Sync {
     fn mock(&self) -> Option<&MockCluster> {
         None
     }
+
+    /// Starts a target of the same kind beside this one, with settings of its own.
+    ///
+    /// # Errors
+    ///
+    /// When this kind cannot ([`Capability::OwnBrokers`]), or it does not start.
+    ///
+    /// # Cancellation
+    ///
+    /// Safe: what was started by then ends with the dropped future.
+    fn beside<'a>(&'a self, _: &'a OwnBrokers<'a>) -> Doing<'a, Arc<dyn Target>> {
+        Box::pin(std::future::ready(Err(cannot("start brokers"))))
+    }
+
+    /// Does something to the broker with that node id.
+    ///
+    /// # Errors
+    ///
+    /// When this kind cannot ([`Capability::Restart`], [`Capability::Pause`]), or it fails.
+    ///
+    /// # Cancellation
+    ///
+    /// It may have been done.
+    fn act(&self, _node: i32, _action: Action) -> Doing<'_, ()> {
+        Box::pin(std::future::ready(Err(cannot("touch its brokers"))))
+    }
+}
+
+fn cannot(what: &str) -> Unavailable {
+    Unavailable::new(
+        format!("this target cannot {what}"),
+        "use --target mock or --target docker",
+    )
+}
+
+/// Something that is being done to a target.
+pub type Doing<'a, T> = Pin<Box<dyn Future<Output = Result<T, Unavailable>> + Send + 'a>>;
+
+/// Brokers that a case wants for itself.
+#[derive(Clone, Copy, Debug)]
+pub struct OwnBrokers<'a> {
+    /// How many.
+    pub count: u16,
+    /// Keys of `server.properties` with their values.
+    pub settings: &'a [(&'a str, &'a str)],
+}
+
+/// What can be done to a broker.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Action {
+    /// It is asked to end, and ends in order.
+    Stop,
+    /// It ends at once.
+    Kill,
+    /// It is started again, with its data, and answers when this is done.
+    Start,
+    /// It stands still.
+    Pause,
+    /// It goes on.
+    Resume,
 }
 
 /// The kinds of target; a known divergence belongs to one kind.
@@ -74,6 +137,14 @@ pub enum Capability {
     Injection,
     /// At least three brokers answer.
     ThreeNodes,
+    /// Brokers with other settings can be started beside it.
+    OwnBrokers,
+    /// Brokers can be stopped, killed and started again.
+    Restart,
+    /// Brokers can be made to stand still.
+    Pause,
+    /// Transactions are served.
+    Transactions,
 }
 
 impl fmt::Display for Capability {
@@ -81,6 +152,10 @@ impl fmt::Display for Capability {
         f.write_str(match self {
             Self::Injection => "fault injection",
             Self::ThreeNodes => "three brokers",
+            Self::OwnBrokers => "brokers with other settings",
+            Self::Restart => "brokers that can be stopped and started",
+            Self::Pause => "brokers that can be paused",
+            Self::Transactions => "transactions",
         })
     }
 }
@@ -93,6 +168,12 @@ impl Capabilities {
     /// The capabilities listed.
     pub fn of(list: &[Capability]) -> Self {
         Self(list.to_vec())
+    }
+
+    /// The same with `capability`.
+    pub fn with(mut self, capability: Capability) -> Self {
+        self.0.push(capability);
+        self
     }
 
     /// The first of `needs` that is missing here.

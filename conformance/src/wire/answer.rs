@@ -140,6 +140,18 @@ fn read_features(
 pub struct Metadata {
     /// Which topics.
     pub names: Option<Vec<String>>,
+    /// What the broker may do about a topic that is not there.
+    pub missing: Missing,
+}
+
+/// What a broker may do about a topic that is not there; from v4 on a request says so, before it
+/// only the broker's configuration.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Missing {
+    /// Say that it is not there.
+    Tell,
+    /// Create it, if its configuration allows that.
+    Create,
 }
 
 impl Metadata {
@@ -147,12 +159,24 @@ impl Metadata {
     pub fn of(names: &[&str]) -> Self {
         Self {
             names: Some(names.iter().map(|&name| name.to_owned()).collect()),
+            missing: Missing::Tell,
+        }
+    }
+
+    /// The same, which allows to create what is not there.
+    pub fn creating(self) -> Self {
+        Self {
+            missing: Missing::Create,
+            ..self
         }
     }
 
     /// Asks for every topic.
     pub fn all() -> Self {
-        Self { names: None }
+        Self {
+            names: None,
+            missing: Missing::Tell,
+        }
     }
 }
 
@@ -219,7 +243,7 @@ impl fmt::Display for TopicMetadata {
 }
 
 /// A partition in a Metadata answer.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct PartitionMetadata {
     /// Of this partition.
     pub error: ErrorCode,
@@ -229,6 +253,8 @@ pub struct PartitionMetadata {
     pub leader: i32,
     /// How often the leader was chosen; −1 before version 7.
     pub leader_epoch: i32,
+    /// Node ids of the replicas that are in sync.
+    pub in_sync: Vec<i32>,
 }
 
 /// The answer to [`Metadata`].
@@ -265,7 +291,7 @@ impl Request for Metadata {
     const FLEXIBLE_FROM: i16 = 9;
 
     fn body(&self, version: i16) -> Result<Bytes, EncodeError> {
-        request::metadata(self.names.as_deref(), version)
+        request::metadata(self, version)
     }
 
     fn read_answer(reader: &mut Reader<'_>, version: i16) -> Result<Self::Answer, DecodeError> {
@@ -332,7 +358,7 @@ fn read_topic(reader: &mut Reader<'_>, version: i16) -> Result<TopicMetadata, De
             false => -1,
         };
         reader.list("replicas", |reader| reader.i32("replica"))?;
-        reader.list("in-sync replicas", |reader| reader.i32("replica"))?;
+        let in_sync = reader.list("in-sync replicas", |reader| reader.i32("replica"))?;
         if version >= 5 {
             reader.list("offline replicas", |reader| reader.i32("replica"))?;
         }
@@ -342,6 +368,7 @@ fn read_topic(reader: &mut Reader<'_>, version: i16) -> Result<TopicMetadata, De
             index,
             leader,
             leader_epoch,
+            in_sync,
         })
     })?;
     if version >= 8 {
@@ -461,7 +488,7 @@ impl Request for InitProducerId {
     const FLEXIBLE_FROM: i16 = 2;
 
     fn body(&self, version: i16) -> Result<Bytes, EncodeError> {
-        request::init_producer_id(*self, version)
+        request::init_producer_id(None, *self, version)
     }
 
     fn read_answer(reader: &mut Reader<'_>, _: i16) -> Result<Self::Answer, DecodeError> {

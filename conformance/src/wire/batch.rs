@@ -17,6 +17,8 @@ const LENGTH_AT: usize = 8;
 const CRC_AT: usize = 17;
 /// The checksum covers everything from here.
 pub const CRC_COVERS_FROM: usize = 21;
+/// Attribute bit of a transactional batch.
+pub const TRANSACTIONAL_BIT: i16 = 0x10;
 /// Attribute bit of a control batch.
 pub const CONTROL_BIT: i16 = 0x20;
 

@@ -18,6 +18,7 @@ pub mod records;
 pub mod redirect;
 pub mod request;
 mod trace;
+pub mod transactional;
 pub mod tree;
 
 use bytes::Bytes;

@@ -75,18 +75,22 @@ pub(super) fn api_versions(version: i16) -> Result<Bytes, EncodeError> {
     encode("ApiVersions", &request, version)
 }
 
-/// The body of Metadata; `names` of `None` asks for all topics. Never creates topics.
-pub(super) fn metadata(names: Option<&[String]>, version: i16) -> Result<Bytes, EncodeError> {
-    let topics = names.map(|names| {
+/// The body of Metadata.
+pub(super) fn metadata(
+    question: &super::answer::Metadata,
+    version: i16,
+) -> Result<Bytes, EncodeError> {
+    let topics = question.names.as_deref().map(|names| {
         names
             .iter()
             .map(|name| MetadataRequestTopic::default().with_name(Some(topic_name(name))))
             .collect()
     });
     // The field exists from version 4; before, a broker creates as its configuration says.
+    let create = version < 4 || question.missing == super::answer::Missing::Create;
     let request = MetadataRequest::default()
         .with_topics(topics)
-        .with_allow_auto_topic_creation(version < 4);
+        .with_allow_auto_topic_creation(create);
     encode("Metadata", &request, version)
 }
 
@@ -131,13 +135,14 @@ pub(super) fn create_topic(
     encode("CreateTopics", &request, version)
 }
 
-/// The body of InitProducerId without a transactional id.
+/// The body of InitProducerId.
 pub(super) fn init_producer_id(
+    transactional_id: Option<&str>,
     question: super::answer::InitProducerId,
     version: i16,
 ) -> Result<Bytes, EncodeError> {
     let request = InitProducerIdRequest::default()
-        .with_transactional_id(None)
+        .with_transactional_id(transactional_id.map(|id| text(id).into()))
         .with_transaction_timeout_ms(TIMEOUT_MS)
         .with_producer_id(ProducerId(question.producer_id))
         .with_producer_epoch(question.epoch);

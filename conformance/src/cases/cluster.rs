@@ -1,0 +1,114 @@
+//! Three brokers of a case's own, to be killed and paused.
+
+use crate::case::Objection;
+use crate::context::{Context, Topic};
+use crate::wire::answer::{Broker, Metadata};
+
+/// Three brokers beside the target.
+pub(super) struct TestCluster {
+    /// The same case on them.
+    pub(super) context: Context,
+    /// The brokers.
+    pub(super) brokers: Vec<Broker>,
+}
+
+impl TestCluster {
+    /// Starts three brokers with `settings`.
+    pub(super) async fn start(c: &Context, settings: &[(&str, &str)]) -> Result<Self, Objection> {
+        let context = c.beside(3, settings).await?;
+        let brokers = context.metadata(&Metadata::of(&[])).await?.brokers;
+        Ok(Self { context, brokers })
+    }
+
+    /// A topic of `partitions` partitions with three replicas.
+    pub(super) async fn topic(
+        &self,
+        partitions: i32,
+        configs: &[(&str, &str)],
+    ) -> Result<Topic, Objection> {
+        self.context
+            .replicated_topic((partitions, 3), configs)
+            .await
+    }
+
+    /// A topic of one partition with so many replicas.
+    pub(super) async fn replicated(
+        &self,
+        replicas: i16,
+        configs: &[(&str, &str)],
+    ) -> Result<Topic, Objection> {
+        self.context.replicated_topic((1, replicas), configs).await
+    }
+
+    /// A broker that is none of `down`.
+    pub(super) fn other_than(&self, down: &[i32]) -> Result<&Broker, Objection> {
+        let up = self
+            .brokers
+            .iter()
+            .find(|broker| !down.contains(&broker.id));
+        up.ok_or_else(|| Objection::new("brokers", "one that is up", format!("{down:?} are not")))
+    }
+
+    /// Leader and epoch of partition 0, as a broker that is none of `down` tells them.
+    pub(super) async fn leadership(
+        &self,
+        topic: &Topic,
+        down: &[i32],
+    ) -> Result<(i32, i32), Objection> {
+        self.leadership_by(self.other_than(down)?, topic).await
+    }
+
+    /// The same, as `broker` tells them.
+    pub(super) async fn leadership_by(
+        &self,
+        broker: &Broker,
+        topic: &Topic,
+    ) -> Result<(i32, i32), Objection> {
+        let (leader, epoch, _) = self.partition(broker, topic).await?;
+        Ok((leader, epoch))
+    }
+
+    /// The replicas of partition 0 that are in sync, as `broker` tells them.
+    pub(super) async fn in_sync(
+        &self,
+        broker: &Broker,
+        topic: &Topic,
+    ) -> Result<Vec<i32>, Objection> {
+        let (_, _, in_sync) = self.partition(broker, topic).await?;
+        Ok(in_sync)
+    }
+
+    async fn partition(
+        &self,
+        broker: &Broker,
+        topic: &Topic,
+    ) -> Result<(i32, i32, Vec<i32>), Objection> {
+        let mut connection = self.context.connect_to(&broker.address).await?;
+        let version = self.context.version::<Metadata>();
+        let answer = connection
+            .ask(&Metadata::of(&[&topic.name]), version)
+            .await?;
+        let row = answer.topic(&topic.name);
+        let partition = row.and_then(|row| row.partitions.iter().find(|row| row.index == 0));
+        let row = partition.cloned();
+        let row = row.ok_or_else(|| Objection::new("Metadata", "partition 0", "no row"))?;
+        Ok((row.leader, row.leader_epoch, row.in_sync))
+    }
+}
+
+/// Waits until a broker that is none of `down` tells a leader that `is_wanted`.
+pub(super) async fn await_leader(
+    cluster: &TestCluster,
+    topic: &Topic,
+    down: &[i32],
+    is_wanted: impl Fn(i32) -> bool,
+) -> Result<(i32, i32), Objection> {
+    let patience = cluster.context.patience("another leader".to_owned());
+    loop {
+        let (leader, epoch) = cluster.leadership(topic, down).await?;
+        if is_wanted(leader) {
+            return Ok((leader, epoch));
+        }
+        patience.wait(format!("{leader} at epoch {epoch}")).await?;
+    }
+}

@@ -1,0 +1,226 @@
+//! Clusters that break one rule each, and the case that finds it: what a case that starts brokers
+//! of its own is worth. Loopback TCP and the real clock; all run at once, since most of it waits.
+
+#![expect(clippy::expect_used, reason = "a failing helper fails its test")]
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+
+use kafka_conformance::case::{Case, Level};
+use kafka_conformance::cases;
+use kafka_conformance::runner::{RunOptions, TargetOutcome, run_target};
+use kafka_conformance::target::{
+    Action, Capabilities, Doing, MockTarget, OwnBrokers, Target, TargetKind, Unavailable,
+};
+use kafka_conformance::verdict::Verdict;
+use kafka_mockbroker::engine::effect::BrokerId;
+use kafka_mockbroker::{Api, ErrorCode, FaultGuard, MockCluster, Rule, Verdict as Fault};
+
+/// How a cluster is wrong.
+#[derive(Clone, Copy, Debug)]
+enum Wrong {
+    /// Not at all: what the case says without a mutation.
+    Nothing,
+    /// It does not heed a key of its configuration.
+    Ignores(&'static str),
+    /// It has another value for a key.
+    Takes(&'static str, &'static str),
+    /// Something that is done to a broker has no effect.
+    Survives(Action),
+    /// What is done to a broker has the effect of something else.
+    Confuses(Action, Action),
+    /// Every answer to Produce has this code, whatever became of the batch.
+    Says(i16),
+    /// An answer to Produce with this code, without looking at the batch.
+    SaysUnread(i16),
+    /// The second broker does not answer Metadata.
+    SecondIsMute,
+    /// Metadata has this code for every topic from the fourth request on.
+    MetadataSays(i16),
+}
+
+/// Each new rule of a case, broken. The comment says which one where the line does not.
+const MUTATIONS: &[(&str, Wrong)] = &[
+    ("FRM-15", Wrong::Ignores("connections.max.idle.ms")),
+    // Too early.
+    ("FRM-15", Wrong::Takes("connections.max.idle.ms", "300")),
+    ("MD-03", Wrong::Ignores("auto.create.topics.enable")),
+    ("MD-03", Wrong::MetadataSays(17)),
+    ("MD-07", Wrong::Survives(Action::Kill)),
+    ("MD-08", Wrong::Survives(Action::Kill)),
+    ("MD-08", Wrong::MetadataSays(5)),
+    ("MD-10", Wrong::SecondIsMute),
+    ("PRD-06", Wrong::Says(0)),
+    // Stored although refused.
+    ("PRD-06", Wrong::Says(19)),
+    // The watermark goes on.
+    ("PRD-07", Wrong::Survives(Action::Pause)),
+    ("PRD-07", Wrong::Says(0)),
+    // Never seen again.
+    ("PRD-07", Wrong::Survives(Action::Resume)),
+    ("PRD-08", Wrong::Survives(Action::Pause)),
+    // 7, but nothing is stored.
+    ("PRD-08", Wrong::SaysUnread(7)),
+    ("PRD-20", Wrong::Says(0)),
+    ("PRD-20", Wrong::SaysUnread(3)),
+    ("IDM-15", Wrong::Says(0)),
+    ("IDM-15", Wrong::Survives(Action::Kill)),
+    // A restart that keeps all five.
+    ("IDM-16", Wrong::Survives(Action::Kill)),
+    ("IDM-16", Wrong::Says(0)),
+    // Not started again.
+    ("IDM-16", Wrong::Confuses(Action::Start, Action::Kill)),
+    ("IDM-17", Wrong::Ignores("producer.id.expiration.ms")),
+    ("IDM-17", Wrong::Says(0)),
+];
+
+/// A mock that is wrong, and so are those beside it.
+struct Spoiled {
+    inner: Arc<dyn Target>,
+    wrong: Wrong,
+    _faults: Mutex<Vec<FaultGuard>>,
+}
+
+impl Spoiled {
+    fn new(inner: Arc<dyn Target>, wrong: Wrong) -> Self {
+        let faults = inner
+            .mock()
+            .map_or_else(Vec::new, |mock| inject(mock, wrong));
+        Self {
+            inner,
+            wrong,
+            _faults: Mutex::new(faults),
+        }
+    }
+}
+
+fn inject(mock: &MockCluster, wrong: Wrong) -> Vec<FaultGuard> {
+    let produce = || Rule::on(Api::Produce).always();
+    let rule = match wrong {
+        Wrong::Says(code) => produce().then(Fault::ApplyThenAnswer(ErrorCode(code))),
+        Wrong::SaysUnread(code) => produce().then(Fault::Answer(ErrorCode(code))),
+        Wrong::SecondIsMute => Rule::on(Api::Metadata)
+            .broker(BrokerId(2))
+            .always()
+            .then(Fault::CloseBefore),
+        Wrong::MetadataSays(code) => Rule::on(Api::Metadata)
+            .nth(4)
+            .always()
+            .then(Fault::ApplyThenAnswer(ErrorCode(code))),
+        _ => return Vec::new(),
+    };
+    vec![mock.inject(rule)]
+}
+
+impl Target for Spoiled {
+    fn name(&self) -> &str {
+        "spoiled"
+    }
+
+    fn kind(&self) -> TargetKind {
+        TargetKind::Mock
+    }
+
+    fn bootstrap(&self) -> Vec<String> {
+        self.inner.bootstrap()
+    }
+
+    fn broker_version(&self) -> Option<String> {
+        None
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+
+    fn beside<'a>(&'a self, wanted: &'a OwnBrokers<'a>) -> Doing<'a, Arc<dyn Target>> {
+        Box::pin(async {
+            let mut settings = wanted.settings.to_vec();
+            match self.wrong {
+                Wrong::Ignores(key) => settings.retain(|(other, _)| *other != key),
+                Wrong::Takes(key, value) => {
+                    settings.retain(|(other, _)| *other != key);
+                    settings.push((key, value));
+                }
+                _ => {}
+            }
+            let wanted = OwnBrokers {
+                settings: &settings,
+                ..*wanted
+            };
+            let inner = self.inner.beside(&wanted).await?;
+            let target: Arc<dyn Target> = Arc::new(Self::new(inner, self.wrong));
+            Ok(target)
+        })
+    }
+
+    fn act(&self, node: i32, action: Action) -> Doing<'_, ()> {
+        match self.wrong {
+            Wrong::Survives(other) if other == action => {
+                Box::pin(std::future::ready(Ok::<(), Unavailable>(())))
+            }
+            Wrong::Confuses(from, to) if from == action => self.inner.act(node, to),
+            _ => self.inner.act(node, action),
+        }
+    }
+}
+
+async fn verdict(id: &'static str, wrong: Wrong) -> Verdict {
+    let mock = MockTarget::start().expect("ports are free");
+    let case = cases::all().find(|case| case.id == id).expect("a case");
+    let target = Arc::new(Spoiled::new(Arc::new(mock), wrong));
+    let options = RunOptions::of_this_run();
+    let report = run_target(target, &[*case], &options, |_, _| {}).await;
+    match report.outcome {
+        TargetOutcome::Ran { mut results, .. } => results.remove(0).verdict,
+        TargetOutcome::Unavailable(unavailable) => panic!("{unavailable}"),
+    }
+}
+
+async fn verdicts(list: Vec<(&'static str, Wrong)>) -> Vec<(&'static str, Wrong, Verdict)> {
+    let running: Vec<_> = list
+        .into_iter()
+        .map(|(id, wrong)| (id, wrong, tokio::spawn(verdict(id, wrong))))
+        .collect();
+    let mut ended = Vec::new();
+    for (id, wrong, running) in running {
+        ended.push((id, wrong, running.await.expect("it does not panic")));
+    }
+    ended
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_rule_that_is_broken_is_found_by_its_case() {
+    for (id, wrong, verdict) in verdicts(MUTATIONS.to_vec()).await {
+        match &verdict {
+            // A case that hangs or panics would be red whatever the broker did.
+            Verdict::Fail(objection) => {
+                assert_ne!(
+                    objection.step, "the case itself",
+                    "{id}, {wrong:?}: {objection:?}"
+                );
+            }
+            other => panic!("{id} acquits {wrong:?}: {other:?}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_found_where_nothing_is_wrong() {
+    let ids: BTreeSet<&str> = MUTATIONS.iter().map(|(id, _)| *id).collect();
+    let honest = ids.into_iter().map(|id| (id, Wrong::Nothing)).collect();
+    for (id, _, verdict) in verdicts(honest).await {
+        assert_eq!(verdict, Verdict::Pass, "{id}");
+    }
+}
+
+#[test]
+fn every_case_that_needs_more_than_answers_has_a_mutation() {
+    let broken: BTreeSet<&str> = MUTATIONS.iter().map(|(id, _)| *id).collect();
+    let missing: Vec<&Case> = cases::all()
+        .filter(|case| case.level == Level::Wire && !case.needs.is_empty())
+        // The mock skips it.
+        .filter(|case| case.id != "IDM-10" && !broken.contains(case.id))
+        .collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
