@@ -29,7 +29,7 @@ use crate::builder::{MockClusterBuilder, install};
 use crate::engine::effect::BrokerId;
 use crate::engine::plan::Outcome;
 use crate::engine::time::Instant;
-use crate::engine::topology::BrokerEndpoint;
+use crate::engine::topology::{BrokerEndpoint, Process};
 use crate::fault::Rule;
 use crate::guard::FaultGuard;
 use crate::io::driver::Driver;
@@ -142,7 +142,8 @@ impl MockCluster {
     ///
     /// # Errors
     ///
-    /// `ConnectionRefused` when no broker has the port, `Unsupported` for a cluster on TCP.
+    /// `ConnectionRefused` when no broker has the port, or the one that has it has crashed;
+    /// `Unsupported` for a cluster on TCP.
     pub fn connect(&self, port: u16) -> io::Result<DuplexStream> {
         let Running::Memory { tasks, runtime } = &self.running else {
             let reason = "a cluster on TCP is reached by its addresses";
@@ -151,6 +152,15 @@ impl MockCluster {
         let refused = || io::Error::new(io::ErrorKind::ConnectionRefused, "no broker has the port");
         let endpoint = self.endpoints.iter().find(|endpoint| endpoint.port == port);
         let broker = endpoint.ok_or_else(refused)?.id;
+        if self
+            .broker(broker)
+            .is_some_and(|broker| broker.process == Process::Crashed)
+        {
+            return Err(io::Error::new(
+                io::ErrorKind::ConnectionRefused,
+                "the broker with the port has crashed",
+            ));
+        }
         let (near, far) = transport::pipe();
         let mut tasks = tasks.lock().unwrap_or_else(PoisonError::into_inner);
         while tasks.try_join_next().is_some() {}

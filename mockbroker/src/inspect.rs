@@ -1,5 +1,21 @@
 //! What a test can read of a running cluster: copies, taken under the cluster's lock.
 //!
+//! | Question | Answer |
+//! |---|---|
+//! | what was written, decoded | [`records`](MockCluster::records), of one replica [`records_on`](MockCluster::records_on) |
+//! | the same as bytes, as received and as stored | [`batches`](MockCluster::batches), [`batches_on`](MockCluster::batches_on) |
+//! | who leads, who is in sync, how far every replica is | [`partition`](MockCluster::partition), [`topic`](MockCluster::topic), [`topics`](MockCluster::topics) |
+//! | what is known of producers | [`producers`](MockCluster::producers), [`producers_on`](MockCluster::producers_on) |
+//! | whether a broker runs, and is reached | [`broker`](MockCluster::broker) |
+//! | what happened | [`journal`](MockCluster::journal), [`planned_moves`](MockCluster::planned_moves) |
+//! | what was refused or is not modelled | [`diagnostics`](MockCluster::diagnostics) |
+//! | which faults acted | [`FaultGuard`](crate::FaultGuard), [`unfired_rules`](MockCluster::unfired_rules) |
+//!
+//! *Invariants*
+//! 1. A view is of one moment: nothing in it is older than the rest.
+//! 2. A name that does not exist is told (`None`, or a panic where a test counts), never an empty
+//!    view.
+//!
 //! *Not here*: the machines that own the facts (`engine/`).
 
 use std::sync::Arc;
@@ -10,9 +26,13 @@ use crate::cluster::MockCluster;
 use crate::engine::Cluster;
 use crate::engine::effect::BrokerId;
 pub use crate::engine::journal::{Diagnostic, Entry, Event, RequestBytes, RequestId, Silence};
-use crate::engine::log::StoredBatch;
+use crate::engine::log::{Log, StoredBatch};
 pub use crate::engine::plan::{Outcome, Planned};
+use crate::engine::replica::Replica;
+pub use crate::engine::replication::IsrChange;
+use crate::engine::replication::ReplicaSet;
 pub use crate::engine::time::Instant;
+pub use crate::engine::topology::{Network, Process, Registration};
 use crate::engine::topology::{PartitionKey, Topic};
 use crate::wire::records::{DecodedRecord, Unreadable};
 pub use crate::wire::reply::RowCode;
@@ -37,14 +57,103 @@ pub struct PartitionView {
     pub leader_epoch: i32,
     /// The brokers with a replica, the preferred leader first.
     pub replicas: Vec<BrokerId>,
-    /// Those of them that are in sync.
+    /// Those of them that are in sync, as the controller knows.
     pub isr: Vec<BrokerId>,
+    /// Those that may lead when nobody is in sync (KIP-966).
+    pub eligible_leaders: Vec<BrokerId>,
+    /// Who led last, while nobody leads.
+    pub last_known_leader: Option<BrokerId>,
     /// The offset of the first record.
     pub log_start_offset: i64,
     /// Records below it are visible to consumers and never lost again.
     pub high_watermark: i64,
     /// The offset behind the last record of the leader's log.
     pub log_end_offset: i64,
+    /// Each replica's own log, in the order of `replicas`.
+    pub logs: Vec<ReplicaView>,
+}
+
+/// A replica as it is now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplicaView {
+    /// Its broker.
+    pub broker: BrokerId,
+    /// The offset of its first record.
+    pub log_start_offset: i64,
+    /// As far as it knows what is visible.
+    pub high_watermark: i64,
+    /// The offset behind its last record.
+    pub log_end_offset: i64,
+    /// What it knows as a leader, if it is one or takes itself for one.
+    pub leads: Option<LeadView>,
+}
+
+/// What a broker knows that leads a partition, or takes itself for the leader since it is cut off.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeadView {
+    /// The epoch in which it was elected.
+    pub epoch: i32,
+    /// The ISR that the controller has committed, as far as it has heard.
+    pub isr: Vec<BrokerId>,
+    /// What it has asked the controller to make of it, without an answer yet.
+    pub pending: IsrChange,
+}
+
+/// A batch in a log, in both its forms.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BatchView {
+    /// The offset of its first record.
+    pub base_offset: i64,
+    /// The offset of its last record.
+    pub last_offset: i64,
+    /// The leader epoch in which it was appended.
+    pub leader_epoch: i32,
+    /// When its leader appended it, by the broker's clock, in milliseconds since 1970.
+    pub appended_at_ms: i64,
+    /// As the client sent it.
+    pub received: Bytes,
+    /// As a consumer gets it: with its offset, its epoch, and what the topic changes.
+    pub stored: Bytes,
+}
+
+/// What a replica knows of an idempotent producer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProducerView {
+    /// Its id.
+    pub id: i64,
+    /// Its epoch.
+    pub epoch: i16,
+    /// The sequence of its last record.
+    pub last_sequence: i32,
+    /// The largest timestamp of its last batch, in milliseconds since 1970.
+    pub last_timestamp_ms: i64,
+    /// The batches that are recognised when they come again, oldest first: five at most, and after
+    /// a restart of the broker the last one alone.
+    pub window: Vec<WindowView>,
+}
+
+/// A batch that is recognised when it comes again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WindowView {
+    /// The sequence of its first record.
+    pub first_sequence: i32,
+    /// The sequence of its last record.
+    pub last_sequence: i32,
+    /// The offset of its first record.
+    pub base_offset: i64,
+    /// The offset of its last record.
+    pub last_offset: i64,
+}
+
+/// A broker as it is now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BrokerView {
+    /// Whether it runs.
+    pub process: Process,
+    /// Whether it reaches the other brokers and the controller.
+    pub network: Network,
+    /// What the controller takes it for.
+    pub registration: Registration,
 }
 
 /// A record in the leader's log.
@@ -92,8 +201,8 @@ impl StoredRecord {
 }
 
 impl MockCluster {
-    /// The records in a partition's log, visible or not, in the order of their offsets; deleted
-    /// ones are not in it.
+    /// The records in the log of a partition's leader, visible or not, in the order of their
+    /// offsets; deleted ones are not in it. Without a leader it is the log of the last one.
     ///
     /// # Panics
     ///
@@ -102,24 +211,105 @@ impl MockCluster {
     #[must_use]
     #[track_caller]
     pub fn records(&self, topic: &str, partition: i32) -> Vec<StoredRecord> {
-        // The batches are shared, so nothing is decoded under the lock.
-        let log: Option<(i64, Vec<StoredBatch>)> = self.driver().with(|engine, _| {
+        let log = self.read(topic, partition, |replicas| Some(replicas.log().clone()));
+        decoded(&log, topic, partition)
+    }
+
+    /// The same of the replica on a broker.
+    ///
+    /// # Panics
+    ///
+    /// As [`records`](Self::records), and when the broker has no replica.
+    #[must_use]
+    #[track_caller]
+    pub fn records_on(&self, broker: BrokerId, topic: &str, partition: i32) -> Vec<StoredRecord> {
+        let log = self.read(topic, partition, |replicas| log_on(replicas, broker));
+        decoded(&log, topic, partition)
+    }
+
+    /// The batches in the log of a partition's leader, visible or not, deleted or not.
+    ///
+    /// # Panics
+    ///
+    /// When the topic has no such partition.
+    #[must_use]
+    #[track_caller]
+    pub fn batches(&self, topic: &str, partition: i32) -> Vec<BatchView> {
+        let log = self.read(topic, partition, |replicas| Some(replicas.log().clone()));
+        log.batches().iter().map(batch_view).collect()
+    }
+
+    /// The same of the replica on a broker.
+    ///
+    /// # Panics
+    ///
+    /// When the topic has no such partition, or the broker no replica of it.
+    #[must_use]
+    #[track_caller]
+    pub fn batches_on(&self, broker: BrokerId, topic: &str, partition: i32) -> Vec<BatchView> {
+        let log = self.read(topic, partition, |replicas| log_on(replicas, broker));
+        log.batches().iter().map(batch_view).collect()
+    }
+
+    /// What the leader of a partition knows of producers, by id; nothing without a leader. Those
+    /// that are idle for too long are in it until they are heard of.
+    ///
+    /// # Panics
+    ///
+    /// When the topic has no such partition.
+    #[must_use]
+    #[track_caller]
+    pub fn producers(&self, topic: &str, partition: i32) -> Vec<ProducerView> {
+        self.read(topic, partition, |replicas| {
+            let leader = replicas
+                .leader()
+                .and_then(|leader| replicas.replica(leader));
+            Some(leader.map_or_else(Vec::new, producer_views))
+        })
+    }
+
+    /// The same of the replica on a broker.
+    ///
+    /// # Panics
+    ///
+    /// When the topic has no such partition, or the broker no replica of it.
+    #[must_use]
+    #[track_caller]
+    pub fn producers_on(&self, broker: BrokerId, topic: &str, partition: i32) -> Vec<ProducerView> {
+        self.read(topic, partition, |replicas| {
+            replicas.replica(broker).map(producer_views)
+        })
+    }
+
+    /// Reads a partition's replicas, of which there must be what is asked for.
+    #[track_caller]
+    fn read<T>(
+        &self,
+        topic: &str,
+        partition: i32,
+        read: impl FnOnce(&ReplicaSet) -> Option<T>,
+    ) -> T {
+        let found = self.driver().with(|engine, _| {
             let key = engine.cluster().key(topic, partition).ok()?;
-            let log = engine.cluster().partition(key)?.log();
-            Some((log.start_offset(), log.batches().to_vec()))
+            read(engine.cluster().partition(key)?.replicas())
         });
-        let Some((start, batches)) = log else {
-            panic!("the cluster has no partition {topic}-{partition}");
-        };
-        let decoded: Result<Vec<Vec<StoredRecord>>, Unreadable> =
-            batches.iter().map(decode).collect();
-        match decoded {
-            Ok(records) => {
-                let records = records.into_iter().flatten();
-                records.filter(|record| record.offset >= start).collect()
-            }
-            Err(error) => panic!("the log of {topic}-{partition} does not decode: {error}"),
+        match found {
+            Some(found) => found,
+            None => panic!("the cluster has no partition {topic}-{partition}, or none there"),
         }
+    }
+
+    /// The broker of this id.
+    #[must_use]
+    pub fn broker(&self, broker: BrokerId) -> Option<BrokerView> {
+        self.driver().with(|engine, _| {
+            let broker = engine.cluster().topology().broker(broker)?;
+            Some(BrokerView {
+                process: broker.process,
+                network: broker.network,
+                registration: broker.registration,
+            })
+        })
     }
 
     /// The partition as it is now; `None` if there is no such.
@@ -181,6 +371,71 @@ impl MockCluster {
     }
 }
 
+fn log_on(replicas: &ReplicaSet, broker: BrokerId) -> Option<Log> {
+    Some(replicas.replica(broker)?.log().clone())
+}
+
+/// The batches share their bytes, so nothing was decoded under the lock.
+#[track_caller]
+fn decoded(log: &Log, topic: &str, partition: i32) -> Vec<StoredRecord> {
+    let decoded: Result<Vec<Vec<StoredRecord>>, Unreadable> =
+        log.batches().iter().map(decode).collect();
+    match decoded {
+        Ok(records) => {
+            let records = records.into_iter().flatten();
+            records
+                .filter(|record| record.offset >= log.start_offset())
+                .collect()
+        }
+        Err(error) => panic!("the log of {topic}-{partition} does not decode: {error}"),
+    }
+}
+
+fn batch_view(batch: &StoredBatch) -> BatchView {
+    BatchView {
+        base_offset: batch.header.base_offset,
+        last_offset: batch.header.last_offset(),
+        leader_epoch: batch.header.leader_epoch,
+        appended_at_ms: batch.appended_at_ms,
+        received: batch.received.clone(),
+        stored: batch.stored(),
+    }
+}
+
+fn producer_views(replica: &Replica) -> Vec<ProducerView> {
+    let known = replica.producers().all().map(|(producer, window)| {
+        let window = window.map(|batch| WindowView {
+            first_sequence: batch.first_sequence,
+            last_sequence: batch.last_sequence,
+            base_offset: batch.base_offset,
+            last_offset: batch.last_offset,
+        });
+        ProducerView {
+            id: producer.id,
+            epoch: producer.epoch,
+            last_sequence: producer.last_sequence,
+            last_timestamp_ms: producer.last_timestamp_ms,
+            window: window.collect(),
+        }
+    });
+    known.collect()
+}
+
+fn replica_view(replicas: &ReplicaSet, replica: &Replica) -> ReplicaView {
+    let lead = replicas.lead(replica.broker);
+    ReplicaView {
+        broker: replica.broker,
+        log_start_offset: replica.log().start_offset(),
+        high_watermark: replica.log().high_watermark(),
+        log_end_offset: replica.log().end_offset(),
+        leads: lead.map(|lead| LeadView {
+            epoch: lead.epoch,
+            isr: lead.isr.clone(),
+            pending: lead.pending.clone(),
+        }),
+    }
+}
+
 fn decode(batch: &StoredBatch) -> Result<Vec<StoredRecord>, Unreadable> {
     let stored = |(index, record): (i32, DecodedRecord)| StoredRecord {
         offset: record.offset,
@@ -222,13 +477,21 @@ fn topic_view(cluster: &Cluster, topic: &Topic) -> TopicView {
 fn partition_view(cluster: &Cluster, key: PartitionKey) -> Option<PartitionView> {
     let placement = cluster.topology().placement(key)?;
     let partition = cluster.partition(key)?;
+    let replicas = partition.replicas();
     Some(PartitionView {
         leader: placement.leadership.leader,
         leader_epoch: placement.leadership.epoch,
         replicas: placement.replicas.clone(),
         isr: placement.isr.clone(),
+        eligible_leaders: placement.eligible.clone(),
+        last_known_leader: placement.last_known_leader,
         log_start_offset: partition.log().start_offset(),
         high_watermark: partition.log().high_watermark(),
         log_end_offset: partition.log().end_offset(),
+        logs: replicas
+            .replicas()
+            .iter()
+            .map(|replica| replica_view(replicas, replica))
+            .collect(),
     })
 }

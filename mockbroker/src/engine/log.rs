@@ -60,6 +60,14 @@ impl StoredBatch {
         records::decode(&self.header, &self.payload)
     }
 
+    /// The whole batch as it is stored.
+    #[must_use]
+    pub fn stored(&self) -> Bytes {
+        let mut out = BytesMut::with_capacity(self.bytes());
+        self.write(&mut out);
+        out.freeze()
+    }
+
     fn write(&self, out: &mut BytesMut) {
         out.put_slice(&self.header.write());
         out.put_slice(&self.payload);

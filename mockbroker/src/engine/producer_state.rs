@@ -89,8 +89,10 @@ pub enum SequenceVerdict {
 /// A batch that was appended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Remembered {
-    first_sequence: i32,
-    last_sequence: i32,
+    /// The first record's sequence.
+    pub first_sequence: i32,
+    /// The last record's.
+    pub last_sequence: i32,
     /// The first record's offset.
     pub base_offset: i64,
     /// The last record's offset.
@@ -223,12 +225,13 @@ impl ProducerStates {
     pub fn active(&self, expiry: Expiry, now_ms: i64) -> impl Iterator<Item = ActiveProducer> + '_ {
         let known = self.producers.iter();
         let active = known.filter(move |(_, producer)| !producer.is_expired(expiry, now_ms));
-        active.map(|(id, producer)| ActiveProducer {
-            id: *id,
-            epoch: producer.epoch,
-            last_sequence: producer.window.back().map_or(-1, |last| last.last_sequence),
-            last_timestamp_ms: producer.last_timestamp_ms,
-        })
+        active.map(|(id, producer)| producer.told(*id))
+    }
+
+    /// All that are known, by id, the expired ones included, with the batches that are remembered.
+    pub fn all(&self) -> impl Iterator<Item = (ActiveProducer, impl Iterator<Item = &Remembered>)> {
+        let known = self.producers.iter();
+        known.map(|(id, producer)| (producer.told(*id), producer.window.iter()))
     }
 
     /// Forgets whoever is not known to `others`: what was forgotten stays so.
@@ -268,6 +271,15 @@ impl ProducerStates {
 }
 
 impl Producer {
+    fn told(&self, id: i64) -> ActiveProducer {
+        ActiveProducer {
+            id,
+            epoch: self.epoch,
+            last_sequence: self.window.back().map_or(-1, |last| last.last_sequence),
+            last_timestamp_ms: self.last_timestamp_ms,
+        }
+    }
+
     fn duplicate(&self, batch: &ProducerBatch) -> Option<Remembered> {
         let same = |known: &&Remembered| {
             known.first_sequence == batch.first_sequence

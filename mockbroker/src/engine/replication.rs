@@ -444,6 +444,12 @@ impl ReplicaSet {
         last.map_or(const { &Log::EMPTY }, Replica::log)
     }
 
+    /// Who leads, in the eyes of the controller.
+    #[must_use]
+    pub const fn leader(&self) -> Option<BrokerId> {
+        self.leader
+    }
+
     /// What a broker knows that leads, or takes itself for the leader.
     #[must_use]
     pub fn lead(&self, broker: BrokerId) -> Option<&Lead> {
