@@ -174,6 +174,8 @@ pub struct BrokerConfig {
     pub default_replication_factor: i16,
     /// `connections.max.idle.ms`: a connection without traffic is closed after it; below 0 never.
     pub connections_max_idle_ms: i64,
+    /// `max.incremental.fetch.session.cache.slots`: how many fetch sessions a broker keeps; 0 for none.
+    pub max_incremental_fetch_session_cache_slots: i32,
     /// `max.connections.per.ip`: the next connection of the same host to the same broker is closed;
     /// at least 0.
     pub max_connections_per_ip: i32,
@@ -200,6 +202,7 @@ impl Default for BrokerConfig {
             num_partitions: 1,
             default_replication_factor: 1,
             connections_max_idle_ms: 600_000,
+            max_incremental_fetch_session_cache_slots: 1_000,
             max_connections_per_ip: i32::MAX,
             socket_request_max_bytes: 104_857_600,
             broker_session_timeout_ms: 9_000,
@@ -226,6 +229,7 @@ impl BrokerConfig {
         "log.message.timestamp.type",
         "log.segment.bytes",
         "max.connections.per.ip",
+        "max.incremental.fetch.session.cache.slots",
         "message.max.bytes",
         "min.insync.replicas",
         "num.partitions",
@@ -261,6 +265,10 @@ impl BrokerConfig {
             }
             "connections.max.idle.ms" => {
                 assign(&mut self.connections_max_idle_ms, key, value, -1..=i64::MAX)?;
+            }
+            "max.incremental.fetch.session.cache.slots" => {
+                let slots = &mut self.max_incremental_fetch_session_cache_slots;
+                assign(slots, key, value, 0..=i32::MAX)?;
             }
             "max.connections.per.ip" => {
                 assign(&mut self.max_connections_per_ip, key, value, 0..=i32::MAX)?;
@@ -302,6 +310,9 @@ impl BrokerConfig {
             "default.replication.factor" => self.default_replication_factor.to_string(),
             "connections.max.idle.ms" => self.connections_max_idle_ms.to_string(),
             "max.connections.per.ip" => self.max_connections_per_ip.to_string(),
+            "max.incremental.fetch.session.cache.slots" => {
+                self.max_incremental_fetch_session_cache_slots.to_string()
+            }
             "socket.request.max.bytes" => self.socket_request_max_bytes.to_string(),
             "broker.session.timeout.ms" => self.broker_session_timeout_ms.to_string(),
             "replica.lag.time.max.ms" => self.replica_lag_time_max_ms.to_string(),
@@ -621,6 +632,7 @@ mod tests {
         ("log.message.timestamp.type", "CreateTime"),
         ("log.segment.bytes", "1073741824"),
         ("max.connections.per.ip", "2147483647"),
+        ("max.incremental.fetch.session.cache.slots", "1000"),
         ("message.max.bytes", "1048588"),
         ("min.insync.replicas", "1"),
         ("num.partitions", "1"),

@@ -40,6 +40,7 @@ impl Cluster {
         if self.known_broker(broker)?.process != Process::Crashed {
             self.views.remove(&broker);
             self.sessions.remove(&broker);
+            self.fetch_sessions.on_crash(broker);
             self.set_state(broker, Process::Crashed, Network::Connected);
             self.fence(broker, now);
         }

@@ -29,6 +29,7 @@ use uuid::Uuid;
 use super::api_limits::ApiLimits;
 use super::dynamic_config::DynamicConfig;
 use super::effect::BrokerId;
+use super::fetch_sessions::FetchSessions;
 use super::moves::MoveError;
 use super::partition::Partition;
 use super::producer_ids::ProducerIds;
@@ -85,6 +86,8 @@ pub struct Cluster {
     pub(super) delays: BTreeMap<(BrokerId, BrokerId), Duration>,
     pub(super) api_limits: ApiLimits,
     pub(super) dynamic: DynamicConfig,
+    /// What readers asked for last.
+    pub(super) fetch_sessions: FetchSessions,
     /// Of a broker for which nothing was altered.
     pub(super) config: BrokerConfig,
     cluster_id: Arc<str>,
@@ -120,6 +123,7 @@ impl Cluster {
             views: BTreeMap::new(),
             delays: BTreeMap::new(),
             api_limits: ApiLimits::default(),
+            fetch_sessions: FetchSessions::with_seed(config.seed),
             dynamic: DynamicConfig::new(config.broker.clone()),
             config: config.broker,
             cluster_id,
@@ -251,6 +255,11 @@ impl Cluster {
         self.producer_ids.next_id(broker)
     }
 
+    /// What readers asked for last.
+    pub const fn fetch_sessions_mut(&mut self) -> &mut FetchSessions {
+        &mut self.fetch_sessions
+    }
+
     /// Notes something that is not modelled; it becomes a diagnostic.
     pub fn note(&mut self, text: String) {
         self.notes.push(text);
@@ -324,6 +333,7 @@ impl Cluster {
     /// Panics when an invariant of a machine does not hold.
     pub fn check_invariants(&self) {
         self.api_limits.check_invariants();
+        self.fetch_sessions.check_invariants();
         self.topology.check_invariants();
         let placed: usize = self
             .topology

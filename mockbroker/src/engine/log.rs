@@ -165,25 +165,40 @@ impl Log {
         &self.batches
     }
 
-    /// Whole batches from the one that holds `from`, up to the high watermark: as many as fit into
-    /// `bytes_max`, and the first whatever its size if `first` says so.
+    /// The batches from the one that holds `from`, up to the high watermark: `bytes_max` of them,
+    /// so that the last may be cut, but at least the first as a whole, if `first` says so, or else
+    /// nothing (`LogSegment.read`, `ReplicaManager.readFromLog`; observed).
     #[must_use]
     pub fn read(&self, from: i64, bytes_max: usize, first: FirstBatch) -> Bytes {
-        let visible = self.visible_from(from);
-        let before = self.bytes_before(visible.start);
-        let limit = before.saturating_add(bytes_max);
-        let fits = self.ends.partition_point(|end| *end <= limit);
-        let least = match first {
-            FirstBatch::WhateverItsSize => visible.start.saturating_add(1),
-            FirstBatch::IfItFits => visible.start,
-        };
-        let end = fits.max(least).min(visible.end);
-        let bytes = self.bytes_before(end).saturating_sub(before);
+        let bytes = self.readable_within(from, bytes_max, first);
         let mut out = BytesMut::with_capacity(bytes);
-        for batch in self.batches.get(visible.start..end).unwrap_or_default() {
+        for batch in self
+            .batches
+            .get(self.visible_from(from))
+            .unwrap_or_default()
+        {
+            if out.len() >= bytes {
+                break;
+            }
             batch.write(&mut out);
         }
+        out.truncate(bytes);
         out.freeze()
+    }
+
+    /// Bytes of what [`read`](Self::read) returns.
+    #[must_use]
+    pub fn readable_within(&self, from: i64, bytes_max: usize, first: FirstBatch) -> usize {
+        let visible = self.visible_from(from);
+        let Some(batch) = self.batches.get(visible.clone()).and_then(<[_]>::first) else {
+            return 0;
+        };
+        let bytes_max = match first {
+            FirstBatch::WhateverItsSize => bytes_max.max(batch.bytes()),
+            FirstBatch::IfItFits if bytes_max < batch.bytes() => 0,
+            FirstBatch::IfItFits => bytes_max,
+        };
+        bytes_max.min(self.readable_bytes(from))
     }
 
     /// Bytes of the batches that [`read`](Self::read) could return.
@@ -406,6 +421,8 @@ mod tests {
         assert_eq!(read(0, 2 * one, FirstBatch::IfItFits), 2);
         assert_eq!(read(0, one - 1, FirstBatch::IfItFits), 0);
         assert_eq!(read(0, one - 1, FirstBatch::WhateverItsSize), 1);
+        let cut = log.read(0, 2 * one - 1, FirstBatch::IfItFits);
+        assert_eq!(cut.len(), 2 * one - 1, "the part that fits");
         assert_eq!(log.readable_bytes(2), 2 * one);
     }
 

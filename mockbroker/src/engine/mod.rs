@@ -20,6 +20,7 @@
 //! | [`api_limits`] | versions that a broker no longer offers |
 //! | [`dynamic_config`] | configuration that is altered while the cluster runs |
 //! | [`producer_ids`] | producer ids |
+//! | [`fetch_sessions`] | what readers asked for last |
 //! | [`connections`] | one request in progress per connection, the ones behind it |
 //! | [`idle`] | connections without traffic |
 //! | [`purgatory`] | requests that wait |
@@ -37,6 +38,7 @@ pub mod connections;
 pub mod dynamic_config;
 pub mod effect;
 pub mod elections;
+pub mod fetch_sessions;
 pub mod idle;
 pub mod journal;
 pub mod log;

@@ -197,7 +197,7 @@ impl Pending {
 
     /// The answer at the end of the wait, in time or at the deadline.
     #[must_use]
-    pub fn answer(self, cluster: &Cluster, context: &Context) -> Answer {
+    pub fn answer(self, cluster: &mut Cluster, context: &Context) -> Answer {
         match self {
             Self::Produce(pending) => pending.answer(cluster, context),
             Self::Fetch(pending) => pending.answer(cluster, context),

@@ -176,9 +176,12 @@ fn encode_fetch(body: &Fetch, version: i16, frame: &mut BytesMut) -> Encoded {
             } else {
                 -1
             })
-            .with_aborted_transactions(None)
+            .with_aborted_transactions(match row.aborted {
+                AbortedList::Absent => None,
+                AbortedList::Empty => Some(Vec::new()),
+            })
             .with_records(Some(row.records.clone()));
-        if version >= 12
+        if version >= 16
             && let Some(hint) = row.leader_hint
         {
             encoded.current_leader = LeaderIdAndEpoch::default()
@@ -198,6 +201,7 @@ fn encode_fetch(body: &Fetch, version: i16, frame: &mut BytesMut) -> Encoded {
     });
     let mut encoded = kp::FetchResponse::default()
         .with_error_code(body.error.0)
+        .with_session_id(if version >= 7 { body.session_id } else { 0 })
         .with_responses(topics.collect());
     if version >= 16 {
         let endpoints = body.endpoints.iter().map(|endpoint| {

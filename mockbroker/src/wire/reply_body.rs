@@ -103,6 +103,8 @@ pub struct ProduceRow {
 pub struct Fetch {
     /// The outcome of the request as a whole; from v7.
     pub error: ErrorCode,
+    /// The fetch session; 0 for none; from v7.
+    pub session_id: i32,
     /// Rows by topic.
     pub topics: Vec<(TopicLabel, Vec<FetchRow>)>,
     /// The brokers that the rows' leader hints name; from v16.
@@ -120,10 +122,21 @@ pub struct FetchRow {
     pub high_watermark: i64,
     /// The log's first offset; -1 on errors.
     pub log_start_offset: i64,
-    /// Whole batches.
+    /// Which transactions were aborted.
+    pub aborted: AbortedList,
+    /// Batches; the last may be cut.
     pub records: Bytes,
-    /// Who leads instead; from v12.
+    /// Who leads instead; from v16, though the layout has a place for it from v12 on.
     pub leader_hint: Option<LeaderHint>,
+}
+
+/// The list of aborted transactions, of which there are none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AbortedList {
+    /// Null.
+    Absent,
+    /// There, without an entry.
+    Empty,
 }
 
 /// ListOffsets.
@@ -431,12 +444,14 @@ pub(crate) mod tests {
             error: CODE,
             high_watermark: 8,
             log_start_offset: 1,
+            aborted: AbortedList::Empty,
             records: Bytes::from_static(&[1, 2, 3]),
             leader_hint: Some(HINT),
         };
         let topics = vec![(label(), vec![row])];
         Reply::Fetch(Fetch {
             error: CODE,
+            session_id: 6,
             topics,
             endpoints: vec![endpoint()],
         })

@@ -65,7 +65,7 @@ pub enum RequestBody {
 }
 
 /// How a request names a topic.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TopicRef {
     /// By name.
     Name(String),
@@ -115,10 +115,16 @@ pub struct Fetch {
     pub bytes_min: i32,
     /// Above so many bytes the answer holds no further batch.
     pub bytes_max: i32,
-    /// The fetch session; 0 for none.
+    /// What of open transactions may be read: 0 all, 1 nothing; other numbers are refused later.
+    pub isolation: i8,
+    /// The fetch session; 0 for none, and before version 7.
     pub session_id: i32,
-    /// What to read, by topic.
+    /// Its next epoch: 0 to begin one, -1 to end it or for none, and before version 7.
+    pub session_epoch: i32,
+    /// What to read, by topic; what a session holds need not be said again.
     pub topics: Vec<FetchTopic>,
+    /// What the session is no longer to hold: topics and their partitions.
+    pub forgotten: Vec<(TopicRef, Vec<i32>)>,
 }
 
 /// A topic of [`Fetch`].
@@ -429,7 +435,17 @@ fn fetch(message: kp::FetchRequest, version: i16) -> Fetch {
         wait_ms_max: message.max_wait_ms,
         bytes_min: message.min_bytes,
         bytes_max: message.max_bytes,
+        isolation: message.isolation_level,
         session_id: message.session_id,
+        session_epoch: message.session_epoch,
+        forgotten: message
+            .forgotten_topics_data
+            .into_iter()
+            .map(|topic| {
+                let name = topic_ref(&topic.topic, topic.topic_id, 13, version);
+                (name, topic.partitions)
+            })
+            .collect(),
         topics: message
             .topics
             .into_iter()
