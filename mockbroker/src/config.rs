@@ -174,7 +174,8 @@ pub struct BrokerConfig {
     pub default_replication_factor: i16,
     /// `connections.max.idle.ms`: a connection without traffic is closed after it; below 0 never.
     pub connections_max_idle_ms: i64,
-    /// `max.incremental.fetch.session.cache.slots`: how many fetch sessions a broker keeps; 0 for none.
+    /// `max.incremental.fetch.session.cache.slots`: how many fetch sessions a broker keeps; at
+    /// least 0.
     pub max_incremental_fetch_session_cache_slots: i32,
     /// `max.connections.per.ip`: the next connection of the same host to the same broker is closed;
     /// at least 0.

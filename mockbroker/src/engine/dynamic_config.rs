@@ -15,7 +15,7 @@
 //! *Source* apache/kafka `metadata/…/controller/ConfigurationControlManager.java`,
 //! `core/…/server/DynamicBrokerConfig.scala`.
 //!
-//! *Not here* what may be altered, and what a refusal says (`handlers/incremental_alter_configs.rs`).
+//! *Not here* what may be altered (`handlers/incremental_alter_configs.rs`).
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

@@ -3,8 +3,8 @@
 //! *State* of a session:
 //!
 //! ```text
-//!          full request, room                 request with the next epoch, partitions left
-//! nobody's ──────────────────▶ Kept(epoch 1) ─────────────────────────────────────────────▶ Kept(+1)
+//!          full request, room              request with the next epoch, partitions left
+//! nobody's ──────────────────▶ Kept(epoch 1) ───────────────────────────────────▶ Kept(+1)
 //!    ▲                              │
 //!    └──────────────────────────────┘ full request of its reader, no partition left, broker stops,
 //!                                     displaced by a new one
@@ -187,9 +187,8 @@ impl FetchSessions {
     pub fn begin(
         &mut self,
         broker: BrokerId,
-        naming: Naming,
         told: impl ExactSizeIterator<Item = (TopicRef, FetchPartition, Told)>,
-        slots: usize,
+        (naming, slots): (Naming, usize),
         now: Instant,
     ) -> i32 {
         if !self.make_room(broker, told.len(), slots, now) {

@@ -262,7 +262,8 @@ impl Pending {
                     let (topic, asked) = told.line.clone();
                     (topic, asked, told.told())
                 });
-                sessions.begin(context.broker, naming(context), told, slots, self.arrived)
+                let kind = (naming(context), slots);
+                sessions.begin(context.broker, told, kind, self.arrived)
             }
             Session::GoesOn(id, epoch) => {
                 let told = rows.iter().map(|told| {

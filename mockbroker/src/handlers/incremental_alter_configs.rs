@@ -19,9 +19,9 @@
 //! *Source* apache/kafka `core/…/server/ConfigAdminManager.scala`,
 //! `metadata/…/controller/ConfigurationControlManager.java`; texts observed on 4.3.1.
 //!
-//! *Deviations* topics and brokers only: loggers, client metrics and groups (kinds 8, 16 and 32) are
-//! refused as unknown kinds. A key of topics that the mock does not model is refused as unknown.
-//! Whoever is asked alters at once, where Kafka's controller tells the brokers in some milliseconds.
+//! *Deviations* topics and brokers only: loggers, client metrics and groups (kinds 8, 16 and 32)
+//! are refused as unknown kinds. A key of topics that the mock does not model is refused too.
+//! Whoever is asked alters at once, where Kafka's controller tells the brokers a little later.
 
 use std::collections::BTreeMap;
 

@@ -618,38 +618,6 @@ pub(crate) mod tests {
     pub(crate) fn everything(api: Api, error: ErrorCode) -> AdminReply {
         let message = Some("wrong".to_owned());
         match api {
-            Api::DeleteRecords => {
-                let row = DeletedRow {
-                    index: 3,
-                    error,
-                    low_watermark: 4,
-                };
-                AdminReply::DeleteRecords(vec![("orders".into(), vec![row])])
-            }
-            Api::OffsetForLeaderEpoch => {
-                let row = EpochEnd {
-                    index: 3,
-                    error,
-                    epoch: 5,
-                    end_offset: 4,
-                };
-                AdminReply::OffsetForLeaderEpoch(vec![("orders".into(), vec![row])])
-            }
-            Api::DescribeProducers => {
-                let producer = DescribedProducer {
-                    id: 4_000,
-                    epoch: 1,
-                    last_sequence: 9,
-                    last_timestamp_ms: 5,
-                };
-                let row = DescribedProducers {
-                    index: 3,
-                    error,
-                    message,
-                    producers: vec![producer],
-                };
-                AdminReply::DescribeProducers(vec![("orders".into(), vec![row])])
-            }
             Api::DescribeConfigs => AdminReply::DescribeConfigs(DescribeConfigs {
                 results: vec![ConfigResult {
                     kind: 2,
@@ -688,6 +656,46 @@ pub(crate) mod tests {
                 message,
             }]),
             Api::ListGroups => AdminReply::ListGroups(error),
+            other => by_partition(other, error),
+        }
+    }
+
+    /// The same for replies whose rows are partitions.
+    fn by_partition(api: Api, error: ErrorCode) -> AdminReply {
+        let message = Some("wrong".to_owned());
+        match api {
+            Api::DeleteRecords => {
+                let row = DeletedRow {
+                    index: 3,
+                    error,
+                    low_watermark: 4,
+                };
+                AdminReply::DeleteRecords(vec![("orders".into(), vec![row])])
+            }
+            Api::OffsetForLeaderEpoch => {
+                let row = EpochEnd {
+                    index: 3,
+                    error,
+                    epoch: 5,
+                    end_offset: 4,
+                };
+                AdminReply::OffsetForLeaderEpoch(vec![("orders".into(), vec![row])])
+            }
+            Api::DescribeProducers => {
+                let producer = DescribedProducer {
+                    id: 4_000,
+                    epoch: 1,
+                    last_sequence: 9,
+                    last_timestamp_ms: 5,
+                };
+                let row = DescribedProducers {
+                    index: 3,
+                    error,
+                    message,
+                    producers: vec![producer],
+                };
+                AdminReply::DescribeProducers(vec![("orders".into(), vec![row])])
+            }
             other => panic!("{other} has no reply here"),
         }
     }
