@@ -1,7 +1,5 @@
 //! Configuration that is altered while the cluster runs: what it does, and what is told of it.
 
-#![expect(clippy::unwrap_used, reason = "a failing helper fails its test")]
-
 mod configs;
 mod frames;
 mod world;

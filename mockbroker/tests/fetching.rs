@@ -1,11 +1,5 @@
 //! What a reader gets: how much of it, what is wrong, and what is waited for.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a failing helper fails its test"
-)]
-
 mod fetches;
 mod frames;
 mod world;
