@@ -64,7 +64,8 @@ fn code(world: &mut World, batch: Batch) -> i16 {
     "message.timestamp.after.max.ms",
     SET,
     Some("x"),
-    (40, "Invalid value x for configuration message.timestamp.after.max.ms: Not a number of type LONG")
+    (40, "Invalid value x for configuration message.timestamp.after.max.ms: Not \
+     a number of type LONG")
 )]
 #[case::codec(
     "orders",
@@ -79,7 +80,8 @@ fn code(world: &mut World, batch: Batch) -> i16 {
     "message.timestamp.type",
     SET,
     Some("x"),
-    (40, "Invalid value x for configuration message.timestamp.type: String must be one of: CreateTime, \
+    (40, "Invalid value x for configuration message.timestamp.type: String must \
+     be one of: CreateTime, \
      LogAppendTime")
 )]
 #[case::boolean(
