@@ -58,17 +58,9 @@ impl Drop for ProducerHandle {
 }
 
 impl ProducerHandle {
-    /// The topic a record names. A record too large for any topic is refused before a broker is
-    /// asked for one.
-    fn topic_of(
-        &self,
-        to: Destination<'_>,
-        record: &Record<'_>,
-    ) -> Result<Arc<TopicEntry>, ProduceError> {
-        let name = match to {
-            Destination::Known(entry) => return Ok(Arc::clone(entry)),
-            Destination::Named(name) => name,
-        };
+    /// The topic of a name. A record too large for any topic is refused before a broker is asked
+    /// for one.
+    fn topic_of(&self, name: &str, record: &Record<'_>) -> Result<Arc<TopicEntry>, ProduceError> {
         if let Some(entry) = self.accumulator.topics.find(name) {
             return Ok(entry);
         }
@@ -89,7 +81,7 @@ impl ProducerHandle {
         callback: Option<Callback>,
     ) -> Result<Delivery, ProduceError> {
         match &self.interceptors {
-            None => self.accept(to, record, callback).await,
+            None => self.accept(to, record, callback, Choice::Undecided).await,
             Some(chain) => Box::pin(self.send_through(chain, to, record, callback)).await,
         }
     }
@@ -104,7 +96,8 @@ impl ProducerHandle {
         let underway = Underway::new(chain, to.name());
         let intercepted = chain.on_send(to.name(), record);
         let callback = Some(chain.callback(callback));
-        let sent = self.accept(to, &intercepted.record(), callback).await;
+        let record = intercepted.record();
+        let sent = self.accept(to, &record, callback, Choice::Undecided).await;
         underway.end(sent)
     }
 
@@ -131,14 +124,24 @@ impl ProducerHandle {
         error
     }
 
-    async fn accept(
+    /// Hands a record over past the interceptors.
+    pub(crate) async fn accept(
         &self,
         to: Destination<'_>,
         record: &Record<'_>,
         callback: Option<Callback>,
+        choice: Choice,
     ) -> Result<Delivery, ProduceError> {
-        let topic = &*self.topic_of(to, record)?;
+        let named;
+        let topic = match to {
+            Destination::Known(topic) => topic,
+            Destination::Named(name) => {
+                named = self.topic_of(name, record)?;
+                &named
+            }
+        };
         let mut outgoing = outgoing(record, callback);
+        outgoing.choice = choice;
         match self.append(topic, record, &mut outgoing, None) {
             Ok(delivery) => Ok(delivery),
             Err(NotNow::Error(error)) => Err(error),
@@ -153,7 +156,14 @@ impl ProducerHandle {
         record: &Record<'_>,
         callback: Option<Callback>,
     ) -> Result<Delivery, ProduceError> {
-        let topic = &*self.topic_of(to, record)?;
+        let named;
+        let topic = match to {
+            Destination::Known(topic) => topic,
+            Destination::Named(name) => {
+                named = self.topic_of(name, record)?;
+                &named
+            }
+        };
         let mut outgoing = outgoing(record, callback);
         self.append(topic, record, &mut outgoing, None)
             .map_err(|not_now| match not_now {
@@ -277,11 +287,20 @@ impl ProducerHandle {
                 return Err(NotNow::Error(error));
             }
         };
-        let Some(choice) = self.choose(topic, record, partitions) else {
-            let partition_count = partitions.slots.len();
-            return refused(ProduceErrorKind::UnknownPartition { partition_count });
+        let partition_count = partitions.slots.len();
+        // Once chosen it stays, however long the record waits; but a topic may be made anew with
+        // fewer partitions.
+        let chosen = match outgoing.choice {
+            Choice::Undecided => false,
+            Choice::Fixed(partition) => partition < partition_count,
+            Choice::Sticky => true,
         };
-        outgoing.choice = choice;
+        if !chosen {
+            let Some(choice) = self.choose(topic, record, partitions) else {
+                return refused(ProduceErrorKind::UnknownPartition { partition_count });
+            };
+            outgoing.choice = choice;
+        }
         let accumulator = &self.accumulator;
         match accumulator.append(topic, partitions, outgoing, room) {
             Ok(accepted) => Ok(Delivery::new(accepted.ticket, accepted.record)),
@@ -293,7 +312,7 @@ impl ProducerHandle {
     }
 
     /// Where a record goes; `None` if it, or the partitioner, names a partition there is not.
-    fn choose(
+    pub(crate) fn choose(
         &self,
         topic: &TopicEntry,
         record: &Record<'_>,
@@ -397,7 +416,7 @@ pub(crate) enum Destination<'a> {
 }
 
 impl<'a> Destination<'a> {
-    fn name(self) -> &'a str {
+    pub(crate) fn name(self) -> &'a str {
         match self {
             Self::Named(name) => name,
             Self::Known(topic) => &topic.name,
@@ -415,14 +434,14 @@ enum NotNow {
     Error(ProduceError),
 }
 
-fn outgoing<'a>(record: &'a Record<'_>, callback: Option<Callback>) -> Outgoing<'a> {
+pub(crate) fn outgoing<'a>(record: &'a Record<'_>, callback: Option<Callback>) -> Outgoing<'a> {
     Outgoing {
         view: view(record),
         timestamp: match record.timestamp_ms {
             Some(_) => Timestamp::Own,
             None => Timestamp::Clock,
         },
-        choice: Choice::Sticky,
+        choice: Choice::Undecided,
         callback,
     }
 }

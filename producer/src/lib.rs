@@ -73,6 +73,7 @@ mod produce_error;
 mod producer;
 mod record;
 mod scratch;
+mod send_all;
 mod topic;
 mod typed_topic;
 mod types;

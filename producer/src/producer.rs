@@ -133,6 +133,36 @@ impl Producer {
             .await
     }
 
+    /// [`Producer::send`] for many records, with less to do for each: those of one partition go
+    /// into its batch together.
+    ///
+    /// Gives one result for each, in their order. Records of one partition keep their order, and so
+    /// do those that leave their partition open; it waits for room as often as it must, each time
+    /// at most `max.block.ms`. Once one is refused for a reason that is not its own, all behind it
+    /// in its topic are refused with it, so that none overtakes it.
+    ///
+    /// ```no_run
+    /// # use kafka_producer::{ProduceError, Producer, Record};
+    /// # async fn example(producer: Producer, lines: Vec<String>) -> Result<(), ProduceError> {
+    /// let records = lines.iter().map(|line| Record::to("lines").value(line));
+    /// for sent in producer.send_all(records).await {
+    ///     sent?.await?;
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping the future leaves unsent what was not accepted yet; the others go all the same.
+    pub async fn send_all<'a>(
+        &self,
+        records: impl IntoIterator<Item = Record<'a, &'a str>>,
+    ) -> Vec<Result<Delivery, ProduceError>> {
+        self.handle
+            .send_all_named(records.into_iter().collect())
+            .await
+    }
+
     /// [`Producer::send`], and waits for what becomes of the record.
     ///
     /// Awaiting each record before the next costs a round trip per record; to send many, collect

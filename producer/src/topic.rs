@@ -64,6 +64,19 @@ impl Topic {
         self.handle.send(self.destination(), &record, None).await
     }
 
+    /// [`Producer::send_all`](crate::Producer::send_all) to this topic.
+    ///
+    /// # Cancellation
+    ///
+    /// As there.
+    pub async fn send_all<'a>(
+        &self,
+        records: impl IntoIterator<Item = Record<'a>>,
+    ) -> Vec<Result<Delivery, ProduceError>> {
+        let records: Vec<_> = records.into_iter().collect();
+        self.handle.send_all(self.destination(), &records).await
+    }
+
     /// [`Producer::deliver`](crate::Producer::deliver) to this topic.
     ///
     /// # Errors

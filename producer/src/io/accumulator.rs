@@ -21,6 +21,7 @@
 //!
 //! *Not here*: waiting (`producer.rs`), who takes batches and when (`driver.rs`, the engine).
 
+use std::iter::Peekable;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, MutexGuard};
 
@@ -91,8 +92,10 @@ pub(crate) enum Timestamp {
 }
 
 /// Which partition a record goes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Choice {
+    /// Nobody has chosen yet.
+    Undecided,
     /// This one.
     Fixed(usize),
     /// Whichever the topic's sticky choice is.
@@ -140,6 +143,21 @@ struct Target<'a> {
     slot: &'a Slot,
     partition: usize,
     choice: Choice,
+}
+
+/// What an append leaves to do when the lock is free again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct After {
+    notice: Notice,
+    /// Whether the sticky choice leaves the partition.
+    moves_on: bool,
+}
+
+impl After {
+    const NOTHING: Self = Self {
+        notice: Notice::None,
+        moves_on: false,
+    };
 }
 
 /// Why a record did not go into a slot.
@@ -263,6 +281,7 @@ impl Accumulator {
         choice: Choice,
     ) -> Option<Target<'a>> {
         let partition = match choice {
+            Choice::Undecided => return None,
             Choice::Fixed(partition) => partition,
             Choice::Sticky => topic.sticky.current(self.circumstances(partitions))?,
         };
@@ -365,6 +384,20 @@ impl Accumulator {
         appended: Appended<Ticket>,
         outgoing: &mut Outgoing<'_>,
     ) -> Accepted {
+        let (accepted, after) = self.register(target, &mut queue, appended, outgoing);
+        drop(queue);
+        self.unlocked(target, after);
+        accepted
+    }
+
+    /// All that depends on the lock.
+    fn register(
+        &self,
+        target: Target<'_>,
+        queue: &mut SlotQueue,
+        appended: Appended<Ticket>,
+        outgoing: &mut Outgoing<'_>,
+    ) -> (Accepted, After) {
         let Appended {
             completion,
             index,
@@ -379,18 +412,79 @@ impl Accumulator {
             completion.call_back(record, callback);
         }
         let moves_on = target.choice == Choice::Sticky
-            && self.counts_on(&mut queue, payload_bytes(&outgoing.view), notice);
-        drop(queue);
-        if moves_on {
-            self.move_on(target);
-        }
-        if notice != Notice::None {
-            self.inbox.post_queued(target.slot.partition);
-        }
-        Accepted {
+            && self.counts_on(queue, payload_bytes(&outgoing.view), notice);
+        let accepted = Accepted {
             ticket: completion,
             record,
+        };
+        (accepted, After { notice, moves_on })
+    }
+
+    /// All that must not hold the lock.
+    fn unlocked(&self, target: Target<'_>, after: After) {
+        if after.moves_on {
+            self.move_on(target);
         }
+        if after.notice != Notice::None {
+            self.inbox.post_queued(target.slot.partition);
+        }
+    }
+
+    /// Appends as many records as go without waiting, in order; the lock is taken a few
+    /// times per batch. They all have one choice.
+    pub(crate) fn append_run<'r>(
+        &self,
+        topic: &TopicEntry,
+        partitions: &Partitions,
+        records: impl Iterator<Item = Outgoing<'r>>,
+        accepted: &mut Vec<Accepted>,
+    ) {
+        let mut records = records.peekable();
+        while let Some(choice) = records.peek().map(|outgoing| outgoing.choice) {
+            if let Some(target) = self.target(topic, partitions, choice) {
+                self.fill_open(target, &mut records, accepted);
+            }
+            // What did not fit opens the next batch, elsewhere if the sticky choice moves on.
+            let Some(outgoing) = records.peek_mut() else {
+                return;
+            };
+            match self.append(topic, partitions, outgoing, None) {
+                Ok(one) => accepted.push(one),
+                Err(_refused) => return,
+            }
+            records.next();
+        }
+    }
+
+    /// Appends records while they fit into the open batch, under one lock.
+    fn fill_open<'r>(
+        &self,
+        target: Target<'_>,
+        records: &mut Peekable<impl Iterator<Item = Outgoing<'r>>>,
+        accepted: &mut Vec<Accepted>,
+    ) {
+        let wall_ms = self.clock.coarse_wall_ms();
+        let Ok(mut queue) = target.lock() else {
+            return;
+        };
+        let mut after = After::NOTHING;
+        while let Some(outgoing) = records.peek_mut() {
+            if outgoing.timestamp == Timestamp::Clock {
+                outgoing.view.timestamp_ms = wall_ms;
+            }
+            let Ok(appended) = queue.records.append(&outgoing.view) else {
+                break;
+            };
+            let (one, then) = self.register(target, &mut queue, appended, outgoing);
+            accepted.push(one);
+            records.next();
+            if then != After::NOTHING {
+                after = then;
+                break;
+            }
+        }
+        drop(queue);
+        self.unlocked(target, after);
     }
 
     /// Counts what the sticky choice brought; says whether it is enough here.
@@ -621,6 +715,86 @@ mod tests {
         let small = batches.iter().filter(|&&bytes| bytes < 900).count();
         assert!(small <= 1, "only the last batch may be small: {batches:?}");
         assert!(batches.len() > 100);
+    }
+
+    fn outgoing(value: &[u8]) -> Outgoing<'_> {
+        Outgoing {
+            view: RecordView {
+                timestamp_ms: 0,
+                key: None,
+                value: Some(value),
+                headers: &[],
+            },
+            timestamp: Timestamp::Clock,
+            choice: Choice::Fixed(0),
+            callback: None,
+        }
+    }
+
+    #[rstest]
+    #[case(Choice::Fixed(0), 1)]
+    #[case(Choice::Sticky, 4)]
+    fn a_run_takes_the_lock_a_few_times_per_batch(
+        #[case] choice: Choice,
+        #[case] partition_count: i32,
+    ) {
+        let limits = Limits {
+            memory_bytes: 10_000_000,
+            ..LIMITS
+        };
+        let (accumulator, topic) = accumulator(limits, partition_count);
+        let route = topic.route.load();
+        let Route::Known(partitions) = &**route else {
+            panic!("published");
+        };
+        let value = [0; 20];
+        let records = (0..3_000).map(|_| Outgoing {
+            choice,
+            ..outgoing(&value)
+        });
+        let mut accepted = Vec::new();
+        accumulator.append_run(&topic, partitions, records, &mut accepted);
+        assert_eq!(accepted.len(), 3_000);
+        assert!(accepted.iter().all(|one| one.record.timestamp_ms > 0));
+        let locked: u32 = partitions.slots.iter().map(|slot| slot.lock_count()).sum();
+        let batches = accumulator.incomplete.snapshot().len();
+        assert!(batches > 50, "{batches} batches");
+        let locked = usize::try_from(locked).expect("few");
+        assert!(
+            locked <= 4 * batches,
+            "{locked} times for {batches} batches"
+        );
+        let told = posted(&accumulator).len();
+        assert!((batches..=2 * batches).contains(&told), "told {told} times");
+    }
+
+    #[test]
+    fn a_run_stops_where_a_record_would_have_to_wait_or_is_too_large() {
+        let (accumulator, topic) = accumulator(LIMITS, 1);
+        let route = topic.route.load();
+        let Route::Known(partitions) = &**route else {
+            panic!("published");
+        };
+        let [small, half, huge] = [&[0; 10][..], &[0; 600], &[0; 2_000]];
+        let run = |values: &[&'static [u8]]| {
+            let records = values.iter().map(|value| outgoing(value));
+            let mut accepted = Vec::new();
+            accumulator.append_run(&topic, partitions, records, &mut accepted);
+            accepted
+                .iter()
+                .map(|one| one.record.index)
+                .collect::<Vec<_>>()
+        };
+        let [small, half, huge] = [small, half, huge].map(|value| &*value.to_vec().leak());
+        assert_eq!(run(&[small, small, huge, small]), [0, 1]);
+        assert_eq!(run(&[small, half, half, half, half]), [2, 3, 0, 0, 0]);
+        assert!(
+            run(&[half]).is_empty(),
+            "memory for four batches is used up"
+        );
+        assert_eq!(run(&[small]), [1]);
+        slot(&topic, 0).lock().gate = Gate::Closed;
+        assert!(run(&[small]).is_empty());
     }
 
     /// Partition 0 is never drained: its share shrinks, where an even one would be a half.

@@ -85,6 +85,9 @@ pub(crate) struct Slot {
     /// What waits in the queue, for who does not lock it.
     pub(crate) load: Load,
     queue: Mutex<SlotQueue>,
+    /// How often it was locked.
+    #[cfg(test)]
+    locked: std::sync::atomic::AtomicU32,
 }
 
 /// What a slot's lock guards.
@@ -181,11 +184,22 @@ impl Slot {
                 gate,
                 sticky_bytes: 0,
             }),
+            #[cfg(test)]
+            locked: std::sync::atomic::AtomicU32::new(0),
         }
+    }
+
+    /// How often it was locked.
+    #[cfg(test)]
+    pub(crate) fn lock_count(&self) -> u32 {
+        self.locked.load(std::sync::atomic::Ordering::Relaxed)
     }
 
     /// Locks the queue: for an append, or to take a batch; never across anything slower.
     pub(crate) fn lock(&self) -> MutexGuard<'_, SlotQueue> {
+        #[cfg(test)]
+        self.locked
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         // Only a bug of ours panics in an append; the batches before it are whole.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -5,6 +5,7 @@
 //! | `sending` | what a send waits for, what it refuses, whom it wakes |
 //! | `ending` | flushing, closing, dropping, and runtimes that end |
 //! | `intercepting` | what interceptors change, what they are told, how they end |
+//! | `many` | many records at once |
 //! | `placing` | which partition a record goes to |
 //! | `typed` | keys and values of any type |
 //! | `peer` | the scripted broker |
@@ -13,6 +14,7 @@
 
 mod ending;
 mod intercepting;
+mod many;
 mod peer;
 mod placing;
 /// The reader of batches that the unit tests use too.

@@ -8,7 +8,7 @@ use kafka_producer::{ProduceErrorKind, Producer, Record};
 use rstest::rstest;
 
 use crate::peer::{PRODUCE, Peer};
-use crate::{joined, orders, settle};
+use crate::{is_ready, joined, orders, settle, tight};
 
 /// Says what it was asked, and always the same.
 #[derive(Clone)]
@@ -75,6 +75,25 @@ async fn a_partition_there_is_not_refuses_the_record(#[case] partition: i32) {
     );
     settle().await;
     assert!(peer.arrived(PRODUCE).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partitioner_is_asked_once_however_long_the_record_waits() {
+    let peer = orders();
+    peer.hold(PRODUCE);
+    let stubborn = Stubborn::new(Some(1));
+    let producer = tight(&peer).partitioner(stubborn.clone());
+    let producer = producer.build().expect("allowed");
+    let value = [0; 400];
+    let record = || Record::to("orders").value(&value);
+    for _ in 0..2 {
+        drop(producer.send(record()).await.expect("room"));
+    }
+    let mut third = Box::pin(producer.send(record()));
+    assert!(!is_ready(&mut third), "there is no room");
+    peer.release(PRODUCE);
+    third.await.expect("room").await.expect("written");
+    assert_eq!(stubborn.1.lock().expect("not poisoned").len(), 3);
 }
 
 #[tokio::test(start_paused = true)]

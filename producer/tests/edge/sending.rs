@@ -8,6 +8,7 @@ use kafka_producer::{ErrorCode, Fault, ProduceErrorKind, Record};
 use tokio::time::{Instant, timeout};
 
 use crate::peer::{Arrived, METADATA, PRODUCE, Peer};
+use crate::read_back::ReadRecord;
 use crate::{MINUTE, MS, is_ready, joined, offset, orders, pass, settle, tight, to_first};
 
 #[tokio::test(start_paused = true)]
@@ -364,4 +365,48 @@ async fn many_tasks_share_a_producer() {
         task.await.expect("no panic");
     }
     assert_eq!(peer.records(), 16 * 50);
+}
+
+/// Null and empty differ; header names repeat and their values may be null; a timestamp is any that
+/// is not negative, and need not grow.
+#[tokio::test(start_paused = true)]
+async fn a_record_arrives_as_it_was_given() {
+    let peer = orders();
+    let producer = joined(&peer).linger(5 * MS).build().expect("allowed");
+    let topic = producer.topic("orders").await.expect("known");
+    let record = || Record::new().partition(0);
+    let full = record()
+        .key("")
+        .value("")
+        .header("a", "1")
+        .nullable_header("a", None)
+        .header("", "")
+        .timestamp_ms(i64::MAX);
+    let tombstone = record().key("k").timestamp_ms(0);
+    let neither = record().timestamp_ms(1);
+    for sent in topic.send_all([full, tombstone, neither]).await {
+        let written = sent.expect("accepted").await.expect("written");
+        assert_eq!(written.partition, 0);
+    }
+    let read = |timestamp_ms, key: Option<&str>, value: Option<&str>| ReadRecord {
+        timestamp_ms,
+        key: key.map(|key| key.as_bytes().to_vec()),
+        value: value.map(|value| value.as_bytes().to_vec()),
+        headers: Vec::new(),
+    };
+    let mut full = read(i64::MAX, Some(""), Some(""));
+    let headers = [("a", Some("1")), ("a", None), ("", Some(""))];
+    let headers = headers.map(|(name, value): (&str, Option<&str>)| {
+        (
+            name.to_owned(),
+            value.map(|value| value.as_bytes().to_vec()),
+        )
+    });
+    full.headers = headers.to_vec();
+    let arrived: Vec<_> = peer.seen().into_iter().map(|seen| seen.record).collect();
+    assert_eq!(
+        arrived,
+        [full, read(0, Some("k"), None), read(1, None, None)]
+    );
+    assert_eq!(peer.arrived(PRODUCE).len(), 1, "in one batch");
 }
