@@ -5,7 +5,7 @@
 use core::time::Duration;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -30,6 +30,7 @@ pub struct MockClusterBuilder {
     listen: String,
     port: Option<u16>,
     advertised_host: Option<Arc<str>>,
+    control: Option<String>,
     topics: Vec<TopicPlan>,
     faults: Vec<Rule>,
     moves: Vec<(Duration, Move)>,
@@ -46,6 +47,7 @@ impl Default for MockClusterBuilder {
             listen: "127.0.0.1:0".into(),
             port: None,
             advertised_host: None,
+            control: None,
             topics: Vec::new(),
             faults: Vec::new(),
             moves: Vec::new(),
@@ -81,6 +83,14 @@ impl MockClusterBuilder {
     /// that is `0.0.0.0` or `::`, to which nobody can connect from elsewhere.
     pub fn advertised_host(mut self, host: impl Into<Arc<str>>) -> Self {
         self.advertised_host = Some(host.into());
+        self
+    }
+
+    /// Where the cluster is controlled over HTTP, as `HOST:PORT`; port 0 is a free one, which
+    /// [`MockCluster::control_address`] tells. Default: nowhere. Whoever reaches the address
+    /// controls the cluster. A cluster in memory has no such address, and leaves this aside.
+    pub fn control(mut self, address: impl Into<String>) -> Self {
+        self.control = Some(address.into());
         self
     }
 
@@ -195,12 +205,14 @@ impl MockClusterBuilder {
             .map(|listener| listener.local_addr().map(|address| address.port()))
             .collect();
         let ports = ports.map_err(Cause::Runtime)?;
+        let control = self.control_listener()?;
         let seed = self
             .seed
             .unwrap_or_else(|| RandomState::new().hash_one(&ports));
         let endpoints = endpoints(&host, &ports);
         let driver = self.driver(config, endpoints.clone(), seed, Clock::machine())?;
-        Ok(MockCluster::on_thread(driver, listeners, endpoints).map_err(Cause::Runtime)?)
+        let cluster = MockCluster::on_thread(driver, listeners, endpoints, control);
+        Ok(cluster.map_err(Cause::Runtime)?)
     }
 
     /// Starts the cluster in memory, on the tokio runtime that this is called in and by its clock:
@@ -251,18 +263,21 @@ impl MockClusterBuilder {
     }
 
     fn first_address(&self) -> Result<SocketAddr, ConfigError> {
-        let bad = |allowed: String| ConfigError::bad_value("listen", &self.listen, allowed);
-        let mut addresses = self
-            .listen
-            .to_socket_addrs()
-            .map_err(|error| bad(format!("HOST:PORT of this machine ({error})")))?;
-        let mut first = addresses
-            .next()
-            .ok_or_else(|| bad("a host that has an address".into()))?;
+        let mut first = resolve("listen", &self.listen)?;
         if let Some(port) = self.port {
             first.set_port(port);
         }
         Ok(first)
+    }
+
+    fn control_listener(&self) -> Result<Option<TcpListener>, StartError> {
+        let Some(control) = &self.control else {
+            return Ok(None);
+        };
+        let address = resolve("control", control)?;
+        let listener = transport::listen(address);
+        let listener = listener.map_err(|source| Cause::Listen { address, source })?;
+        Ok(Some(listener))
     }
 
     fn tcp_host(&self, listen: IpAddr) -> Result<Arc<str>, ConfigError> {
@@ -309,6 +324,16 @@ impl MockClusterBuilder {
         engine.handle_timeout(Instant::ZERO);
         Ok(Arc::new(Driver::new(engine, frame_bytes_max, clock)))
     }
+}
+
+fn resolve(key: &str, text: &str) -> Result<SocketAddr, ConfigError> {
+    let bad = |allowed: String| ConfigError::bad_value(key, text, allowed);
+    let mut addresses = text
+        .to_socket_addrs()
+        .map_err(|error| bad(format!("HOST:PORT of this machine ({error})")))?;
+    addresses
+        .next()
+        .ok_or_else(|| bad("a host that has an address".into()))
 }
 
 /// Installs a rule, and tells what it draws from, so that the run can be repeated.

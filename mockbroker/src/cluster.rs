@@ -15,7 +15,7 @@
 
 use core::fmt;
 use std::io;
-use std::net::TcpListener as StdListener;
+use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
@@ -26,6 +26,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use crate::builder::{MockClusterBuilder, install};
+use crate::control::{self, Control};
 use crate::engine::effect::BrokerId;
 use crate::engine::plan::Outcome;
 use crate::engine::time::Instant;
@@ -43,6 +44,8 @@ pub struct MockCluster {
     endpoints: Vec<BrokerEndpoint>,
     bootstrap_servers: String,
     running: Running,
+    control: Arc<Control>,
+    control_address: Option<SocketAddr>,
 }
 
 enum Running {
@@ -66,27 +69,39 @@ impl MockCluster {
         driver: Arc<Driver>,
         listeners: Vec<StdListener>,
         endpoints: Vec<BrokerEndpoint>,
+        control: Option<StdListener>,
     ) -> io::Result<Self> {
         let runtime = Builder::new_current_thread()
             .enable_io()
             .enable_time()
             .build()?;
-        let listeners: io::Result<Vec<TcpListener>> = {
+        let control_address = control.as_ref().map(StdListener::local_addr).transpose()?;
+        let (listeners, control): (io::Result<Vec<TcpListener>>, _) = {
             let _inside = runtime.enter();
-            listeners.into_iter().map(TcpListener::from_std).collect()
+            let listeners = listeners.into_iter().map(TcpListener::from_std).collect();
+            (listeners, control.map(TcpListener::from_std).transpose()?)
         };
         let brokers = endpoints.iter().map(|endpoint| endpoint.id);
         let listeners: Vec<(BrokerId, TcpListener)> = brokers.zip(listeners?).collect();
         let (stop, stopped) = oneshot::channel();
-        let serving = Arc::clone(&driver);
-        let thread = thread::Builder::new()
-            .name("mock-cluster".into())
-            .spawn(move || runtime.block_on(serve(listeners, serving, stopped)))?;
         let running = Running::Thread {
             stop: Some(stop),
-            thread: Some(thread),
+            thread: None,
         };
-        Ok(Self::new(driver, endpoints, running))
+        let mut cluster = Self::new(driver, endpoints, running);
+        cluster.control_address = control_address;
+        let serving = Serving {
+            driver: Arc::clone(&cluster.driver),
+            listeners,
+            control: control.map(|listener| (listener, Arc::clone(&cluster.control))),
+        };
+        let spawned = thread::Builder::new()
+            .name("mock-cluster".into())
+            .spawn(move || runtime.block_on(serving.run(stopped)))?;
+        if let Running::Thread { thread, .. } = &mut cluster.running {
+            *thread = Some(spawned);
+        }
+        Ok(cluster)
     }
 
     pub(crate) fn in_memory(
@@ -109,11 +124,15 @@ impl MockCluster {
 
     fn new(driver: Arc<Driver>, endpoints: Vec<BrokerEndpoint>, running: Running) -> Self {
         let addresses: Vec<String> = endpoints.iter().map(address).collect();
+        let bootstrap_servers = addresses.join(",");
+        let control = Control::new(Arc::clone(&driver), bootstrap_servers.clone());
         Self {
             driver,
             endpoints,
-            bootstrap_servers: addresses.join(","),
+            bootstrap_servers,
             running,
+            control: Arc::new(control),
+            control_address: None,
         }
     }
 
@@ -121,6 +140,22 @@ impl MockCluster {
     #[must_use]
     pub fn bootstrap_servers(&self) -> &str {
         &self.bootstrap_servers
+    }
+
+    /// Where the cluster is controlled over HTTP, if
+    /// [`control`](MockClusterBuilder::control) says so.
+    #[must_use]
+    pub const fn control_address(&self) -> Option<SocketAddr> {
+        self.control_address
+    }
+
+    /// Waits until somebody asks for the end over HTTP. The cluster goes on until it is dropped.
+    ///
+    /// # Cancellation
+    ///
+    /// Safe: it only looks.
+    pub async fn shutdown_requested(&self) {
+        self.control.shutdown_requested().await;
     }
 
     /// The brokers' ids, ascending.
@@ -190,19 +225,26 @@ impl MockCluster {
     }
 }
 
-/// The life of a cluster on TCP.
-async fn serve(
-    listeners: Vec<(BrokerId, TcpListener)>,
+/// What the thread of a cluster on TCP serves.
+struct Serving {
     driver: Arc<Driver>,
-    stopped: oneshot::Receiver<()>,
-) {
-    let mut tasks = JoinSet::new();
-    for (broker, listener) in listeners {
-        tasks.spawn(listener::accept(listener, broker, Arc::clone(&driver)));
-    }
-    tokio::select! {
-        _ = stopped => {}
-        () = driver.run_deadlines() => {}
+    listeners: Vec<(BrokerId, TcpListener)>,
+    control: Option<(TcpListener, Arc<Control>)>,
+}
+
+impl Serving {
+    async fn run(self, stopped: oneshot::Receiver<()>) {
+        let mut tasks = JoinSet::new();
+        for (broker, listener) in self.listeners {
+            tasks.spawn(listener::accept(listener, broker, Arc::clone(&self.driver)));
+        }
+        if let Some((listener, control)) = self.control {
+            tasks.spawn(control::serve(listener, control));
+        }
+        tokio::select! {
+            _ = stopped => {}
+            () = self.driver.run_deadlines() => {}
+        }
     }
 }
 

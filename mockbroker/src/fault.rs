@@ -24,5 +24,5 @@ mod verdict;
 
 pub use request::{RequestFacts, SeenRequest, Target};
 pub use rule::{Rule, Scope};
-pub use table::{Judgement, RuleId, Rules};
+pub use table::{Installed, Judgement, RuleId, Rules};
 pub use verdict::Verdict;

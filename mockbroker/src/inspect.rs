@@ -336,14 +336,8 @@ impl MockCluster {
     /// Every topic, in the order in which they were made.
     #[must_use]
     pub fn topics(&self) -> Vec<TopicView> {
-        self.driver().with(|engine, _| {
-            let cluster = engine.cluster();
-            cluster
-                .topology()
-                .topics()
-                .map(|topic| topic_view(cluster, topic))
-                .collect()
-        })
+        self.driver()
+            .with(|engine, _| topic_views(engine.cluster()))
     }
 
     /// What happened, oldest first: connections, requests, replies. The last 65,536 entries are
@@ -457,6 +451,21 @@ fn decode(batch: &StoredBatch) -> Result<Vec<StoredRecord>, Unreadable> {
 /// apache/kafka `DefaultRecordBatch.incrementSequence`: 0 follows 2,147,483,647.
 const fn sequence_after(base: i32, increment: i32) -> i32 {
     base.wrapping_add(increment) & i32::MAX
+}
+
+pub(crate) fn topic_views(cluster: &Cluster) -> Vec<TopicView> {
+    let topics = cluster.topology().topics();
+    topics.map(|topic| topic_view(cluster, topic)).collect()
+}
+
+/// What the leader of a partition knows of producers.
+pub(crate) fn producers_of(cluster: &Cluster, topic: &str, partition: i32) -> Vec<ProducerView> {
+    let key = cluster.key(topic, partition).ok();
+    let replicas = key
+        .and_then(|key| cluster.partition(key))
+        .map(|partition| partition.replicas());
+    let leader = replicas.and_then(|replicas| replicas.replica(replicas.leader()?));
+    leader.map_or_else(Vec::new, producer_views)
 }
 
 fn topic_view(cluster: &Cluster, topic: &Topic) -> TopicView {

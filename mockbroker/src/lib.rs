@@ -33,7 +33,8 @@
 //! | [`wire`] | bytes to values and back | nothing |
 //!
 //! Root files: `builder` (what is to start), `cluster` (the handle), `guard` (an installed fault
-//! rule), `moves` (what can be done to a running cluster), `scenario` (all of that in YAML),
+//! rule), `moves` (what can be done to a running cluster), `scenario` (all of that in YAML), `control`
+//! (and over HTTP),
 //! [`inspect`] (what a test can read). Pure values that every layer may use: `api`, `error_code`,
 //! `config`, `duration_form`, `nearest` and `fault`.
 //!
@@ -44,6 +45,7 @@ mod api;
 mod builder;
 mod cluster;
 mod config;
+mod control;
 mod duration_form;
 #[doc(hidden)]
 pub mod engine;
@@ -71,7 +73,7 @@ pub use engine::effect::{BrokerId, ConnectionId};
 pub use engine::{Move, MoveError};
 pub use error_code::ErrorCode;
 pub use fault::{
-    Judgement, RequestFacts, Rule, RuleId, Rules, Scope, SeenRequest, Target, Verdict,
+    Installed, Judgement, RequestFacts, Rule, RuleId, Rules, Scope, SeenRequest, Target, Verdict,
 };
 pub use guard::FaultGuard;
 pub use scenario::ScenarioError;

@@ -51,6 +51,8 @@ struct ClusterForm {
     #[serde(skip_serializing_if = "Option::is_none")]
     advertised_host: Option<Arc<str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    control: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     seed: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     wall_clock_origin_ms: Option<i64>,
@@ -76,6 +78,22 @@ struct TopicForm {
 pub(crate) fn from_yaml<T: DeserializeOwned>(text: &str) -> Result<T, ScenarioError> {
     let value = parse(text)?;
     document::read(&value).map_err(|complaint| located(complaint, text))
+}
+
+/// Reads a value of the vocabulary from JSON.
+pub(crate) fn from_json<T: DeserializeOwned>(text: &[u8]) -> Result<T, ScenarioError> {
+    let value: serde_yaml::Value = serde_json::from_slice(text).map_err(|error| {
+        let place = place::of_json(&error);
+        let mut message = error.to_string();
+        let suffix = format!(" at line {} column {}", error.line(), error.column());
+        message = message.replace(&suffix, "");
+        ScenarioError::syntax(message, place)
+    })?;
+    document::read(&value).map_err(|complaint| {
+        let path = complaint.path.as_deref().unwrap_or_default();
+        let place = place::in_json(text, path, complaint.part);
+        ScenarioError::new(complaint, place)
+    })
 }
 
 fn parse(text: &str) -> Result<serde_yaml::Value, ScenarioError> {
@@ -163,6 +181,9 @@ impl Scenario {
         }
         if let Some(host) = cluster.advertised_host {
             builder = builder.advertised_host(host);
+        }
+        if let Some(control) = cluster.control {
+            builder = builder.control(control);
         }
         if let Some(seed) = cluster.seed {
             builder = builder.seed(seed);

@@ -251,6 +251,12 @@ impl Journal {
         self.entries.iter()
     }
 
+    /// How many entries there ever were.
+    #[must_use]
+    pub fn entries_written(&self) -> u64 {
+        self.entries_dropped + u64::try_from(self.entries.len()).unwrap_or(u64::MAX)
+    }
+
     /// How many entries were forgotten.
     #[must_use]
     pub const fn entries_dropped(&self) -> u64 {

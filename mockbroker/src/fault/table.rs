@@ -64,8 +64,9 @@ pub struct Rules {
     seed: u64,
 }
 
+/// A rule that is installed, with what it did.
 #[derive(Clone, Debug)]
-struct Installed {
+pub struct Installed {
     id: RuleId,
     rule: Rule,
     random: fastrand::Rng,
@@ -75,6 +76,36 @@ struct Installed {
 }
 
 impl Installed {
+    /// The rule's number.
+    #[must_use]
+    pub const fn id(&self) -> RuleId {
+        self.id
+    }
+
+    /// The rule, with the seed that it draws from.
+    #[must_use]
+    pub const fn rule(&self) -> &Rule {
+        &self.rule
+    }
+
+    /// How many requests it matched.
+    #[must_use]
+    pub const fn matches(&self) -> u64 {
+        self.matches
+    }
+
+    /// How many requests it acted on.
+    #[must_use]
+    pub const fn hits(&self) -> u64 {
+        self.hits
+    }
+
+    /// The first 100 requests that it acted on.
+    #[must_use]
+    pub fn seen(&self) -> &[SeenRequest] {
+        &self.seen
+    }
+
     fn hit(&mut self, facts: &RequestFacts<'_>) {
         self.hits += 1;
         if self.seen.len() < SEEN_MAX {
@@ -211,7 +242,14 @@ impl Rules {
             .collect()
     }
 
-    fn find(&self, id: RuleId) -> Option<&Installed> {
+    /// The rules that are installed, in the order in which they are asked.
+    pub fn installed(&self) -> impl ExactSizeIterator<Item = &Installed> {
+        self.installed.iter()
+    }
+
+    /// A rule that is installed.
+    #[must_use]
+    pub fn find(&self, id: RuleId) -> Option<&Installed> {
         self.installed.iter().find(|installed| installed.id == id)
     }
 }

@@ -118,6 +118,7 @@ pub struct Driver {
     /// Woken when the deadline comes forward.
     rearm: Notify,
     hits: watch::Sender<u64>,
+    journal_written: watch::Sender<u64>,
 }
 
 #[derive(Debug)]
@@ -153,7 +154,7 @@ impl Core {
         }
         let journal = self.engine.journal();
         let kept = journal.entries().len();
-        let written = journal.entries_dropped() + u64::try_from(kept).unwrap_or(u64::MAX);
+        let written = journal.entries_written();
         let news = usize::try_from(written - self.entries_logged)
             .unwrap_or(kept)
             .min(kept);
@@ -185,6 +186,7 @@ impl Driver {
             frame_bytes_max,
             rearm: Notify::new(),
             hits,
+            journal_written: watch::channel(0).0,
         }
     }
 
@@ -277,6 +279,12 @@ impl Driver {
         self.hits.subscribe()
     }
 
+    /// How many entries the journal was ever given; changes as it grows, while anybody listens.
+    #[must_use]
+    pub fn journal_written(&self) -> watch::Receiver<u64> {
+        self.journal_written.subscribe()
+    }
+
     /// Fires the engine's deadlines; never ends.
     ///
     /// # Cancellation
@@ -339,6 +347,11 @@ impl Driver {
             self.rearm.notify_one();
         }
         core.log_journal();
+        if self.journal_written.receiver_count() > 0 {
+            let written = core.engine.journal().entries_written();
+            self.journal_written
+                .send_if_modified(|seen| core::mem::replace(seen, written) != written);
+        }
         let hits = core.engine.rules().hits_total();
         self.hits
             .send_if_modified(|seen| core::mem::replace(seen, hits) != hits);

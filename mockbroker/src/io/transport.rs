@@ -70,7 +70,12 @@ pub fn bind(first: SocketAddr, brokers: u16) -> Result<Vec<TcpListener>, (Socket
         .collect()
 }
 
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+/// Binds one socket.
+///
+/// # Errors
+///
+/// Why the address cannot be bound.
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
     Ok(listener)

@@ -34,6 +34,19 @@ pub(crate) fn of_yaml(error: &serde_yaml::Error) -> Option<Place> {
     })
 }
 
+/// The place of a path in a JSON text; its last step comes first.
+pub(crate) fn in_json(text: &[u8], path: &[Step], part: Part) -> Option<Place> {
+    let walk = Walk { path, part };
+    let error = walk.deserialize(&mut serde_json::Deserializer::from_slice(text));
+    of_json(&error.err()?)
+}
+
+/// Where JSON's parser gave up: behind what it read last.
+pub(crate) fn of_json(error: &serde_json::Error) -> Option<Place> {
+    let (line, column) = (error.line(), error.column());
+    (line > 0).then_some(Place { line, column })
+}
+
 /// Walks down a path and fails at its end.
 #[derive(Clone, Copy)]
 struct Walk<'p> {
