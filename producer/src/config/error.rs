@@ -75,10 +75,11 @@ impl ConfigError {
         Self::new(ConfigErrorKind::Conflict, (key, value), explanation)
     }
 
-    pub(crate) fn not_supported(key: &str, value: &str, allowed: &str) -> Self {
+    /// A value that asks for what there is not; `instead` says what is done.
+    pub(crate) fn not_supported(key: &str, value: &str, allowed: &str, instead: &str) -> Self {
         let explanation = match allowed {
-            "" => "not supported by this producer; leave it out".to_owned(),
-            allowed => format!("not supported by this producer; allowed: {allowed}"),
+            "" => format!("not supported by this producer: {instead}; leave it out"),
+            _ => format!("not supported by this producer: {instead}; allowed: {allowed}"),
         };
         Self::new(ConfigErrorKind::NotSupported, (key, value), explanation)
     }
@@ -159,7 +160,7 @@ mod tests {
     #[case("ssl.keystore.certificate.chain")]
     #[case("ssl.truststore.certificates")]
     fn a_secret_is_not_shown(#[case] key: &str) {
-        let error = ConfigError::not_supported(key, "hunter2", "the default");
+        let error = ConfigError::not_supported(key, "hunter2", "the default", "nothing");
         assert!(!error.to_string().contains("hunter2"), "{error}");
         assert_eq!(error.value(), HIDDEN);
     }

@@ -71,6 +71,27 @@ pub(crate) fn method_for(name: &str) -> Option<&'static str> {
     }
 }
 
+/// What this producer does, where it does not have what a key asks for.
+pub(crate) fn instead(name: &str) -> &'static str {
+    match name {
+        "bootstrap.resolve.timeout.ms" => "names are looked up when connecting",
+        "buffer.memory.allocation.strategy" => "a batch takes its memory when it is opened",
+        "client.dns.lookup" => "all addresses of a name are tried",
+        "config.providers" => "values are taken as they are",
+        "connections.max.idle.ms" => "idle connections stay open",
+        "metadata.cluster.check.enable" => "a broker's cluster is not checked",
+        "metadata.max.idle.ms" => "topics are not forgotten",
+        "metadata.recovery.strategy" => "it bootstraps anew when no broker can be reached",
+        "metadata.recovery.rebootstrap.trigger.ms" => "time alone does not make it bootstrap anew",
+        "key.serializer" | "value.serializer" | "interceptor.classes" => "given in code",
+        "enable.metrics.push" | "metric.reporters" => "no metrics are kept",
+        _ if name.starts_with("metrics.") => "no metrics are kept",
+        _ if name.starts_with("compression.") => "records are not compressed",
+        _ if name.starts_with("transaction") => "there are no transactions",
+        _ => "connections are neither encrypted nor authenticated",
+    }
+}
+
 /// The known name that is nearest to a mistyped one.
 pub(crate) fn nearest(name: &str) -> &'static str {
     all()
@@ -153,7 +174,7 @@ pub(crate) const HONOURED: [Key; 29] = [
 /// That is Kafka's default for what both leave out, and the value that turns a feature off where
 /// Kafka has it and this producer does not: a configuration may not claim what is not done. Keys
 /// without such a value stand here with none; they may not be given at all.
-const FIXED: [(&str, &str); 88] = [
+const FIXED: [(&str, &str); 89] = [
     ("bootstrap.resolve.timeout.ms", "0"),
     ("buffer.memory.allocation.strategy", "full"),
     ("client.dns.lookup", "use_all_dns_ips"),
@@ -248,6 +269,7 @@ const FIXED: [(&str, &str); 88] = [
     ("sasl.oauthbearer.sub.claim.name", "sub"),
     ("sasl.oauthbearer.token.endpoint.url", ""),
     ("sasl.oauthbearer.jwt.retriever.class", ""),
+    ("sasl.oauthbearer.jwt.validator.class", ""),
 ];
 
 #[cfg(test)]
@@ -261,6 +283,69 @@ mod tests {
         for Key { name, .. } in all() {
             assert!(names.insert(name), "{name} stands twice");
         }
+    }
+
+    /// The catalogue of Apache Kafka 4.3.1: name, type and default, as its `ConfigDef` gives them.
+    const KAFKA: &str = include_str!("kafka-4.3.1.tsv");
+
+    /// Keys that came with Kafka 4.4.
+    const NEWER: [&str; 5] = [
+        "bootstrap.resolve.timeout.ms",
+        "buffer.memory.allocation.strategy",
+        "client.rack",
+        "metadata.cluster.check.enable",
+        "partitioner.rack.aware",
+    ];
+
+    fn kafkas() -> impl Iterator<Item = (&'static str, &'static str)> {
+        KAFKA.lines().map(|line| {
+            let mut columns = line.split('\t');
+            let name = columns.next().expect("a name");
+            (name, columns.nth(1).expect("a default"))
+        })
+    }
+
+    #[test]
+    fn every_key_of_kafkas_producer_is_known_and_no_other() {
+        let kafkas: BTreeSet<_> = kafkas().map(|(name, _)| name).chain(NEWER).collect();
+        let ours: BTreeSet<_> = all().map(|key| key.name).collect();
+        assert_eq!(ours, kafkas);
+    }
+
+    #[test]
+    fn honoured_keys_have_kafkas_defaults() {
+        for (name, default) in kafkas() {
+            let key = find(name).expect("known");
+            let none = matches!(default, "<none>" | "null");
+            if key.allowed != Allowed::Fixed {
+                assert_eq!(key.default, if none { "" } else { default }, "{name}");
+            }
+        }
+    }
+
+    /// `PARITY.md` says of each key what is done with it. Its table is made by this test: after a
+    /// change, take the one that a failure prints.
+    #[test]
+    fn the_table_of_keys_is_true() {
+        let table: String = all()
+            .map(|key| {
+                let default = match key.default {
+                    "" => "none".to_owned(),
+                    default => format!("`{default}`"),
+                };
+                match (key.allowed, key.name) {
+                    (Allowed::Fixed, name) => {
+                        format!("| `{name}` | {default} only | {} |\n", instead(name))
+                    }
+                    (Allowed::Word(&[only]), name) => {
+                        format!("| `{name}` | `{only}` only | {} |\n", instead(name))
+                    }
+                    (_, name) => format!("| `{name}` | yes, {default} by default | |\n"),
+                }
+            })
+            .collect();
+        let parity = include_str!("../../PARITY.md");
+        assert!(parity.contains(&table), "the table must be:\n{table}");
     }
 
     #[test]

@@ -126,10 +126,13 @@ fn check(key: Key, value: &str) -> Result<(), ConfigError> {
     if let Some(method) = keys::method_for(key.name) {
         return Err(ConfigError::given_in_code(key.name, value, method));
     }
+    let not_supported = |allowed: &str| {
+        ConfigError::not_supported(key.name, value, allowed, keys::instead(key.name))
+    };
     Err(match key.allowed {
-        Allowed::Fixed => ConfigError::not_supported(key.name, value, key.default),
+        Allowed::Fixed => not_supported(key.default),
         Allowed::Word(words) if key.name == COMPRESSION && is_one_of(value, &CODECS) => {
-            ConfigError::not_supported(key.name, value, &words.join(", "))
+            not_supported(&words.join(", "))
         }
         allowed => ConfigError::invalid(key.name, value, &allowed.to_string()),
     })
