@@ -1,0 +1,275 @@
+//! The producer's examples, each run as a program against a cluster that listens on TCP.
+//!
+//! `cargo test --workspace` has built them before this runs. For this package alone they are built
+//! here if they are missing; whether they are those of today is then not looked at.
+#![expect(clippy::unwrap_used, reason = "a broken premise ends the test")]
+
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Mutex, PoisonError};
+
+use kafka_mockbroker::MockCluster;
+use rstest::rstest;
+use serde_json::Value;
+
+fn start() -> MockCluster {
+    MockCluster::builder()
+        .brokers(3)
+        .topic("orders", 3, 3)
+        .start()
+        .unwrap()
+}
+
+/// An example's program.
+fn example(name: &str) -> Command {
+    static BUILDING: Mutex<()> = Mutex::new(());
+    // This test is in `deps`, the examples are beside that.
+    let test = std::env::current_exe().unwrap();
+    let folder = test.ancestors().nth(2).unwrap().join("examples");
+    let extension = std::env::consts::EXE_EXTENSION;
+    let program = folder.join(name).with_extension(extension);
+    let _building = BUILDING.lock().unwrap_or_else(PoisonError::into_inner);
+    if !program.exists() {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args([
+            "build",
+            "--quiet",
+            "--package",
+            "kafka-producer",
+            "--examples",
+        ]);
+        let built = cargo.status().unwrap();
+        assert!(built.success(), "the examples must build");
+    }
+    Command::new(program)
+}
+
+fn run(name: &str, arguments: &[&str]) -> Output {
+    let output = example(name).args(arguments).output().unwrap();
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{name} {arguments:?}: {words}");
+    output
+}
+
+fn lines(output: &Output) -> Vec<String> {
+    let text = String::from_utf8(output.stdout.clone()).unwrap();
+    text.lines().map(str::to_owned).collect()
+}
+
+/// The values in all partitions of `orders`.
+fn values(cluster: &MockCluster) -> Vec<Option<String>> {
+    let records = (0..3).flat_map(|partition| cluster.records("orders", partition));
+    let values = records.map(|record| record.value);
+    values
+        .map(|value| value.map(|value| String::from_utf8_lossy(&value).into_owned()))
+        .collect()
+}
+
+#[rstest]
+#[case::send_one("send_one", &["--value", "3 apples"], "written: Written {", 1)]
+#[case::send_many("send_many", &["--records", "1000"], "1000", 1_000)]
+#[case::callbacks("callbacks", &[], "8 plums: Written {", 3)]
+#[case::typed_json("typed_json", &[], "offset: Some(3)", 4)]
+#[case::interceptor("interceptor", &[], "sent 3, written 2, failed 1, refused one: true", 2)]
+fn an_example_sends_its_records(
+    #[case] name: &str,
+    #[case] arguments: &[&str],
+    #[case] told: &str,
+    #[case] count: usize,
+) {
+    let cluster = start();
+    let servers = cluster.bootstrap_servers();
+    let output = run(name, &[&["--bootstrap", servers], arguments].concat());
+    let lines = lines(&output);
+    assert!(lines.iter().any(|line| line.contains(told)), "{lines:?}");
+    assert_eq!(values(&cluster).len(), count);
+}
+
+#[test]
+fn typed_json_sends_json_and_a_tombstone() {
+    let cluster = start();
+    run("typed_json", &["--bootstrap", cluster.bootstrap_servers()]);
+    let values = values(&cluster);
+    assert_eq!(
+        values[0].as_deref(),
+        Some(r#"{"fruit":"apples","count":3}"#)
+    );
+    assert_eq!(values[3], None);
+}
+
+/// A file that is removed at the end.
+struct TemporaryFile(PathBuf);
+
+impl TemporaryFile {
+    fn new(name: &str, text: &str) -> Self {
+        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+        std::fs::write(&path, text).unwrap();
+        Self(path)
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+}
+
+impl Drop for TemporaryFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[test]
+fn properties_file_shows_what_is_in_force_and_sends() {
+    let cluster = start();
+    let servers = cluster.bootstrap_servers();
+    let text = format!("# a comment\nbootstrap.servers = \\\n  {servers}\nacks: 1\n");
+    let file = TemporaryFile::new("shown.properties", &text);
+    let arguments = [file.path(), "--set", "linger.ms=7", "--topic", "orders"];
+    let lines = lines(&run("properties_file", &arguments));
+    let shown: BTreeSet<&str> = lines.iter().map(String::as_str).collect();
+    for expected in ["acks=1", "linger.ms=7", "enable.idempotence=false"] {
+        assert!(shown.contains(expected), "{expected} in {shown:?}");
+    }
+    assert_eq!(values(&cluster), [Some("3 apples".to_owned())]);
+}
+
+fn json(lines: impl IntoIterator<Item = String>) -> Vec<Value> {
+    let parsed = lines.into_iter().map(|line| serde_json::from_str(&line));
+    parsed.collect::<Result<_, _>>().unwrap()
+}
+
+fn named<'a>(events: &'a [Value], name: &str) -> Vec<&'a Value> {
+    events
+        .iter()
+        .filter(|event| event["name"] == name)
+        .collect()
+}
+
+#[test]
+fn verifiable_producer_speaks_as_kafkas_own() {
+    let cluster = start();
+    let servers = cluster.bootstrap_servers();
+    let file = TemporaryFile::new("verifiable.properties", "client.id=verifiable\n");
+    let options = [
+        ["--bootstrap-server", servers],
+        ["--topic", "orders"],
+        ["--max-messages", "5"],
+        ["--throughput", "1000"],
+        ["--acks", "-1"],
+        ["--producer.config", file.path()],
+        ["--message-create-time", "1000000"],
+        ["--value-prefix", "7"],
+        ["--repeating-keys", "2"],
+    ];
+    let events = json(lines(&run("verifiable_producer", options.as_flattened())));
+    let names: Vec<_> = events
+        .iter()
+        .map(|event| event["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(names[0], "startup_complete");
+    assert_eq!(names[6..], ["shutdown_complete", "tool_data"]);
+    let mut told = BTreeSet::new();
+    for event in named(&events, "producer_send_success") {
+        assert_eq!(event["topic"], "orders");
+        assert!(
+            event["timestamp"].is_u64() && event["partition"].is_i64(),
+            "{event}"
+        );
+        assert!(event["offset"].is_i64(), "{event}");
+        let (key, value) = (
+            event["key"].as_str().unwrap(),
+            event["value"].as_str().unwrap(),
+        );
+        told.insert(format!("{key} {value}"));
+    }
+    let expected = ["0 7.0", "1 7.1", "0 7.2", "1 7.3", "0 7.4"];
+    assert_eq!(told, expected.map(str::to_owned).into());
+    let summary = &events[7];
+    assert_eq!(
+        (&summary["sent"], &summary["acked"]),
+        (&5.into(), &5.into())
+    );
+    assert_eq!(summary["target_throughput"], 1000);
+    assert!(summary["avg_throughput"].is_f64(), "{summary}");
+    let records: Vec<_> = (0..3).flat_map(|p| cluster.records("orders", p)).collect();
+    assert!(
+        records
+            .iter()
+            .all(|record| (1_000_000..2_000_000).contains(&record.timestamp_ms))
+    );
+}
+
+#[test]
+fn verifiable_producer_tells_what_failed() {
+    let cluster = start();
+    let servers = cluster.bootstrap_servers();
+    let file = TemporaryFile::new("failing.properties", "max.request.size=1\n");
+    let options = [
+        "--bootstrap-server",
+        servers,
+        "--topic",
+        "orders",
+        "--max-messages",
+        "1",
+    ];
+    let options = [&options[..], &["--producer.config", file.path()]].concat();
+    let events = json(lines(&run("verifiable_producer", &options)));
+    let failed = named(&events, "producer_send_error");
+    assert_eq!(failed.len(), 1, "{events:?}");
+    let message = failed[0]["message"].as_str().unwrap();
+    assert!(message.contains("max.request.size=1"), "{message}");
+    assert_eq!(failed[0]["value"], "0");
+    assert!(failed[0]["key"].is_null() && failed[0]["exception"].is_string());
+    assert!(values(&cluster).is_empty());
+}
+
+/// A program that is ended with its test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn verifiable_producer_settles_what_it_sent_when_it_is_terminated() {
+    let cluster = start();
+    let servers = cluster.bootstrap_servers();
+    let options = [
+        "--bootstrap-server",
+        servers,
+        "--topic",
+        "orders",
+        "--throughput",
+        "200",
+    ];
+    let mut program = example("verifiable_producer");
+    program.args(options).stdout(Stdio::piped());
+    let mut running = Running(program.spawn().unwrap());
+    let mut lines = BufReader::new(running.0.stdout.take().unwrap()).lines();
+    let mut events: Vec<Value> = Vec::new();
+    while named(&events, "producer_send_success").len() < 3 {
+        events.extend(json([lines.next().unwrap().unwrap()]));
+    }
+    let pid = running.0.id().to_string();
+    assert!(
+        Command::new("kill")
+            .args(["-TERM", &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
+    events.extend(json(lines.map(Result::unwrap)));
+    assert!(running.0.wait().unwrap().success());
+    let summary = events.last().unwrap();
+    assert_eq!(summary["name"], "tool_data");
+    assert_eq!(summary["sent"], summary["acked"]);
+    let written = named(&events, "producer_send_success").len();
+    assert_eq!(summary["acked"], written);
+    assert_eq!(values(&cluster).len(), written);
+}
