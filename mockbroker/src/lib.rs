@@ -33,10 +33,9 @@
 //! | [`wire`] | bytes to values and back | nothing |
 //!
 //! Root files: `builder` (what is to start), `cluster` (the handle), `guard` (an installed fault
-//! rule), `moves` (what can be done to a running cluster), `scenario` (all of that in YAML), `control`
-//! (and over HTTP),
-//! [`inspect`] (what a test can read). Pure values that every layer may use: `api`, `error_code`,
-//! `config`, `duration_form`, `nearest` and `fault`.
+//! rule), `moves` (what can be done to a running cluster), `scenario` (all of that in YAML),
+//! `control` (and over HTTP), [`inspect`] (what a test can read). Pure values that every layer may
+//! use: `api`, `error_code`, `config`, `duration_form`, `nearest` and `fault`.
 //!
 //! The modules `io`, `handlers`, `engine` and `wire` are open so that a simulation can drive them;
 //! they are not covered by the promise of stable names.

@@ -5,6 +5,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 
 use rstest::rstest;
@@ -80,7 +81,112 @@ fn ready_line_names_every_broker_and_a_signal_ends_it_with_0(
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
+/// A file of this text, which goes with the folder.
+fn file(name: &str, text: &str) -> (PathBuf, String) {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    let path = folder.join(format!("{}-{name}", std::process::id()));
+    std::fs::write(&path, text).unwrap();
+    let name = path.to_str().unwrap().to_owned();
+    (path, name)
+}
+
+#[test]
+fn scenario_is_run_controlled_and_reported() {
+    let scenario = "
+cluster:
+  brokers: 2
+  listen: 127.0.0.1:0
+  topics: [{name: orders, partitions: 3}]
+faults:
+  - {on: ApiVersions, then: pass}
+  - {on: Fetch, then: swallow}
+moves:
+  - {at: 1h, crash: 2}
+";
+    let (path, name) = file("run.yaml", scenario);
+    let arguments = [
+        "--scenario",
+        &name,
+        "--control",
+        "127.0.0.1:0",
+        "--brokers",
+        "3",
+    ];
+    let mut child = mockbroker(&arguments).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut line = || lines.next().unwrap().unwrap();
+    let (brokers, control) = (line(), line());
+    let brokers: Vec<&str> = brokers
+        .strip_prefix("bootstrap.servers=")
+        .unwrap()
+        .split(',')
+        .collect();
+    assert_eq!(brokers.len(), 3, "what is given beside the file counts");
+    ask(brokers[0]);
+    let mut bad = TcpStream::connect(brokers[0]).unwrap();
+    bad.write_all(&[255; 4]).unwrap();
+    bad.read_to_end(&mut Vec::new()).unwrap();
+
+    let mut stream = TcpStream::connect(control.strip_prefix("control=").unwrap()).unwrap();
+    let request = b"POST /shutdown HTTP/1.1\r\nHost: mock\r\nContent-Length: 0\r\n\r\n";
+    stream.write_all(request).unwrap();
+    let mut status = [0; 12];
+    stream.read_exact(&mut status).unwrap();
+    assert_eq!(&status, b"HTTP/1.1 202");
+
+    let mut told = String::new();
+    child
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut told)
+        .unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    for expected in [
+        "POST /shutdown",
+        "a frame declares -1 bytes",
+        "a fault rule never acted rule=Fetch, from match 1, 1 time: swallow",
+        "the cluster ends before a planned move",
+    ] {
+        assert!(told.contains(expected), "{expected}: {told}");
+    }
+    assert!(!told.contains("rule=ApiVersions"), "it acted: {told}");
+    std::fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn bad_scenario_ends_with_2_and_names_file_line_and_key() {
+    let (path, name) = file("bad.yaml", "cluster:\n  broker: 3\n");
+    let (status, stdout, stderr) = output(&["--scenario", &name]);
+    assert_eq!((status, stdout.as_str()), (Some(2), ""), "{stderr}");
+    let expected =
+        format!("error: {name}: line 2, column 3: cluster.broker: no such key; the near");
+    assert!(stderr.starts_with(&expected), "{stderr}");
+    std::fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn help_shows_groups_examples_statuses_and_every_key() {
+    let (status, help, _) = output(&["--help"]);
+    assert_eq!(status, Some(0));
+    for heading in [
+        "Cluster:",
+        "Addresses:",
+        "Watching:",
+        "Examples:",
+        "Exit status:",
+    ] {
+        assert!(help.contains(&format!("\n{heading}")), "{heading}");
+    }
+    for key in kafka_mockbroker::BrokerConfig::KEYS {
+        assert!(help.contains(&format!("\n  {key}\n")) || help.ends_with(&format!("{key}\n")));
+    }
+    assert!(help.lines().all(|line| line.len() <= 100), "{help}");
+}
+
 #[rstest]
+#[case(&["--control", "nowhere"], "control cannot be `nowhere`")]
+#[case(&["--scenario", "no-such.yaml"], "no-such.yaml: cannot be read: No such file")]
 #[case(&["--set", "num.partitions=0"], "num.partitions cannot be `0`: allowed is")]
 #[case(&["--set", "num.partition=3"], "the nearest is num.partitions")]
 #[case(&["--set", "num.partitions"], "a setting is KEY=VALUE")]

@@ -285,7 +285,12 @@ async fn act(
             }
         }
         _ => {
-            control.shutdown.send_replace(true);
+            let shutdown = control.shutdown.clone();
+            tokio::spawn(async move {
+                // The answer leaves before the end comes.
+                tokio::time::sleep(SHUTDOWN_DELAY).await;
+                shutdown.send_replace(true);
+            });
             Ok(respond(StatusCode::ACCEPTED, &json!({"shutdown": "asked"})))
         }
     }
@@ -322,6 +327,9 @@ fn refuse(refusal: &Refusal) -> Response<Body> {
 
 /// Entries that one answer has unless asked for another number.
 const JOURNAL_ENTRIES: usize = 1_000;
+
+/// For the answer to whoever asks for the end.
+const SHUTDOWN_DELAY: Duration = Duration::from_millis(20);
 
 /// How long a wait takes at most unless said.
 const WAIT_DEFAULT: Duration = Duration::from_secs(30);
