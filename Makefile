@@ -108,6 +108,10 @@ advisories: cargo-deny ## Known vulnerabilities of the dependencies. Needs the n
 kafka-image: ## Build the image of Apache Kafka without an image registry. KAFKA_VERSION, IMAGE.
 	KAFKA_VERSION=$(KAFKA_VERSION) compose/image/build.sh
 
+.PHONY: mock-image
+mock-image: cargo ## Build the image of the mock broker without a registry. IMAGE, PROFILE.
+	compose/mock/build.sh
+
 .PHONY: up
 up: ## Start real Kafka with Compose and wait until it answers. CLUSTER=one-node|three-brokers.
 	KAFKA_VERSION=$(KAFKA_VERSION) compose/cluster.sh up $(CLUSTER)
