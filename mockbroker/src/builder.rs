@@ -16,7 +16,7 @@ use crate::engine::time::Instant;
 use crate::engine::topology::BrokerEndpoint;
 use crate::engine::{ClusterConfig, Move, TopicSpec};
 use crate::fault::{Rule, RuleId};
-use crate::handlers::ClusterEngine;
+use crate::handlers::{ClusterEngine, OtherBrokers, Snapshot};
 use crate::io::driver::{Clock, Driver};
 use crate::io::transport;
 
@@ -38,6 +38,7 @@ pub struct MockClusterBuilder {
     seed: Option<u64>,
     wall_clock_origin_ms: Option<i64>,
     journal_bytes: usize,
+    snapshot: Option<Snapshot>,
 }
 
 impl Default for MockClusterBuilder {
@@ -55,6 +56,7 @@ impl Default for MockClusterBuilder {
             seed: None,
             wall_clock_origin_ms: None,
             journal_bytes: 0,
+            snapshot: None,
         }
     }
 }
@@ -186,6 +188,14 @@ impl MockClusterBuilder {
         self
     }
 
+    /// The cluster goes on from a snapshot: its brokers, topics, records, configuration and time of
+    /// day, its moves that wait. Addresses, fault rules and the journal's bytes are the builder's.
+    pub fn from_snapshot(mut self, snapshot: &Snapshot) -> Self {
+        self.brokers = u16::try_from(snapshot.brokers().len()).unwrap_or(u16::MAX);
+        self.snapshot = Some(snapshot.clone());
+        self
+    }
+
     /// Starts the cluster on TCP, with a thread of its own; it ends when the handle is dropped.
     ///
     /// When this returns, every broker accepts connections.
@@ -255,11 +265,31 @@ impl MockClusterBuilder {
                 allowed,
             ));
         }
+        if let Some(snapshot) = &self.snapshot {
+            self.check_snapshot()?;
+            return Ok(snapshot.config().clone());
+        }
         let mut config = BrokerConfig::default();
         for (key, value) in &self.settings {
             config.set(key, value)?;
         }
         Ok(config)
+    }
+
+    /// What a snapshot has is not given beside it.
+    fn check_snapshot(&self) -> Result<(), ConfigError> {
+        let given = [
+            ("topic", self.topics.is_empty()),
+            ("set", self.settings.is_empty()),
+            ("wall_clock_origin_ms", self.wall_clock_origin_ms.is_none()),
+        ];
+        match given.into_iter().find(|(_, left_out)| !left_out) {
+            Some((key, _)) => {
+                let allowed = "nothing beside a snapshot, which has its own";
+                Err(ConfigError::bad_value(key, "a value", allowed))
+            }
+            None => Ok(()),
+        }
     }
 
     fn first_address(&self) -> Result<SocketAddr, ConfigError> {
@@ -301,27 +331,41 @@ impl MockClusterBuilder {
     ) -> Result<Arc<Driver>, ConfigError> {
         // The configuration is checked: at least 1, at most what an i32 holds.
         let frame_bytes_max = usize::try_from(config.socket_request_max_bytes).unwrap_or(0);
-        let topics = self.topics.into_iter().map(|topic| topic.spec(&config));
-        let config = ClusterConfig {
-            brokers,
-            topics: topics.collect(),
-            broker: config,
-            cluster_id: None,
-            wall_clock_origin_ms: self.wall_clock_origin_ms.unwrap_or_else(wall_clock_ms),
-            seed,
+        let (mut engine, start) = match &self.snapshot {
+            Some(snapshot) => {
+                let engine = ClusterEngine::from_snapshot(snapshot, &brokers, seed);
+                let bad = |error: OtherBrokers| {
+                    let asked = self.brokers.to_string();
+                    ConfigError::bad_value("brokers", asked, error.to_string())
+                };
+                (engine.map_err(bad)?, snapshot.taken_at())
+            }
+            None => {
+                let wall_clock_origin_ms = self.wall_clock_origin_ms;
+                let topics = self.topics.into_iter().map(|topic| topic.spec(&config));
+                let config = ClusterConfig {
+                    brokers,
+                    topics: topics.collect(),
+                    broker: config,
+                    cluster_id: None,
+                    wall_clock_origin_ms: wall_clock_origin_ms.unwrap_or_else(wall_clock_ms),
+                    seed,
+                };
+                (ClusterEngine::new(config, Instant::ZERO)?, Instant::ZERO)
+            }
         };
-        let mut engine = ClusterEngine::new(config, Instant::ZERO)?;
         engine.keep_request_bytes(self.journal_bytes);
         for rule in self.faults {
             install(&mut engine, rule);
         }
         for (time, to_make) in self.moves {
             let text = || format!("{to_make:?}");
-            let planned = engine.plan_move(to_make.clone(), Instant::ZERO + time);
+            let planned = engine.plan_move(to_make.clone(), start + time);
             planned.map_err(|error| ConfigError::bad_value("moves", text(), error.to_string()))?;
         }
         // What is due at the start is done before anybody connects.
-        engine.handle_timeout(Instant::ZERO);
+        engine.handle_timeout(start);
+        let clock = clock.showing(start);
         Ok(Arc::new(Driver::new(engine, frame_bytes_max, clock)))
     }
 }

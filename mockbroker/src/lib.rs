@@ -75,4 +75,5 @@ pub use fault::{
     Installed, Judgement, RequestFacts, Rule, RuleId, Rules, Scope, SeenRequest, Target, Verdict,
 };
 pub use guard::FaultGuard;
+pub use handlers::{OtherBrokers, Snapshot};
 pub use scenario::ScenarioError;

@@ -14,6 +14,7 @@ use crate::config::ConfigError;
 use crate::engine::effect::BrokerId;
 use crate::engine::partition::DeleteTo;
 use crate::engine::{Move, MoveError, TopicSpec};
+use crate::handlers::{OtherBrokers, Snapshot};
 
 impl MockCluster {
     /// Makes a topic, as CreateTopics would; it is there at once.
@@ -310,6 +311,29 @@ impl MockCluster {
     /// No partition knows the producer.
     pub fn expire_producer(&self, producer_id: i64) -> Result<(), MoveError> {
         self.make(&Move::ExpireProducer { producer_id })
+    }
+
+    /// The cluster as it is now: brokers, topics, configuration, logs, producers, in-sync replicas,
+    /// planned moves. Connections and what waits on them are not in it.
+    ///
+    /// A cluster of its own goes on from it with
+    /// [`from_snapshot`](crate::MockClusterBuilder::from_snapshot), as often as one likes.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        self.driver().with(|engine, now| engine.snapshot(now))
+    }
+
+    /// Goes back to a snapshot of this or another cluster with the same broker ids. Every
+    /// connection is closed, as when all brokers start again. Addresses, fault rules and the
+    /// journal stay; time is not turned back, so that what was due meanwhile (a session's end, a
+    /// planned move) happens at once.
+    ///
+    /// # Errors
+    ///
+    /// The snapshot is of other brokers; nothing has changed then.
+    pub fn restore(&self, snapshot: &Snapshot) -> Result<(), OtherBrokers> {
+        self.driver()
+            .with(|engine, now| engine.restore(snapshot, now))
     }
 
     /// Makes a move that is at hand as a value; the other methods name each.

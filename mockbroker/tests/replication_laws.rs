@@ -17,6 +17,7 @@ use kafka_mockbroker::engine::chance::{Field, Losses};
 use kafka_mockbroker::engine::effect::{BrokerId, ConnectionId, Effect};
 use kafka_mockbroker::engine::log::StoredBatch;
 use kafka_mockbroker::engine::partition::Partition;
+use kafka_mockbroker::handlers::ClusterEngine;
 use proptest::prelude::*;
 use world::{World, to_orders};
 
@@ -44,11 +45,14 @@ struct Sent {
     asked: Vec<(ConnectionId, i32)>,
     /// Offset and sequence of what was acknowledged with acks=all.
     kept: Vec<(i64, i32)>,
+    /// What the last step was answered with.
+    heard: Vec<Effect>,
 }
 
 impl Sent {
-    fn hear(&mut self, effects: &[Effect]) {
-        for effect in effects {
+    fn hear(&mut self, effects: Vec<Effect>) {
+        self.heard = effects;
+        for effect in &self.heard {
             let Effect::Reply { connection, frame } = effect else {
                 continue;
             };
@@ -61,6 +65,13 @@ impl Sent {
     }
 }
 
+fn append() -> impl Strategy<Value = Step> {
+    let broker = (1..=3i32).prop_map(|id| To::Broker(BrokerId(id)));
+    let to = prop_oneof![2 => Just(To::Leader), 1 => broker];
+    let acks = prop_oneof![Just(-1i16), Just(1)];
+    (acks, to).prop_map(|(acks, to)| Step::Append { acks, to })
+}
+
 fn step(losses: Losses) -> impl Strategy<Value = Step> {
     let field = Field {
         brokers: [1, 2, 3].map(BrokerId).to_vec(),
@@ -68,11 +79,8 @@ fn step(losses: Losses) -> impl Strategy<Value = Step> {
         losses,
         delay_max: Duration::from_secs(12),
     };
-    let broker = (1..=3i32).prop_map(|id| To::Broker(BrokerId(id)));
-    let to = prop_oneof![2 => Just(To::Leader), 1 => broker];
-    let acks = prop_oneof![Just(-1i16), Just(1)];
     prop_oneof![
-        3 => (acks, to).prop_map(|(acks, to)| Step::Append { acks, to }),
+        3 => append(),
         4 => any::<u64>().prop_map(move |seed| {
             Step::Move(field.draw(&mut fastrand::Rng::with_seed(seed)))
         }),
@@ -105,7 +113,7 @@ fn take(world: &mut World, sent: &mut Sent, (number, step): (i32, &Step)) {
         }
         Step::Pass(duration) => world.pass(*duration),
     };
-    sent.hear(&effects);
+    sent.hear(effects);
 }
 
 fn partition(world: &World) -> &Partition {
@@ -126,6 +134,26 @@ fn logs(world: &World) -> Vec<(BrokerId, Vec<StoredBatch>)> {
     replicas
         .map(|replica| (replica.broker, replica.log().batches().to_vec()))
         .collect()
+}
+
+/// Takes steps, whose batches are numbered from `first` on; returns what the world was told.
+fn go_on(world: &mut World, first: i32, steps: &[Step]) -> Vec<String> {
+    let mut sent = Sent::default();
+    let told = (first..).zip(steps).map(|numbered| {
+        take(world, &mut sent, numbered);
+        format!(
+            "{:?} {:?}",
+            sent.heard,
+            world.engine.cluster().next_deadline()
+        )
+    });
+    told.collect()
+}
+
+/// Journal and logs.
+fn everything(world: &World) -> (String, Vec<(BrokerId, Vec<StoredBatch>)>) {
+    let journal: Vec<_> = world.engine.journal().entries().collect();
+    (format!("{journal:?}"), logs(world))
 }
 
 fn settings(isr_min: &str) -> World {
@@ -198,6 +226,63 @@ proptest! {
         }
         let log = partition(&world).log();
         prop_assert_eq!(log.high_watermark(), log.end_offset(), "all is visible");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn the_same_seed_and_inputs_give_the_same_bytes(
+        steps in proptest::collection::vec(step(Losses::Unclean), 1..60),
+    ) {
+        let (mut one, mut other) = (settings("2"), settings("2"));
+        prop_assert_eq!(go_on(&mut one, 0, &steps), go_on(&mut other, 0, &steps));
+        prop_assert_eq!(everything(&one), everything(&other));
+    }
+
+    #[test]
+    fn a_fork_goes_on_as_the_original_does_and_neither_sees_the_other(
+        before in proptest::collection::vec(step(Losses::Unclean), 1..40),
+        elsewhere in proptest::collection::vec(step(Losses::Unclean), 1..20),
+        after in proptest::collection::vec(step(Losses::Unclean), 1..40),
+    ) {
+        let mut original = settings("2");
+        go_on(&mut original, 0, &before);
+        let (mut fork, mut other) = (original.clone(), original.clone());
+        go_on(&mut other, 100, &elsewhere);
+        prop_assert_eq!(everything(&original), everything(&fork));
+        prop_assert_eq!(go_on(&mut original, 100, &after), go_on(&mut fork, 100, &after));
+        prop_assert_eq!(everything(&original), everything(&fork));
+    }
+
+    /// Back in the same engine, or on in another one: what follows is the same.
+    #[test]
+    fn what_goes_on_from_a_snapshot_is_the_same_wherever_it_does(
+        before in proptest::collection::vec(step(Losses::Unclean), 1..40),
+        undone in proptest::collection::vec(append(), 1..10),
+        after in proptest::collection::vec(step(Losses::Unclean), 1..40),
+    ) {
+        let mut back = settings("2");
+        go_on(&mut back, 0, &before);
+        let snapshot = back.engine.snapshot(back.now);
+        let mut on = back.clone();
+        let brokers = on.engine.cluster().topology().brokers();
+        let endpoints: Vec<_> = brokers.map(|broker| broker.endpoint.clone()).collect();
+        on.engine = ClusterEngine::from_snapshot(&snapshot, &endpoints, 7).unwrap();
+        let logs_then = logs(&on);
+        go_on(&mut back, 100, &undone);
+        back.engine.restore(&snapshot, back.now).unwrap();
+        back.effects();
+        prop_assert_eq!(logs(&back), logs_then);
+        // Connections are numbered alike.
+        for _ in &undone {
+            let connection = on.connect(world::LEADER);
+            on.engine.handle_disconnect(connection, on.now);
+        }
+        on.effects();
+        prop_assert_eq!(go_on(&mut back, 200, &after), go_on(&mut on, 200, &after));
+        prop_assert_eq!(logs(&back), logs(&on));
     }
 }
 

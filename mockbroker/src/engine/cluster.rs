@@ -260,6 +260,15 @@ impl Cluster {
         &mut self.fetch_sessions
     }
 
+    /// The brokers are reached by these addresses from now on, also in what those know that are cut
+    /// off.
+    pub fn readdress(&mut self, brokers: &[BrokerEndpoint]) {
+        self.topology.readdress(brokers);
+        for view in self.views.values_mut() {
+            view.readdress(brokers);
+        }
+    }
+
     /// Notes something that is not modelled; it becomes a diagnostic.
     pub fn note(&mut self, text: String) {
         self.notes.push(text);

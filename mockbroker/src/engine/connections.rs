@@ -44,7 +44,7 @@ enum Phase {
     Muted,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Connection {
     broker: BrokerId,
     peer: IpAddr,
@@ -69,7 +69,7 @@ pub enum Offer {
 }
 
 /// The open connections.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Connections {
     open: BTreeMap<ConnectionId, Connection>,
     of_peers: BTreeMap<(BrokerId, IpAddr), usize>,

@@ -148,7 +148,7 @@ pub struct Diagnostic {
 }
 
 /// The record of a cluster.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Journal {
     entries: VecDeque<Entry>,
     entries_dropped: u64,
@@ -158,7 +158,7 @@ pub struct Journal {
 }
 
 /// The account of the bytes that entries carry.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Frames {
     bytes_max: usize,
     bytes: usize,

@@ -26,7 +26,7 @@ use super::time::Instant;
 use super::topology::PartitionKey;
 
 /// A waiting request.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Parked<W> {
     waiting: W,
     deadline: Instant,
@@ -34,7 +34,7 @@ pub struct Parked<W> {
 }
 
 /// The waiting requests, by connection.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Purgatory<W> {
     parked: BTreeMap<ConnectionId, Parked<W>>,
     by_deadline: BTreeSet<(Instant, ConnectionId)>,

@@ -323,6 +323,15 @@ impl Topology {
         self.live_endpoint(broker).is_some()
     }
 
+    /// The brokers that are named are reached by these addresses from now on.
+    pub fn readdress(&mut self, brokers: &[BrokerEndpoint]) {
+        for endpoint in brokers {
+            if let Some(broker) = self.brokers.get_mut(&endpoint.id) {
+                broker.endpoint.clone_from(endpoint);
+            }
+        }
+    }
+
     /// The broker of this id.
     #[must_use]
     pub fn broker(&self, broker: BrokerId) -> Option<&Broker> {

@@ -21,11 +21,14 @@
 //!
 //! *Not here* what requests do: one file per API beside this one; how they end
 //! (`cluster_engine/answering.rs`); how connections come and go (`cluster_engine/connecting.rs`);
-//! planned moves (`cluster_engine/planning.rs`).
+//! planned moves (`cluster_engine/planning.rs`); snapshots (`cluster_engine/snapshots.rs`).
 
 mod answering;
 mod connecting;
 mod planning;
+mod snapshots;
+
+pub use snapshots::{OtherBrokers, Snapshot};
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -45,12 +48,13 @@ use crate::engine::{Cluster, ClusterConfig, Move, MoveError, TopicSpec};
 use crate::fault::{Judgement, RequestFacts, Rules, Target, Verdict};
 use crate::wire::request::{self, Request, RequestBody};
 
-/// A whole cluster as one value: requests in, effects out, time as an argument.
+/// A whole cluster as one value: requests in, effects out, time as an argument. A clone of it goes
+/// on by itself, connections and waiting requests included.
 ///
 /// Events come in through `handle_*`; after each, [`poll_effect`](Self::poll_effect) is called
 /// until it has nothing more, and [`handle_timeout`](Self::handle_timeout) is due at
 /// [`next_deadline`](Self::next_deadline). `now` never falls.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ClusterEngine {
     cluster: Cluster,
     rules: Rules,
@@ -65,14 +69,14 @@ pub struct ClusterEngine {
     plan: Plan,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct InProgress {
     context: Context,
     verdict: Verdict,
     arrived: Instant,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Waiting {
     /// For its condition.
     Pending(Pending),
@@ -83,7 +87,7 @@ enum Waiting {
 }
 
 /// A request at a paused broker.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Still {
     /// It was not looked at yet.
     Unread(Bytes),
@@ -98,21 +102,25 @@ impl ClusterEngine {
     ///
     /// No broker, an id twice or negative, a topic that Kafka would refuse.
     pub fn new(config: ClusterConfig, now: Instant) -> Result<Self, ConfigError> {
-        let rules = Rules::with_seed(config.seed);
-        let idle = IdleWatch::new(config.broker.connections_max_idle());
-        Ok(Self {
-            cluster: Cluster::new(config, now)?,
-            rules,
+        let seed = config.seed;
+        Ok(Self::around(Cluster::new(config, now)?, seed))
+    }
+
+    /// A cluster that nobody is connected to, with fault rules that draw from `seed`.
+    fn around(cluster: Cluster, seed: u64) -> Self {
+        Self {
+            idle: IdleWatch::new(cluster.config().connections_max_idle()),
+            cluster,
+            rules: Rules::with_seed(seed),
             journal: Journal::default(),
             connections: Connections::default(),
-            idle,
             in_progress: BTreeMap::new(),
             purgatory: Purgatory::default(),
             still: BTreeMap::new(),
             ready: VecDeque::new(),
             effects: VecDeque::new(),
             plan: Plan::default(),
-        })
+        }
     }
 
     /// A frame arrived, without the four bytes of size before it.

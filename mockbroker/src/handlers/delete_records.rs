@@ -53,7 +53,7 @@ enum Line {
 type Lines = (Arc<str>, Vec<(i32, Line)>);
 
 /// A request that waits for replicas: `DelayedDeleteRecords`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Pending {
     topics: Vec<Lines>,
 }

@@ -195,7 +195,7 @@ fn unknown_isolation(cluster: &Cluster, context: &Context, request: &Fetch) -> A
 }
 
 /// A request that waits for data: `DelayedFetch`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Pending {
     lines: Vec<Line>,
     session: Session,

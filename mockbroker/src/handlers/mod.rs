@@ -47,7 +47,7 @@ pub mod produce;
 pub mod produce_row;
 mod targets;
 
-pub use cluster_engine::ClusterEngine;
+pub use cluster_engine::{ClusterEngine, OtherBrokers, Snapshot};
 
 use std::sync::Arc;
 
@@ -148,7 +148,7 @@ impl Injection {
 }
 
 /// How a request ends.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Answer {
     /// With a reply.
     Reply(Reply),
@@ -163,7 +163,7 @@ pub enum Answer {
 }
 
 /// A request that waits.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Wait {
     /// What it waits with.
     pub pending: Pending,
@@ -174,7 +174,7 @@ pub struct Wait {
 }
 
 /// What a request waits with, one variant for each API that may wait.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Pending {
     /// For replication.
     Produce(produce::Pending),

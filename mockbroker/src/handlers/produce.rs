@@ -53,7 +53,7 @@ use crate::wire::reply::{self, Reply, TopicLabel};
 use crate::wire::request::{Produce, ProducePartition, TopicRef};
 
 /// A row in the making.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Line {
     index: i32,
     /// What passed the checks before the log, of the last entry that did.
@@ -72,7 +72,7 @@ impl Line {
 }
 
 /// The rows of a topic in the making.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Topic {
     label: TopicLabel,
     lines: Vec<Line>,
@@ -335,7 +335,7 @@ impl Replication {
 }
 
 /// A request that waits for replication: `DelayedProduce`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Pending {
     topics: Vec<Topic>,
 }

@@ -35,9 +35,15 @@ use crate::engine::effect::{BrokerId, ConnectionId, Effect};
 use crate::engine::time::Instant;
 use crate::handlers::ClusterEngine;
 
-/// Which clock drives a cluster.
+/// Which clock drives a cluster, and what it shows at first.
 #[derive(Clone, Copy, Debug)]
-pub enum Clock {
+pub struct Clock {
+    source: Source,
+    start: Instant,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Source {
     /// The machine's; the cluster has a thread of its own.
     Machine(std::time::Instant),
     /// That of the runtime in which it lives, which a test may have paused.
@@ -48,30 +54,42 @@ impl Clock {
     /// The machine's clock, from now on.
     #[must_use]
     pub fn machine() -> Self {
-        Self::Machine(std::time::Instant::now())
+        Self {
+            source: Source::Machine(std::time::Instant::now()),
+            start: Instant::ZERO,
+        }
     }
 
     /// The clock of the runtime that this is called in, from now on.
     #[must_use]
     pub fn runtime() -> Self {
-        Self::Runtime(tokio::time::Instant::now())
+        Self {
+            source: Source::Runtime(tokio::time::Instant::now()),
+            start: Instant::ZERO,
+        }
+    }
+
+    /// The same, showing this now: a cluster that goes on from a snapshot.
+    #[must_use]
+    pub const fn showing(self, start: Instant) -> Self {
+        Self { start, ..self }
     }
 
     fn now(self) -> Instant {
-        let elapsed = match self {
-            Self::Machine(origin) => origin.elapsed(),
-            Self::Runtime(origin) => origin.elapsed(),
+        let elapsed = match self.source {
+            Source::Machine(origin) => origin.elapsed(),
+            Source::Runtime(origin) => origin.elapsed(),
         };
-        Instant::ZERO + elapsed
+        self.start + elapsed
     }
 
     async fn sleep_until(self, deadline: Instant) {
-        let origin = match self {
-            Self::Machine(origin) => origin.into(),
-            Self::Runtime(origin) => origin,
+        let origin = match self.source {
+            Source::Machine(origin) => origin.into(),
+            Source::Runtime(origin) => origin,
         };
-        let deadline = origin.checked_add(Duration::from_nanos(deadline.as_nanos()));
-        match deadline {
+        let nanos = deadline.as_nanos().saturating_sub(self.start.as_nanos());
+        match origin.checked_add(Duration::from_nanos(nanos)) {
             Some(deadline) => tokio::time::sleep_until(deadline).await,
             None => core::future::pending().await,
         }
@@ -167,7 +185,7 @@ impl Core {
 }
 
 impl Driver {
-    /// Drives `engine` by `clock`, whose origin is the engine's [`Instant::ZERO`].
+    /// Drives `engine` by `clock`, which shows the engine's time.
     ///
     /// Frames above `frame_bytes_max` close their connection.
     #[must_use]

@@ -22,6 +22,7 @@ pub(crate) const THIRD: BrokerId = BrokerId(3);
 
 /// Three brokers, `orders` with three replicas of two partitions, of which two must be in sync.
 /// Partition 0 is led by broker 1.
+#[derive(Clone)]
 pub(crate) struct World {
     pub(crate) engine: ClusterEngine,
     pub(crate) now: Instant,
