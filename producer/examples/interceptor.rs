@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use clap::Parser;
-use kafka_producer::{InterceptedRecord, Interceptor, ProduceError, Producer, Record, Written};
+use kafka_producer::{Acknowledgement, InterceptedRecord, Interceptor, Producer, Record};
 
 /// An interceptor that gives each record a trace header and counts what became of the records.
 #[derive(Parser)]
@@ -36,8 +36,8 @@ impl Interceptor for Tracing {
         record.add_header("trace", number.to_string());
     }
 
-    fn on_acknowledgement(&self, _topic: &str, result: Result<&Written, &ProduceError>) {
-        let count = match result {
+    fn on_acknowledgement(&self, acknowledgement: &Acknowledgement<'_>) {
+        let count = match acknowledgement.result() {
             Ok(_) => &self.0.written,
             Err(_) => &self.0.failed,
         };

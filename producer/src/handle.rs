@@ -93,9 +93,9 @@ impl ProducerHandle {
         record: &Record<'_>,
         callback: Option<Callback>,
     ) -> Result<Delivery, ProduceError> {
-        let underway = Underway::new(chain, to.name());
         let intercepted = chain.on_send(to.name(), record);
-        let callback = Some(chain.callback(callback));
+        let underway = Underway::new(chain, &intercepted);
+        let callback = Some(chain.callback(&intercepted, callback));
         let record = intercepted.record();
         let sent = self.accept(to, &record, callback, Choice::Undecided).await;
         underway.end(sent)
@@ -110,16 +110,20 @@ impl ProducerHandle {
         let Some(chain) = &self.interceptors else {
             return self.try_accept(to, record, None);
         };
-        let underway = Underway::new(chain, to.name());
         let intercepted = chain.on_send(to.name(), record);
-        let sent = self.try_accept(to, &intercepted.record(), Some(chain.callback(None)));
+        let underway = Underway::new(chain, &intercepted);
+        let sent = self.try_accept(
+            to,
+            &intercepted.record(),
+            Some(chain.callback(&intercepted, None)),
+        );
         underway.end(sent)
     }
 
     /// A record that never gets as far as its bytes.
     pub(crate) fn refuse(&self, error: ProduceError) -> ProduceError {
         if let Some(chain) = &self.interceptors {
-            chain.on_acknowledgement(error.topic(), Err(&error));
+            chain.on_refused(&error);
         }
         error
     }

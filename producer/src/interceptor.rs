@@ -35,7 +35,7 @@ use crate::record::{Header, Record};
 /// Sees each record on its way out, may change it, and learns its fate.
 ///
 /// ```
-/// use kafka_producer::{InterceptedRecord, Interceptor, ProduceError, Producer, Written};
+/// use kafka_producer::{Acknowledgement, InterceptedRecord, Interceptor, Producer};
 ///
 /// /// Marks each record with the version of the program that sent it, and counts losses.
 /// struct Marking { losses: prometheus_like::Counter }
@@ -45,8 +45,8 @@ use crate::record::{Header, Record};
 ///         record.add_header("sent-by", env!("CARGO_PKG_VERSION"));
 ///     }
 ///
-///     fn on_acknowledgement(&self, _topic: &str, result: Result<&Written, &ProduceError>) {
-///         if result.is_err() {
+///     fn on_acknowledgement(&self, acknowledgement: &Acknowledgement<'_>) {
+///         if acknowledgement.result().is_err() {
 ///             self.losses.increment();
 ///         }
 ///     }
@@ -73,12 +73,82 @@ pub trait Interceptor: Send + Sync + 'static {
     /// It runs on the producer's own task, where a slow or blocking call holds up all sending; for
     /// a record that was refused, on the task that sent it. A record that could not be serialized
     /// is told here without having been seen by [`Interceptor::on_send`].
-    fn on_acknowledgement(&self, topic: &str, result: Result<&Written, &ProduceError>) {
-        let _ = (topic, result);
+    fn on_acknowledgement(&self, acknowledgement: &Acknowledgement<'_>) {
+        let _ = acknowledgement;
     }
 
     /// The producer has ended; nothing is called afterwards. `close` of the producer waits for it.
     fn close(&self) {}
+}
+
+/// A record's fate, as its interceptors are told.
+#[derive(Clone, Copy)]
+pub struct Acknowledgement<'a> {
+    topic: &'a str,
+    result: Result<&'a Written, &'a ProduceError>,
+    headers: ToldHeaders<'a>,
+}
+
+#[derive(Clone, Copy)]
+enum ToldHeaders<'a> {
+    /// The record is still at hand.
+    Of(&'a InterceptedRecord<'a>),
+    /// It is not; these were kept of it.
+    Kept(&'a [KeptHeader]),
+}
+
+/// A header kept until its record's fate is told.
+struct KeptHeader {
+    name: Box<str>,
+    value: Option<Bytes>,
+}
+
+impl<'a> Acknowledgement<'a> {
+    /// The record's topic.
+    #[must_use]
+    pub fn topic(&self) -> &'a str {
+        self.topic
+    }
+
+    /// The record's partition, if it was chosen.
+    #[must_use]
+    pub fn partition(&self) -> Option<i32> {
+        match self.result {
+            Ok(written) => Some(written.partition),
+            Err(error) => error.partition(),
+        }
+    }
+
+    /// Where it was written, or why it was not, or may not have been.
+    ///
+    /// # Errors
+    ///
+    /// Why the record was not written, or may not have been.
+    pub fn result(&self) -> Result<&'a Written, &'a ProduceError> {
+        self.result
+    }
+
+    /// The record's headers, as the last interceptor left them; none if it could not be serialized.
+    pub fn headers(&self) -> impl Iterator<Item = Header<'a>> {
+        let (of_record, kept) = match self.headers {
+            ToldHeaders::Of(record) => (Some(record), &[][..]),
+            ToldHeaders::Kept(kept) => (None, kept),
+        };
+        let of_record = of_record.into_iter().flat_map(InterceptedRecord::headers);
+        of_record.chain(kept.iter().map(|header| Header {
+            key: &header.name,
+            value: header.value.as_deref(),
+        }))
+    }
+}
+
+impl fmt::Debug for Acknowledgement<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Acknowledgement")
+            .field("topic", &self.topic)
+            .field("result", &self.result)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A record on its way through the interceptors.
@@ -212,6 +282,28 @@ impl<'a> InterceptedRecord<'a> {
         }
     }
 
+    /// Its headers, to be told with its fate.
+    fn kept_headers(&self) -> Vec<KeptHeader> {
+        let keep = |(name, value): (&str, Option<Bytes>)| KeptHeader {
+            name: name.into(),
+            value,
+        };
+        match &self.headers {
+            Headers::Lent(headers) => {
+                let copied = headers
+                    .iter()
+                    .map(|one| (one.key, one.value.map(Bytes::copy_from_slice)));
+                copied.map(keep).collect()
+            }
+            Headers::Changed(headers) => {
+                let shared = headers
+                    .iter()
+                    .map(|one| (&*one.name, one.value.as_ref().map(Part::shared)));
+                shared.map(keep).collect()
+            }
+        }
+    }
+
     fn changed_headers(&mut self) -> &mut Vec<ChangedHeader<'a>> {
         if let Headers::Lent(lent) = self.headers {
             let changed = lent.iter().map(|header| ChangedHeader {
@@ -241,6 +333,13 @@ impl<'a> InterceptedRecord<'a> {
 }
 
 impl Part<'_> {
+    fn shared(&self) -> Bytes {
+        match self {
+            Self::Lent(bytes) => Bytes::copy_from_slice(bytes),
+            Self::Given(bytes) => bytes.clone(),
+        }
+    }
+
     fn bytes(&self) -> &[u8] {
         match self {
             Self::Lent(bytes) => bytes,
@@ -309,12 +408,21 @@ impl Interceptors {
         intercepted
     }
 
-    pub(crate) fn on_acknowledgement(&self, topic: &str, result: Result<&Written, &ProduceError>) {
+    fn on_acknowledgement(&self, acknowledgement: &Acknowledgement<'_>) {
         for link in self.open_links() {
             link.guarded("on_acknowledgement", |one| {
-                one.on_acknowledgement(topic, result);
+                one.on_acknowledgement(acknowledgement);
             });
         }
+    }
+
+    /// A record was refused of which there is nothing but the error.
+    pub(crate) fn on_refused(&self, error: &ProduceError) {
+        self.on_acknowledgement(&Acknowledgement {
+            topic: error.topic(),
+            result: Err(error),
+            headers: ToldHeaders::Kept(&[]),
+        });
     }
 
     /// Ends them, once.
@@ -327,11 +435,19 @@ impl Interceptors {
     }
 
     /// Has the chain told of a record's fate before its own callback is.
-    pub(crate) fn callback(self: &Arc<Self>, own: Option<Callback>) -> Callback {
-        let chain = Arc::clone(self);
+    pub(crate) fn callback(
+        self: &Arc<Self>,
+        record: &InterceptedRecord<'_>,
+        own: Option<Callback>,
+    ) -> Callback {
+        let (chain, kept) = (Arc::clone(self), record.kept_headers());
         Box::new(move |batch, outcome, record| {
             let result = result_of(batch, outcome, record);
-            chain.on_acknowledgement(batch.topic(), result.as_ref());
+            chain.on_acknowledgement(&Acknowledgement {
+                topic: batch.topic(),
+                result: result.as_ref(),
+                headers: ToldHeaders::Kept(&kept),
+            });
             if let Some(own) = own {
                 own(batch, outcome, record);
             }
@@ -367,7 +483,7 @@ impl fmt::Debug for Interceptors {
 /// A record between the chain and its queue: the chain is told if it does not arrive there.
 pub(crate) struct Underway<'a> {
     chain: &'a Interceptors,
-    topic: &'a str,
+    record: &'a InterceptedRecord<'a>,
     place: Place,
 }
 
@@ -379,10 +495,10 @@ enum Place {
 }
 
 impl<'a> Underway<'a> {
-    pub(crate) fn new(chain: &'a Interceptors, topic: &'a str) -> Self {
+    pub(crate) fn new(chain: &'a Interceptors, record: &'a InterceptedRecord<'a>) -> Self {
         Self {
             chain,
-            topic,
+            record,
             place: Place::BeforeQueue,
         }
     }
@@ -391,9 +507,17 @@ impl<'a> Underway<'a> {
     pub(crate) fn end<T>(mut self, sent: Result<T, ProduceError>) -> Result<T, ProduceError> {
         self.place = Place::Beyond;
         if let Err(error) = &sent {
-            self.chain.on_acknowledgement(self.topic, Err(error));
+            self.tell(error);
         }
         sent
+    }
+
+    fn tell(&self, error: &ProduceError) {
+        self.chain.on_acknowledgement(&Acknowledgement {
+            topic: self.record.topic,
+            result: Err(error),
+            headers: ToldHeaders::Of(self.record),
+        });
     }
 }
 
@@ -401,8 +525,12 @@ impl Drop for Underway<'_> {
     fn drop(&mut self) {
         if self.place == Place::BeforeQueue {
             let kind = ProduceErrorKind::GivenUp;
-            let error = ProduceError::refused_here(kind, &Arc::from(self.topic), None);
-            self.chain.on_acknowledgement(self.topic, Err(&error));
+            let topic = Arc::from(self.record.topic);
+            self.tell(&ProduceError::refused_here(
+                kind,
+                &topic,
+                self.record.partition,
+            ));
         }
     }
 }

@@ -84,7 +84,7 @@ pub use config::{
 pub use delivery::{Delivery, Outcome, Written};
 pub use engine::Idempotence;
 pub use error::{ErrorCode, Failure, FailureKind, Fault};
-pub use interceptor::{InterceptedRecord, Interceptor};
+pub use interceptor::{Acknowledgement, InterceptedRecord, Interceptor};
 pub use io::sticky::Weighting;
 pub use produce_error::{ProduceError, ProduceErrorKind};
 pub use producer::Producer;

@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex};
 
 use kafka_producer::serializer::{self, BoxError, Plain};
 use kafka_producer::{
-    Fault, InterceptedRecord, Interceptor, ProduceError, ProduceErrorKind, Record, TypedRecord,
-    Written,
+    Acknowledgement, Fault, InterceptedRecord, Interceptor, ProduceError, ProduceErrorKind, Record,
+    TypedRecord, Written,
 };
 use rstest::rstest;
 
@@ -34,8 +34,9 @@ impl Interceptor for Clerk {
         record.add_header("by", self.0);
     }
 
-    fn on_acknowledgement(&self, topic: &str, result: Result<&Written, &ProduceError>) {
-        match result {
+    fn on_acknowledgement(&self, acknowledgement: &Acknowledgement<'_>) {
+        let topic = acknowledgement.topic();
+        match acknowledgement.result() {
             Ok(written) => self.note(&format!("{topic} written at {:?}", written.offset)),
             Err(error) => self.note(&format!("{topic} {:?}", error.kind())),
         }
@@ -186,6 +187,46 @@ async fn a_record_that_cannot_be_serialized_is_told_without_being_seen() {
     );
 }
 
+/// Writes down the headers it is told with a record's fate, and the partition.
+struct HeaderClerk(Told);
+
+impl Interceptor for HeaderClerk {
+    fn on_send(&self, record: &mut InterceptedRecord<'_>) {
+        if record.value() == Some(b"traced") {
+            record.add_header("trace", "1");
+        }
+    }
+
+    fn on_acknowledgement(&self, acknowledgement: &Acknowledgement<'_>) {
+        let value = |value: Option<&[u8]>| value.map(|v| String::from_utf8_lossy(v).into_owned());
+        let headers = acknowledgement.headers();
+        let headers: Vec<_> = headers
+            .map(|one| (one.key.to_owned(), value(one.value)))
+            .collect();
+        let words = format!("{:?} {headers:?}", acknowledgement.partition());
+        self.0.lock().expect("not poisoned").push(words);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn headers_are_told_with_a_records_fate() {
+    let notes = Told::default();
+    let producer = joined(&orders()).interceptor(HeaderClerk(notes.clone()));
+    let producer = producer.build().expect("allowed");
+    let record = |value| to_first(value).header("a", "b").nullable_header("n", None);
+    producer.deliver(record("traced")).await.expect("written");
+    producer.deliver(record("plain")).await.expect("written");
+    producer.deliver(to_first("bare")).await.expect("written");
+    let refused = record("traced").timestamp_ms(-1);
+    producer.send(refused).await.expect_err("refused");
+    let [traced, plain] = [r#", ("trace", Some("1"))"#, ""]
+        .map(|more| format!(r#"Some(0) [("a", Some("b")), ("n", None){more}]"#));
+    assert_eq!(
+        told(&notes),
+        [traced.clone(), plain, "Some(0) []".into(), traced]
+    );
+}
+
 /// Panics wherever it can, after it changed the record.
 struct Panicking;
 
@@ -196,7 +237,7 @@ impl Interceptor for Panicking {
         panic!("on purpose");
     }
 
-    fn on_acknowledgement(&self, _: &str, _: Result<&Written, &ProduceError>) {
+    fn on_acknowledgement(&self, _: &Acknowledgement<'_>) {
         panic!("on purpose");
     }
 
