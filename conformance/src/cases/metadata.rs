@@ -49,13 +49,9 @@ pub(super) const CASES: &[Case] = &[
     },
 ];
 
-/// The versions by which the layout changes, up to what the target offers.
-pub(super) fn versions(c: &Context, from: i16) -> Vec<i16> {
-    let max = c.version::<Metadata>();
-    [1, 4, 5, 7, 8, 9, 10, 11, 12, 13]
-        .into_iter()
-        .filter(|&version| version >= from && version <= max)
-        .collect()
+/// The versions from there on that the target offers.
+pub(super) fn versions(c: &Context, from: i16) -> std::ops::RangeInclusive<i16> {
+    from..=c.version::<Metadata>()
 }
 
 async fn all_and_none(c: Context) -> Result<(), Objection> {

@@ -6,11 +6,14 @@ use kafka_producer::{Acks, Fault, Idempotence, ProduceErrorKind, Record};
 use crate::case::{Case, Level, Objection, expect_eq};
 use crate::client;
 use crate::context::{Context, Rows};
-use crate::wire::answer::{ApiVersions, Metadata};
+use crate::io::connection::Connection;
+use crate::lane::Lane;
+use crate::wire::Request;
+use crate::wire::answer::{ApiVersions, EARLIEST, LATEST, ListOffsets, Metadata};
 use crate::wire::batch::{BatchSpec, RecordSpec};
 use crate::wire::error_code::ErrorCode;
 use crate::wire::produce::{Row, TOPIC_ID_FROM};
-use crate::wire::records::{Fetch, read_batches};
+use crate::wire::records::{FETCH_BY_ID_FROM, Fetch, FetchAnswer, FetchById, read_batches};
 
 pub(super) const CASES: &[Case] = &[
     Case {
@@ -81,7 +84,8 @@ pub(super) const CASES: &[Case] = &[
     Case {
         id: "PRD-21",
         level: Level::Wire,
-        sentence: "a record acknowledged with acks=all is visible to the next Fetch",
+        sentence: "a record acknowledged with acks=all is visible to the next Fetch, and to every \
+                   version of Fetch and ListOffsets",
         source: "Partition.scala checkEnoughReplicasReachOffset; KIP-101",
         needs: &[],
         run: |c| Box::pin(visible_once_acknowledged(c)),
@@ -287,23 +291,79 @@ async fn visible_once_acknowledged(c: Context) -> Result<(), Objection> {
             };
             let answer = reader.ask(&request, c.version::<Fetch>()).await?;
             let step = format!("Fetch of offset {offset}");
-            let batches = read_batches(&answer.records)
-                .map_err(|error| Objection::new(&step, "sound record batches", error))?;
-            let values: Vec<&[u8]> = batches
-                .iter()
-                .flat_map(|batch| &batch.records)
-                .filter(|record| record.offset == offset)
-                .map(|record| record.content.value.as_deref().unwrap_or_default())
-                .collect();
-            let expected = format!("{value}-0");
+            let records = read_records(&step, &answer)?;
+            let records = records.filter(|(at, _)| *at == offset);
+            let expected = [(offset, format!("{value}-0"))];
+            let observed: Vec<_> = records.collect();
+            expect_eq(step, format!("{expected:?}"), format!("{observed:?}"))?;
+        }
+        expect_at_every_version(&c, &mut reader, &lane).await?;
+    }
+    Ok(())
+}
+
+/// Every version of Fetch and ListOffsets tells of the five records of a lane.
+async fn expect_at_every_version(
+    c: &Context,
+    reader: &mut Connection,
+    lane: &Lane,
+) -> Result<(), Objection> {
+    let expected: Vec<_> = (0..5)
+        .map(|offset| (offset, format!("r{offset}-0")))
+        .collect();
+    let fetch = Fetch {
+        topic: lane.topic.name.clone(),
+        partition: lane.partition,
+        offset: 0,
+        wait_ms_max: 0,
+        bytes_max: 1_000_000,
+    };
+    let oldest = |api_key| c.probe().apis.range(api_key).map_or(0, |range| range.min);
+    for version in oldest(Fetch::API_KEY)..=c.version::<FetchById>() {
+        let answer = if version >= FETCH_BY_ID_FROM {
+            let (id, fetch) = (lane.topic.id, fetch.clone());
+            reader.ask(&FetchById { id, fetch }, version).await?
+        } else {
+            reader.ask(&fetch, version).await?
+        };
+        let step = format!("Fetch v{version}");
+        expect_eq(&step, ErrorCode::NONE, answer.error)?;
+        expect_eq(&step, 5, answer.high_watermark)?;
+        let observed: Vec<_> = read_records(&step, &answer)?.collect();
+        expect_eq(&step, format!("{expected:?}"), format!("{observed:?}"))?;
+    }
+    for version in oldest(ListOffsets::API_KEY)..=c.version::<ListOffsets>() {
+        for (timestamp, offset) in [(EARLIEST, 0), (LATEST, 5)] {
+            let request = ListOffsets {
+                topic: lane.topic.name.clone(),
+                partitions: vec![lane.partition],
+                timestamp,
+            };
+            let rows = reader.ask(&request, version).await?;
+            let observed: Vec<_> = rows.iter().map(|row| (row.error.0, row.offset)).collect();
+            let step = format!("ListOffsets v{version} of {timestamp}");
             expect_eq(
                 step,
-                format!("{:?}", [expected.as_bytes()]),
-                format!("{values:?}"),
+                format!("{:?}", [(0, offset)]),
+                format!("{observed:?}"),
             )?;
         }
     }
     Ok(())
+}
+
+/// Offsets and values of what was fetched.
+fn read_records(
+    step: &str,
+    answer: &FetchAnswer,
+) -> Result<impl Iterator<Item = (i64, String)>, Objection> {
+    let batches = read_batches(&answer.records)
+        .map_err(|error| Objection::new(step, "sound record batches", error))?;
+    let records = batches.into_iter().flat_map(|batch| batch.records);
+    Ok(records.map(|record| {
+        let value = record.content.value.unwrap_or_default();
+        (record.offset, String::from_utf8_lossy(&value).into_owned())
+    }))
 }
 
 async fn content_survives(c: Context) -> Result<(), Objection> {

@@ -328,7 +328,11 @@ impl Target for AddressTarget {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities::default()
+        match self.bootstrap.len() {
+            // Whoever lists three brokers has them.
+            3.. => Capabilities::of(&[Capability::ThreeNodes]),
+            _ => Capabilities::default(),
+        }
     }
 }
 

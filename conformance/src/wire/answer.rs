@@ -534,7 +534,7 @@ impl Request for ListOffsets {
     type Answer = Vec<PartitionOffset>;
     const API_KEY: i16 = 2;
     const NAME: &'static str = "ListOffsets";
-    const VERSION_MAX: i16 = 10;
+    const VERSION_MAX: i16 = 11;
     const FLEXIBLE_FROM: i16 = 6;
 
     fn body(&self, version: i16) -> Result<Bytes, EncodeError> {

@@ -58,32 +58,68 @@ impl Request for Fetch {
     }
 
     fn read_answer(reader: &mut Reader<'_>, version: i16) -> Result<Self::Answer, DecodeError> {
-        reader.i32("throttle time")?;
-        let error = match version >= 7 {
-            true => ErrorCode(reader.i16("error code")?),
-            false => ErrorCode::NONE,
-        };
-        if version >= 7 {
-            reader.i32("session id")?;
-        }
-        let topics = reader.list("topics", |reader| {
+        read_fetched(reader, version)
+    }
+}
+
+/// First version that names topics by id (KIP-516).
+pub const FETCH_BY_ID_FROM: i16 = 13;
+
+/// The same by topic id (versions from 13 on).
+#[derive(Clone, Debug)]
+pub struct FetchById {
+    /// Topic id.
+    pub id: [u8; 16],
+    /// The rest; its topic name is not sent.
+    pub fetch: Fetch,
+}
+
+impl Request for FetchById {
+    type Answer = FetchAnswer;
+    const API_KEY: i16 = Fetch::API_KEY;
+    const NAME: &'static str = Fetch::NAME;
+    const VERSION_MAX: i16 = 18;
+    const FLEXIBLE_FROM: i16 = Fetch::FLEXIBLE_FROM;
+
+    fn body(&self, version: i16) -> Result<Bytes, EncodeError> {
+        request::fetch_by_id(self, version)
+    }
+
+    fn read_answer(reader: &mut Reader<'_>, version: i16) -> Result<Self::Answer, DecodeError> {
+        read_fetched(reader, version)
+    }
+}
+
+fn read_fetched(reader: &mut Reader<'_>, version: i16) -> Result<FetchAnswer, DecodeError> {
+    reader.i32("throttle time")?;
+    let error = match version >= 7 {
+        true => ErrorCode(reader.i16("error code")?),
+        false => ErrorCode::NONE,
+    };
+    if version >= 7 {
+        reader.i32("session id")?;
+    }
+    let topics = reader.list("topics", |reader| {
+        if version >= FETCH_BY_ID_FROM {
+            reader.uuid("topic id")?;
+        } else {
             reader.string("topic name")?;
-            let rows = reader.list("partitions", |reader| read_partition(reader, version))?;
-            reader.tags("topic tags")?;
-            Ok(rows)
-        })?;
-        reader.tags("body tags")?;
-        let mut rows = topics.into_iter().flatten();
-        match (rows.next(), rows.next()) {
-            (Some(row), None) => Ok(row),
-            (None, _) if error != ErrorCode::NONE => Ok(FetchAnswer {
-                error,
-                high_watermark: -1,
-                log_start: -1,
-                records: Bytes::new(),
-            }),
-            _ => Err(reader.error("not exactly one partition")),
         }
+        let rows = reader.list("partitions", |reader| read_partition(reader, version))?;
+        reader.tags("topic tags")?;
+        Ok(rows)
+    })?;
+    reader.tags("body tags")?;
+    let mut rows = topics.into_iter().flatten();
+    match (rows.next(), rows.next()) {
+        (Some(row), None) => Ok(row),
+        (None, _) if error != ErrorCode::NONE => Ok(FetchAnswer {
+            error,
+            high_watermark: -1,
+            log_start: -1,
+            records: Bytes::new(),
+        }),
+        _ => Err(reader.error("not exactly one partition")),
     }
 }
 

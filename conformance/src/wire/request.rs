@@ -170,11 +170,30 @@ pub(super) fn list_offsets(
     let request = ListOffsetsRequest::default()
         .with_replica_id(BrokerId(-1))
         .with_topics(vec![topic]);
-    encode("ListOffsets", &request, version)
+    // Version 11 has the layout of 10 (KIP-1023).
+    encode("ListOffsets", &request, version.min(10))
 }
 
 /// The body of Fetch for one partition, by topic name.
 pub(super) fn fetch(question: &super::records::Fetch, version: i16) -> Result<Bytes, EncodeError> {
+    let topic = FetchTopic::default().with_topic(topic_name(&question.topic));
+    encode_fetch(question, topic, version)
+}
+
+/// The body of Fetch for one partition, by topic id.
+pub(super) fn fetch_by_id(
+    question: &super::records::FetchById,
+    version: i16,
+) -> Result<Bytes, EncodeError> {
+    let topic = FetchTopic::default().with_topic_id(uuid::Uuid::from_bytes(question.id));
+    encode_fetch(&question.fetch, topic, version)
+}
+
+fn encode_fetch(
+    question: &super::records::Fetch,
+    topic: FetchTopic,
+    version: i16,
+) -> Result<Bytes, EncodeError> {
     let partition = FetchPartition::default()
         .with_partition(question.partition)
         .with_current_leader_epoch(-1)
@@ -182,9 +201,7 @@ pub(super) fn fetch(question: &super::records::Fetch, version: i16) -> Result<By
         .with_last_fetched_epoch(-1)
         .with_log_start_offset(-1)
         .with_partition_max_bytes(question.bytes_max);
-    let topic = FetchTopic::default()
-        .with_topic(topic_name(&question.topic))
-        .with_partitions(vec![partition]);
+    let topic = topic.with_partitions(vec![partition]);
     let request = FetchRequest::default()
         .with_replica_id(BrokerId(-1))
         .with_max_wait_ms(question.wait_ms_max)

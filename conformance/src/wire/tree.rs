@@ -12,7 +12,7 @@ use super::answer::{ApiVersions, CreateTopic, InitProducerId, ListOffsets, Metad
 use super::batch::{CRC_COVERS_FROM, HEADER_BYTES};
 use super::produce::{Produce, TOPIC_ID_FROM};
 use super::reader::{DecodeError, Layout, Reader};
-use super::records::{Fetch, StoredRecord, read_batches};
+use super::records::{FETCH_BY_ID_FROM, Fetch, FetchById, StoredRecord, read_batches};
 use super::{Request, hex, response_tree};
 
 /// A request frame, as far as its header reads.
@@ -109,7 +109,13 @@ fn produce(reader: &mut Reader<'_>, version: i16) -> Result<(), DecodeError> {
 }
 
 fn fetch(reader: &mut Reader<'_>, version: i16) -> Result<(), DecodeError> {
-    reader.i32("replica id")?;
+    let topic = |reader: &mut Reader<'_>| match version >= FETCH_BY_ID_FROM {
+        true => reader.uuid("topic id").map(drop),
+        false => reader.string("topic name").map(drop),
+    };
+    if version <= 14 {
+        reader.i32("replica id")?;
+    }
     reader.i32("max wait")?;
     reader.i32("min bytes")?;
     reader.i32("max bytes")?;
@@ -119,7 +125,7 @@ fn fetch(reader: &mut Reader<'_>, version: i16) -> Result<(), DecodeError> {
         reader.i32("session epoch")?;
     }
     reader.list("topics", |reader| {
-        reader.string("topic name")?;
+        topic(reader)?;
         reader.list("partitions", |reader| {
             reader.i32("partition index")?;
             if version >= 9 {
@@ -139,7 +145,7 @@ fn fetch(reader: &mut Reader<'_>, version: i16) -> Result<(), DecodeError> {
     })?;
     if version >= 7 {
         reader.list("forgotten topics", |reader| {
-            reader.string("topic name")?;
+            topic(reader)?;
             reader.list("partitions", |reader| reader.i32("partition index"))?;
             reader.tags("topic tags")
         })?;
@@ -239,7 +245,7 @@ fn init_producer_id(reader: &mut Reader<'_>, version: i16) -> Result<(), DecodeE
 pub fn answer(api_key: i16, version: i16, frame: &[u8]) -> Option<Result<Value, DecodeError>> {
     let tree = match api_key {
         Produce::API_KEY => response_tree::<Produce>(frame, version),
-        Fetch::API_KEY => response_tree::<Fetch>(frame, version),
+        Fetch::API_KEY => response_tree::<FetchById>(frame, version),
         ListOffsets::API_KEY => response_tree::<ListOffsets>(frame, version),
         Metadata::API_KEY => response_tree::<Metadata>(frame, version),
         ApiVersions::API_KEY => {
