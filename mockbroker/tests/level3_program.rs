@@ -101,6 +101,7 @@ faults:
   - {on: ApiVersions, then: pass}
   - {on: Fetch, then: swallow}
 moves:
+  - {pause: 2}
   - {at: 1h, crash: 2}
 ";
     let (path, name) = file("run.yaml", scenario);
@@ -144,6 +145,7 @@ moves:
     assert_eq!(child.wait().unwrap().code(), Some(0));
     for expected in [
         "POST /shutdown",
+        "the time of a planned move has come to_make=PauseBroker",
         "a frame declares -1 bytes",
         "a fault rule never acted rule=Fetch, from match 1, 1 time: swallow",
         "the cluster ends before a planned move",

@@ -256,12 +256,14 @@ async fn act(
     match route {
         Route::Faults => {
             let rule: Rule = body(request).await?;
+            tracing::info!(%rule, "a rule is installed over HTTP");
             let id = control.driver.with(|engine, _| install(engine, rule));
             let fault = report::fault(control, id).ok_or_else(|| no_rule(id))?;
             Ok(respond(StatusCode::CREATED, &fault))
         }
         Route::Moves => {
             let TimedMove { at, to_make } = body(request).await?;
+            tracing::info!(?at, ?to_make, "a move is asked for over HTTP");
             match at {
                 None => {
                     control

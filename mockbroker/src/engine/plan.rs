@@ -115,14 +115,18 @@ impl Plan {
         &self.moves
     }
 
+    /// The moves that were made or could not be.
+    #[must_use]
+    pub fn settled(&self) -> &[Planned] {
+        self.moves.get(..self.next).unwrap_or_default()
+    }
+
     /// Panics when an invariant does not hold.
     pub fn check_invariants(&self) {
-        let mut number = 0..;
-        let order = |(index, planned): (usize, &Planned)| {
+        for (index, planned) in self.moves.iter().enumerate() {
             let waits = planned.outcome == Outcome::Waiting;
             assert_eq!(waits, index >= self.next, "plan 2");
-        };
-        number.by_ref().zip(&self.moves).for_each(order);
+        }
         let waiting = self.moves.get(self.next..).unwrap_or_default();
         assert!(waiting.is_sorted_by_key(|planned| planned.at), "plan 1");
         assert!(self.moves.len() <= PLANNED_MAX, "plan 3");

@@ -148,6 +148,8 @@ struct Core {
     armed: Option<Instant>,
     /// Entries of the journal that were logged or passed over.
     entries_logged: u64,
+    /// Planned moves that were logged.
+    moves_logged: usize,
 }
 
 #[derive(Debug)]
@@ -184,6 +186,18 @@ impl Core {
     }
 }
 
+impl Core {
+    /// Logs the planned moves whose time has come.
+    fn log_moves(&mut self) {
+        let settled = self.engine.plan().settled();
+        for planned in settled.get(self.moves_logged..).unwrap_or_default() {
+            let (to_make, outcome) = (&planned.to_make, &planned.outcome);
+            tracing::info!(?to_make, ?outcome, "the time of a planned move has come");
+        }
+        self.moves_logged = settled.len();
+    }
+}
+
 impl Driver {
     /// Drives `engine` by `clock`, which shows the engine's time.
     ///
@@ -196,6 +210,7 @@ impl Driver {
             connections_opened: 0,
             armed: None,
             entries_logged: 0,
+            moves_logged: 0,
         };
         let (hits, _) = watch::channel(0);
         Self {
@@ -365,6 +380,7 @@ impl Driver {
             self.rearm.notify_one();
         }
         core.log_journal();
+        core.log_moves();
         if self.journal_written.receiver_count() > 0 {
             let written = core.engine.journal().entries_written();
             self.journal_written
