@@ -5,6 +5,7 @@
 //! | `routes.rs` | which path does what |
 //! | `query.rs` | what stands behind the `?` |
 //! | `report.rs` | the cluster, its faults, moves and journal as JSON |
+//! | `snapshots.rs` | snapshots, by number |
 //! | `follow.rs` | the journal as a stream |
 //! | `refusal.rs` | what is refused, as JSON |
 //!
@@ -26,10 +27,11 @@ mod query;
 mod refusal;
 mod report;
 mod routes;
+mod snapshots;
 
 use core::convert::Infallible;
 use core::time::Duration;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use http_body_util::{Either, Full};
 use hyper::body::{Bytes, Incoming};
@@ -43,6 +45,7 @@ use tokio::task::JoinSet;
 
 use crate::io::driver::Driver;
 use follow::Chunks;
+use snapshots::Snapshots;
 
 /// What a request may read and do.
 #[derive(Debug)]
@@ -51,6 +54,7 @@ pub(crate) struct Control {
     bootstrap_servers: String,
     /// Becomes true when somebody asks for the end.
     shutdown: watch::Sender<bool>,
+    snapshots: Mutex<Snapshots>,
 }
 
 type Body = Either<Full<Bytes>, Chunks>;
@@ -62,6 +66,7 @@ impl Control {
             driver,
             bootstrap_servers,
             shutdown,
+            snapshots: Mutex::default(),
         }
     }
 

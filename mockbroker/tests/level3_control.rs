@@ -217,6 +217,33 @@ fn the_journal_is_read_in_parts_and_followed() {
 }
 
 #[test]
+fn a_cluster_goes_back_to_a_snapshot() {
+    let cluster = cluster();
+    let end = |cluster: &MockCluster| {
+        get(cluster, "/state")["topics"][0]["partitions"][0]["log_end_offset"].clone()
+    };
+    produce(&cluster, 1);
+    let (status, taken) = ask(&cluster, "POST", "/snapshots", "");
+    assert_eq!((status, &taken["snapshot"]), (201, &json!(0)));
+    ask(&cluster, "POST", "/moves", r#"{"expire_producer": 7}"#);
+    produce(&cluster, 1);
+    assert_eq!(end(&cluster), 4);
+    for _ in 0..2 {
+        let (status, restored) = ask(&cluster, "POST", "/snapshots/0/restore", "");
+        assert_eq!((status, &restored), (200, &taken));
+        assert_eq!(end(&cluster), 2);
+    }
+    assert_eq!(get(&cluster, "/snapshots")["snapshots"], json!([taken]));
+    assert_eq!(ask(&cluster, "DELETE", "/snapshots/0", "").0, 200);
+    assert_eq!(ask(&cluster, "POST", "/snapshots/0/restore", "").0, 404);
+    for _ in 0..16 {
+        assert_eq!(ask(&cluster, "POST", "/snapshots", "").0, 201);
+    }
+    let (status, refused) = ask(&cluster, "POST", "/snapshots", "");
+    assert_eq!(status, 409, "{refused:#}");
+}
+
+#[test]
 fn diagnostics_tell_what_was_refused() {
     let cluster = cluster();
     let mut stream = TcpStream::connect(cluster.address(BrokerId(1)).unwrap()).unwrap();

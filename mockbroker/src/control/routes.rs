@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::query::Query;
 use super::refusal::Refusal;
 use super::report;
-use super::{BODY_BYTES_MAX, Body, Control, follow};
+use super::{BODY_BYTES_MAX, Body, Control, follow, snapshots};
 use crate::builder::install;
 use crate::engine::time::Instant;
 use crate::fault::{Rule, RuleId};
@@ -34,6 +34,9 @@ enum Route {
     Journal,
     JournalStream,
     Diagnostics,
+    Snapshots,
+    Snapshot(u64),
+    SnapshotRestore(u64),
     Shutdown,
 }
 
@@ -48,6 +51,9 @@ const PATHS: &[&str] = &[
     "/journal",
     "/journal/stream",
     "/diagnostics",
+    "/snapshots",
+    "/snapshots/ID",
+    "/snapshots/ID/restore",
     "/shutdown",
 ];
 
@@ -65,6 +71,11 @@ impl Route {
             (Some("journal"), None, None, None) => Self::Journal,
             (Some("journal"), Some("stream"), None, None) => Self::JournalStream,
             (Some("diagnostics"), None, None, None) => Self::Diagnostics,
+            (Some("snapshots"), None, None, None) => Self::Snapshots,
+            (Some("snapshots"), Some(id), None, None) => Self::Snapshot(snapshot_id(id)?),
+            (Some("snapshots"), Some(id), Some("restore"), None) => {
+                Self::SnapshotRestore(snapshot_id(id)?)
+            }
             (Some("shutdown"), None, None, None) => Self::Shutdown,
             _ => {
                 let mut help = format!("there is: {}", PATHS.join(" | "));
@@ -84,9 +95,10 @@ impl Route {
 
     const fn methods(self) -> &'static [&'static str] {
         match self {
-            Self::Faults | Self::Moves => &["GET", "POST"],
+            Self::Faults | Self::Moves | Self::Snapshots => &["GET", "POST"],
             Self::Fault(_) => &["GET", "DELETE"],
-            Self::Shutdown => &["POST"],
+            Self::Snapshot(_) => &["DELETE"],
+            Self::SnapshotRestore(_) | Self::Shutdown => &["POST"],
             _ => &["GET"],
         }
     }
@@ -96,6 +108,14 @@ fn rule_id(text: &str) -> Result<RuleId, Refusal> {
     text.parse().map(RuleId).map_err(|_| {
         let what = format!("`{text}` is no rule's id");
         let help = "GET /faults lists them";
+        Refusal::new(StatusCode::NOT_FOUND, what, "path", help)
+    })
+}
+
+fn snapshot_id(text: &str) -> Result<u64, Refusal> {
+    text.parse().map_err(|_| {
+        let what = format!("`{text}` is no snapshot's id");
+        let help = "GET /snapshots lists them";
         Refusal::new(StatusCode::NOT_FOUND, what, "path", help)
     })
 }
@@ -179,6 +199,7 @@ async fn read(
                 Route::Faults => report::faults(control),
                 Route::Moves => report::moves(control),
                 Route::Diagnostics => report::diagnostics(control),
+                Route::Snapshots => snapshots::list(control),
                 _ => json!({"paths": PATHS}),
             }
         }
@@ -232,19 +253,19 @@ async fn wait(
 
 fn remove(control: &Control, route: Route, query: Option<&str>) -> Result<Response<Body>, Refusal> {
     Query::new(query).end()?;
-    let Route::Fault(id) = route else {
-        return Err(Refusal::new(
-            StatusCode::NOT_FOUND,
-            "nothing to delete",
-            "path",
-            "",
-        ));
+    let removed = match route {
+        Route::Fault(id) => {
+            let fault = report::fault(control, id).ok_or_else(|| no_rule(id))?;
+            control
+                .driver
+                .with(|engine, _| engine.rules_mut().remove(id));
+            fault
+        }
+        Route::Snapshot(id) => snapshots::remove(control, id)?,
+        // The methods of a path are checked before.
+        _ => Value::Null,
     };
-    let fault = report::fault(control, id).ok_or_else(|| no_rule(id))?;
-    control
-        .driver
-        .with(|engine, _| engine.rules_mut().remove(id));
-    Ok(respond(StatusCode::OK, &fault))
+    Ok(respond(StatusCode::OK, &removed))
 }
 
 async fn act(
@@ -285,6 +306,10 @@ async fn act(
                     ))
                 }
             }
+        }
+        Route::Snapshots => Ok(respond(StatusCode::CREATED, &snapshots::take(control)?)),
+        Route::SnapshotRestore(id) => {
+            Ok(respond(StatusCode::OK, &snapshots::restore(control, id)?))
         }
         _ => {
             let shutdown = control.shutdown.clone();
