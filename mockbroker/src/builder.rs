@@ -12,6 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::cluster::MockCluster;
 use crate::config::{BrokerConfig, ConfigError};
 use crate::engine::effect::BrokerId;
+use crate::engine::quotas::QuotaEntity;
 use crate::engine::time::Instant;
 use crate::engine::topology::BrokerEndpoint;
 use crate::engine::{ClusterConfig, Move, TopicSpec};
@@ -39,6 +40,7 @@ pub struct MockClusterBuilder {
     wall_clock_origin_ms: Option<i64>,
     journal_bytes: usize,
     snapshot: Option<Snapshot>,
+    quotas: Vec<(QuotaEntity, String, f64)>,
 }
 
 impl Default for MockClusterBuilder {
@@ -57,6 +59,7 @@ impl Default for MockClusterBuilder {
             wall_clock_origin_ms: None,
             journal_bytes: 0,
             snapshot: None,
+            quotas: Vec::new(),
         }
     }
 }
@@ -193,6 +196,13 @@ impl MockClusterBuilder {
     pub fn from_snapshot(mut self, snapshot: &Snapshot) -> Self {
         self.brokers = u16::try_from(snapshot.brokers().len()).unwrap_or(u16::MAX);
         self.snapshot = Some(snapshot.clone());
+        self
+    }
+
+    /// A client quota that is there from the start, by Kafka's key, such as `producer_byte_rate` in
+    /// bytes a second; see [`MockCluster::set_quota`].
+    pub fn quota(mut self, entity: QuotaEntity, key: impl Into<String>, value: f64) -> Self {
+        self.quotas.push((entity, key.into(), value));
         self
     }
 
@@ -355,6 +365,9 @@ impl MockClusterBuilder {
             }
         };
         engine.keep_request_bytes(self.journal_bytes);
+        for (entity, key, value) in &self.quotas {
+            engine.set_quota(entity, key, Some(*value), start)?;
+        }
         for rule in self.faults {
             install(&mut engine, rule);
         }

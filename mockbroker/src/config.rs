@@ -49,7 +49,7 @@ impl ConfigError {
         }
     }
 
-    fn unknown_key(key: &str, value: &str, known: &'static [&'static str]) -> Self {
+    pub(crate) fn unknown_key(key: &str, value: &str, known: &'static [&'static str]) -> Self {
         let nearest = nearest::name(key, known);
         Self {
             key: key.to_owned(),
@@ -180,6 +180,10 @@ pub struct BrokerConfig {
     /// `max.connections.per.ip`: the next connection of the same host to the same broker is closed;
     /// at least 0.
     pub max_connections_per_ip: i32,
+    /// `quota.window.num`: over how many samples the rate of a client is told; at least 1.
+    pub quota_window_num: i32,
+    /// `quota.window.size.seconds`: of one sample; at least 1.
+    pub quota_window_size_seconds: i32,
     /// `socket.request.max.bytes`: a frame above it closes its connection; at least 1.
     pub socket_request_max_bytes: i32,
     /// `broker.session.timeout.ms`: how long a paused broker leads what it led; at least 1.
@@ -205,6 +209,8 @@ impl Default for BrokerConfig {
             connections_max_idle_ms: 600_000,
             max_incremental_fetch_session_cache_slots: 1_000,
             max_connections_per_ip: i32::MAX,
+            quota_window_num: 11,
+            quota_window_size_seconds: 1,
             socket_request_max_bytes: 104_857_600,
             broker_session_timeout_ms: 9_000,
             replica_lag_time_max_ms: 30_000,
@@ -236,6 +242,8 @@ impl BrokerConfig {
         "num.partitions",
         "producer.id.expiration.check.interval.ms",
         "producer.id.expiration.ms",
+        "quota.window.num",
+        "quota.window.size.seconds",
         "replica.lag.time.max.ms",
         "socket.request.max.bytes",
         "unclean.leader.election.enable",
@@ -273,6 +281,15 @@ impl BrokerConfig {
             }
             "max.connections.per.ip" => {
                 assign(&mut self.max_connections_per_ip, key, value, 0..=i32::MAX)?;
+            }
+            "quota.window.num" => assign(&mut self.quota_window_num, key, value, 1..=i32::MAX)?,
+            "quota.window.size.seconds" => {
+                assign(
+                    &mut self.quota_window_size_seconds,
+                    key,
+                    value,
+                    1..=i32::MAX,
+                )?;
             }
             "socket.request.max.bytes" => {
                 assign(&mut self.socket_request_max_bytes, key, value, 1..=i32::MAX)?;
@@ -314,6 +331,8 @@ impl BrokerConfig {
             "max.incremental.fetch.session.cache.slots" => {
                 self.max_incremental_fetch_session_cache_slots.to_string()
             }
+            "quota.window.num" => self.quota_window_num.to_string(),
+            "quota.window.size.seconds" => self.quota_window_size_seconds.to_string(),
             "socket.request.max.bytes" => self.socket_request_max_bytes.to_string(),
             "broker.session.timeout.ms" => self.broker_session_timeout_ms.to_string(),
             "replica.lag.time.max.ms" => self.replica_lag_time_max_ms.to_string(),
@@ -639,6 +658,8 @@ mod tests {
         ("num.partitions", "1"),
         ("producer.id.expiration.check.interval.ms", "600000"),
         ("producer.id.expiration.ms", "86400000"),
+        ("quota.window.num", "11"),
+        ("quota.window.size.seconds", "1"),
         ("replica.lag.time.max.ms", "30000"),
         ("socket.request.max.bytes", "104857600"),
         ("unclean.leader.election.enable", "false"),
@@ -688,6 +709,8 @@ mod tests {
     #[case("replica.lag.time.max.ms", "4000")]
     #[case("connections.max.idle.ms", "-1")]
     #[case("max.connections.per.ip", "0")]
+    #[case("quota.window.num", "1")]
+    #[case("quota.window.size.seconds", "2")]
     #[case("socket.request.max.bytes", "1")]
     fn good_value_changes_the_configuration(#[case] key: &str, #[case] value: &str) {
         let mut config = BrokerConfig::default();

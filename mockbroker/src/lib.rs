@@ -69,6 +69,7 @@ pub use config::{
     BrokerConfig, CleanupPolicy, CompressionType, ConfigError, TimestampType, TopicConfig,
 };
 pub use engine::effect::{BrokerId, ConnectionId};
+pub use engine::quotas::QuotaEntity;
 pub use engine::{Move, MoveError};
 pub use error_code::ErrorCode;
 pub use fault::{

@@ -13,6 +13,7 @@ use crate::config::ConfigError;
 
 use crate::engine::effect::BrokerId;
 use crate::engine::partition::DeleteTo;
+use crate::engine::quotas::QuotaEntity;
 use crate::engine::{Move, MoveError, TopicSpec};
 use crate::handlers::{OtherBrokers, Snapshot};
 
@@ -334,6 +335,37 @@ impl MockCluster {
     pub fn restore(&self, snapshot: &Snapshot) -> Result<(), OtherBrokers> {
         self.driver()
             .with(|engine, now| engine.restore(snapshot, now))
+    }
+
+    /// Limits clients from now on, as AlterClientQuotas would: `producer_byte_rate` and
+    /// `consumer_byte_rate` in bytes a second, above 0, at each broker.
+    ///
+    /// A client that exceeds its quota is answered at once and told for how long it is throttled;
+    /// its connection is not read for as long (KIP-219). The rate is that of the last eleven
+    /// seconds, so ten seconds' worth is free after a pause. Kafka's other keys are kept and
+    /// throttle nobody; a diagnostic says so.
+    ///
+    /// # Errors
+    ///
+    /// An entity, a key or a value that Kafka would refuse; more than 1,000 entities.
+    pub fn set_quota(
+        &self,
+        entity: &QuotaEntity,
+        key: &str,
+        value: f64,
+    ) -> Result<(), ConfigError> {
+        self.driver()
+            .with(|engine, now| engine.set_quota(entity, key, Some(value), now))
+    }
+
+    /// Limits clients no longer; who is silent stays so until its time is over.
+    ///
+    /// # Errors
+    ///
+    /// An entity or a key that does not exist in Kafka; a quota that is not set is none.
+    pub fn remove_quota(&self, entity: &QuotaEntity, key: &str) -> Result<(), ConfigError> {
+        self.driver()
+            .with(|engine, now| engine.set_quota(entity, key, None, now))
     }
 
     /// Makes a move that is at hand as a value; the other methods name each.

@@ -101,7 +101,7 @@ fn on_the_wire(effects: &[Effect]) -> Vec<u8> {
             [&size.to_be_bytes()[..], frame].concat()
         }
         Effect::Piece { bytes, .. } => bytes.to_vec(),
-        Effect::Close { .. } | Effect::Reset { .. } => Vec::new(),
+        Effect::ReadOn { .. } | Effect::Close { .. } | Effect::Reset { .. } => Vec::new(),
     });
     bytes.collect::<Vec<_>>().concat()
 }

@@ -23,6 +23,8 @@ impl World {
                 broker::Effect::Piece { connection, bytes } => {
                     self.piece_leaves(LinkId(connection.0), &bytes);
                 }
+                // Nothing is held back here: a link hands over what arrives.
+                broker::Effect::ReadOn { .. } => {}
                 broker::Effect::Reset { connection } => {
                     let link = LinkId(connection.0);
                     self.note(format_args!("{} is reset", self.named(link)));

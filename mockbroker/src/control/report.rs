@@ -282,6 +282,13 @@ fn event_json(event: &Event) -> Value {
                 json!({"event": "reply", "bytes": bytes, "codes": codes}),
             )
         }
+        Event::Throttled { id, throttle } => with_request(
+            id,
+            json!({
+                "event": "throttled",
+                "throttle_ms": u64::try_from(throttle.as_millis()).unwrap_or(u64::MAX),
+            }),
+        ),
         Event::NoReply { id, reason } => {
             with_request(id, json!({"event": "no_reply", "reason": silence(*reason)}))
         }

@@ -34,6 +34,8 @@ use super::moves::MoveError;
 use super::partition::Partition;
 use super::producer_ids::ProducerIds;
 use super::producer_state::Expiry;
+use super::quotas::Quotas;
+use super::rate::Window;
 use super::replication::ReplicaSet;
 use super::time::Instant;
 use super::topology::{
@@ -90,6 +92,7 @@ pub struct Cluster {
     pub(super) fetch_sessions: FetchSessions,
     /// Of a broker for which nothing was altered.
     pub(super) config: BrokerConfig,
+    pub(super) quotas: Quotas,
     cluster_id: Arc<str>,
     pub(super) wall_clock_origin_ms: i64,
     pub(super) expiry: Expiry,
@@ -125,6 +128,7 @@ impl Cluster {
             api_limits: ApiLimits::default(),
             fetch_sessions: FetchSessions::with_seed(config.seed),
             dynamic: DynamicConfig::new(config.broker.clone()),
+            quotas: Quotas::new(Window::of(&config.broker)),
             config: config.broker,
             cluster_id,
             wall_clock_origin_ms: config.wall_clock_origin_ms,
@@ -343,6 +347,7 @@ impl Cluster {
     pub fn check_invariants(&self) {
         self.api_limits.check_invariants();
         self.fetch_sessions.check_invariants();
+        self.quotas.check_invariants();
         self.topology.check_invariants();
         let placed: usize = self
             .topology

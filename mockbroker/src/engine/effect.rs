@@ -39,6 +39,12 @@ pub enum Effect {
         /// What comes next.
         bytes: Bytes,
     },
+    /// The connection is served again after a silence that no reply ended: whoever held back what
+    /// arrived on it goes on.
+    ReadOn {
+        /// Which.
+        connection: ConnectionId,
+    },
     /// Close the connection; replies given before it are written first.
     Close {
         /// Which.
@@ -58,6 +64,7 @@ impl Effect {
         match self {
             Self::Reply { connection, .. }
             | Self::Piece { connection, .. }
+            | Self::ReadOn { connection }
             | Self::Close { connection }
             | Self::Reset { connection } => *connection,
         }

@@ -14,6 +14,7 @@
 
 use core::fmt;
 use core::ops::Deref;
+use core::time::Duration;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -82,6 +83,14 @@ pub enum Event {
         id: RequestId,
         /// Why.
         reason: Silence,
+    },
+    /// The request was answered, as far as it asks for an answer, and its client exceeds a quota:
+    /// until the time is over nothing more is read from the connection.
+    Throttled {
+        /// The request.
+        id: RequestId,
+        /// For how long.
+        throttle: Duration,
     },
     /// The cluster closed the connection.
     Closed {

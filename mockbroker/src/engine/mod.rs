@@ -23,6 +23,8 @@
 //! | [`fetch_sessions`] | what readers asked for last |
 //! | [`connections`] | one request in progress per connection, the ones behind it |
 //! | [`idle`] | connections without traffic |
+//! | [`quotas`] | who may move how many bytes a second |
+//! | [`rate`] | how many bytes a second it was |
 //! | [`purgatory`] | requests that wait |
 //! | [`journal`] | every request and reply, diagnostics |
 //! | [`effect`] | the seam to the driver |
@@ -48,6 +50,8 @@ pub mod plan;
 pub mod producer_ids;
 pub mod producer_state;
 pub mod purgatory;
+pub mod quotas;
+pub mod rate;
 pub mod record_rules;
 pub mod replica;
 pub mod replication;

@@ -27,9 +27,11 @@ mod answering;
 mod connecting;
 mod planning;
 mod snapshots;
+mod throttling;
 
 pub use snapshots::{OtherBrokers, Snapshot};
 
+use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -74,6 +76,9 @@ struct InProgress {
     context: Context,
     verdict: Verdict,
     arrived: Instant,
+    frame_bytes: usize,
+    /// For how long the connection is silent once the answer is there.
+    throttle: Duration,
 }
 
 #[derive(Clone, Debug)]
@@ -84,6 +89,8 @@ enum Waiting {
     Delayed(Answer),
     /// For the pause before the next piece of the reply that a rule takes apart.
     Dripping(Bytes),
+    /// For the end of a throttle: it is answered.
+    Throttled,
 }
 
 /// A request at a paused broker.
@@ -148,11 +155,20 @@ impl ClusterEngine {
 
     fn expire(&mut self, now: Instant) {
         while let Some(connection) = self.purgatory.expired(now) {
-            match self.purgatory.take(connection) {
+            let waiting = self.purgatory.take(connection);
+            let silent = matches!(
+                waiting,
+                Some(Waiting::Throttled | Waiting::Delayed(Answer::Silent))
+            );
+            match waiting {
                 Some(Waiting::Pending(pending)) => self.end_wait(connection, pending, now),
                 Some(Waiting::Delayed(answer)) => self.emit(connection, answer, now),
                 Some(Waiting::Dripping(rest)) => self.drip(connection, rest, now),
+                Some(Waiting::Throttled) => self.end(connection, now),
                 None => {}
+            }
+            if silent && self.connections.is_idle(connection) {
+                self.effects.push_back(Effect::ReadOn { connection });
             }
             self.settle(now);
         }
@@ -353,6 +369,8 @@ impl ClusterEngine {
                     context,
                     verdict,
                     arrived: now,
+                    frame_bytes: frame.len(),
+                    throttle: Duration::ZERO,
                 };
                 self.start(connection, in_progress, request.body, now);
             }

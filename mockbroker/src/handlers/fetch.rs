@@ -45,6 +45,7 @@ use crate::config::CompressionType;
 use crate::engine::Cluster;
 use crate::engine::fetch_sessions::{Naming, Outcome, Records, Request, SessionError, Told};
 use crate::engine::log::{FirstBatch, Log};
+use crate::engine::quotas::QuotaKey;
 use crate::engine::time::Instant;
 use crate::engine::topology::PartitionKey;
 use crate::error_code::ErrorCode;
@@ -71,6 +72,7 @@ pub fn handle(cluster: &mut Cluster, context: &Context, request: Fetch, now: Ins
         return unknown_isolation(cluster, context, &request);
     }
     let bytes_max = request.bytes_max.min(ANSWER_BYTES_MAX);
+    let bytes_max = bytes_max.min(burst_bytes(cluster, context));
     let pending = Pending {
         lines,
         session,
@@ -369,6 +371,14 @@ impl Draft {
             },
         }
     }
+}
+
+/// More at once would be throttled whatever came before, and would never be sent.
+fn burst_bytes(cluster: &Cluster, context: &Context) -> i32 {
+    let client_id = context.header.client_id.as_deref().unwrap_or_default();
+    let key = QuotaKey::ConsumerByteRate;
+    let burst = cluster.quotas().burst_bytes(key, context.broker, client_id);
+    burst.unwrap_or(i32::MAX)
 }
 
 /// What the answer may still hold.

@@ -17,12 +17,15 @@
 //! | 32 | [`describe_configs`] |
 //! | 37 | [`create_partitions`] |
 //! | 44 | [`incremental_alter_configs`] |
+//! | 48 | [`describe_client_quotas`] |
+//! | 49 | [`alter_client_quotas`] |
 //! | 60 | [`describe_cluster`] |
 //! | 61 | [`describe_producers`] |
 //! | 75 | [`describe_topic_partitions`] |
 //!
 //! What each API advertises is the table in `wire/versions.rs`.
 
+pub mod alter_client_quotas;
 pub mod api_versions;
 mod cluster_engine;
 mod config_faults;
@@ -30,6 +33,7 @@ pub mod create_partitions;
 pub mod create_topics;
 pub mod delete_records;
 pub mod delete_topics;
+pub mod describe_client_quotas;
 pub mod describe_cluster;
 pub mod describe_configs;
 pub mod describe_producers;
@@ -276,6 +280,12 @@ fn handle_admin(
         }
         AdminRequest::CreatePartitions(request) => {
             create_partitions::handle(cluster, context, request)
+        }
+        AdminRequest::DescribeClientQuotas(request) => {
+            describe_client_quotas::handle(cluster, context, request)
+        }
+        AdminRequest::AlterClientQuotas(request) => {
+            alter_client_quotas::handle(cluster, context, request)
         }
         AdminRequest::ListGroups => list_groups::handle(context),
     };

@@ -30,7 +30,7 @@
 //! 4.3.1.
 //!
 //! *Deviations* no transactions yet: every transactional id is unknown, so a transactional batch is
-//! answered with 49. No quotas, so nothing is throttled.
+//! answered with 49.
 
 use core::time::Duration;
 use std::collections::BTreeMap;

@@ -138,7 +138,10 @@ fn admin(body: &AdminRequest) -> Vec<Named> {
         AdminRequest::CreatePartitions(body) => {
             body.topics.iter().map(|topic| named(&topic.name)).collect()
         }
-        AdminRequest::DescribeCluster(_) | AdminRequest::ListGroups => Vec::new(),
+        AdminRequest::DescribeCluster(_)
+        | AdminRequest::DescribeClientQuotas(_)
+        | AdminRequest::AlterClientQuotas(_)
+        | AdminRequest::ListGroups => Vec::new(),
     }
 }
 

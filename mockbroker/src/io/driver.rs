@@ -366,6 +366,8 @@ impl Driver {
             match effect {
                 Effect::Reply { frame, .. } => outbox.replies.push(Outgoing::Frame(frame)),
                 Effect::Piece { bytes, .. } => outbox.replies.push(Outgoing::Piece(bytes)),
+                // That its task is woken below is all.
+                Effect::ReadOn { .. } => {}
                 Effect::Close { .. } => outbox.phase = Phase::Ending,
                 Effect::Reset { .. } => outbox.phase = Phase::Resetting,
             }

@@ -13,12 +13,13 @@ use bytes::BytesMut;
 use kafka_protocol::messages as kp;
 use uuid::Uuid;
 
+use super::quotas;
 use super::reply::{Encoded, ids, name, put, text};
 use super::reply_body::{Endpoint, MetadataPartition, Ownership, RowCode};
 use crate::error_code::ErrorCode;
 
 /// The body of a reply to an admin client, one variant for each API.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum AdminReply {
     /// DeleteRecords: rows by topic.
     DeleteRecords(Vec<(Arc<str>, Vec<DeletedRow>)>),
@@ -36,6 +37,10 @@ pub enum AdminReply {
     DescribeTopicPartitions(DescribeTopicPartitions),
     /// CreatePartitions: one row a topic.
     CreatePartitions(Vec<GrownTopic>),
+    /// DescribeClientQuotas.
+    DescribeClientQuotas(quotas::DescribedQuotas),
+    /// AlterClientQuotas: one row an entity.
+    AlterClientQuotas(Vec<quotas::AlteredRow>),
     /// ListGroups: the outcome, and no group.
     ListGroups(ErrorCode),
 }
@@ -339,6 +344,8 @@ impl AdminReply {
                 .iter()
                 .map(|of| row(Some(of.name.as_str().into()), of.error))
                 .collect(),
+            Self::DescribeClientQuotas(body) => vec![row(None, body.error)],
+            Self::AlterClientQuotas(rows) => rows.iter().map(|of| row(None, of.error)).collect(),
             Self::ListGroups(error) => vec![row(None, *error)],
         }
     }
@@ -357,6 +364,8 @@ impl AdminReply {
                 encode_describe_topic_partitions(body, version, frame)
             }
             Self::CreatePartitions(topics) => encode_create_partitions(topics, version, frame),
+            Self::DescribeClientQuotas(body) => quotas::encode_described(body, version, frame),
+            Self::AlterClientQuotas(rows) => quotas::encode_altered(rows, version, frame),
             Self::ListGroups(error) => put(
                 &kp::ListGroupsResponse::default().with_error_code(error.0),
                 version,
@@ -696,6 +705,28 @@ pub(crate) mod tests {
                 };
                 AdminReply::DescribeProducers(vec![("orders".into(), vec![row])])
             }
+            other => of_quotas(other, error),
+        }
+    }
+
+    fn of_quotas(api: Api, error: ErrorCode) -> AdminReply {
+        let message = Some("wrong".to_owned());
+        match api {
+            Api::DescribeClientQuotas => {
+                AdminReply::DescribeClientQuotas(quotas::DescribedQuotas {
+                    error,
+                    message,
+                    entries: Some(vec![quotas::DescribedEntity {
+                        entity: vec![("user".into(), None)],
+                        values: vec![("producer_byte_rate", 1.5)],
+                    }]),
+                })
+            }
+            Api::AlterClientQuotas => AdminReply::AlterClientQuotas(vec![quotas::AlteredRow {
+                entity: vec![("client-id".into(), Some("app".into()))],
+                error,
+                message,
+            }]),
             other => panic!("{other} has no reply here"),
         }
     }

@@ -10,11 +10,12 @@ use bytes::Bytes;
 use kafka_protocol::messages as kp;
 use kafka_protocol::protocol::Decodable;
 
+use super::quotas;
 use super::request::{CreateMode, Operations};
 use crate::api::Api;
 
 /// The body of an admin client's request, one variant for each API.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum AdminRequest {
     /// See [`DeleteRecords`].
     DeleteRecords(DeleteRecords),
@@ -32,6 +33,10 @@ pub enum AdminRequest {
     DescribeTopicPartitions(DescribeTopicPartitions),
     /// See [`CreatePartitions`].
     CreatePartitions(CreatePartitions),
+    /// See [`DescribeClientQuotas`](quotas::DescribeClientQuotas).
+    DescribeClientQuotas(quotas::DescribeClientQuotas),
+    /// See [`AlterClientQuotas`](quotas::AlterClientQuotas).
+    AlterClientQuotas(quotas::AlterClientQuotas),
     /// ListGroups: which states and types of groups does not matter where there are none.
     ListGroups,
 }
@@ -225,6 +230,12 @@ pub(super) fn decode(
         ),
         Api::CreatePartitions => {
             AdminRequest::CreatePartitions(create_partitions(decoded!(CreatePartitionsRequest)))
+        }
+        Api::DescribeClientQuotas => AdminRequest::DescribeClientQuotas(quotas::describe(
+            decoded!(DescribeClientQuotasRequest),
+        )),
+        Api::AlterClientQuotas => {
+            AdminRequest::AlterClientQuotas(quotas::alter(decoded!(AlterClientQuotasRequest)))
         }
         Api::ListGroups => {
             drop(decoded!(ListGroupsRequest));

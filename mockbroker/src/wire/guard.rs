@@ -303,6 +303,8 @@ const fn request_schema(api: Api) -> Option<&'static Schema> {
         Api::DescribeConfigs => &DESCRIBE_CONFIGS,
         Api::CreatePartitions => &CREATE_PARTITIONS,
         Api::IncrementalAlterConfigs => &INCREMENTAL_ALTER_CONFIGS,
+        Api::DescribeClientQuotas => &DESCRIBE_CLIENT_QUOTAS,
+        Api::AlterClientQuotas => &ALTER_CLIENT_QUOTAS,
         Api::DescribeCluster => &DESCRIBE_CLUSTER,
         Api::DescribeProducers => &DESCRIBE_PRODUCERS,
         Api::DescribeTopicPartitions => &DESCRIBE_TOPIC_PARTITIONS,
@@ -478,6 +480,20 @@ static ALTERED_RESOURCE: Schema = schema(&[
 ]);
 static ALTERED_CONFIG: Schema =
     schema(&[part(0, Field::Text), part(0, INT8), part(0, Field::Text)]);
+
+static DESCRIBE_CLIENT_QUOTAS: Schema =
+    schema(&[part(0, Field::Structs(&QUOTA_COMPONENT)), part(0, INT8)]);
+static QUOTA_COMPONENT: Schema =
+    schema(&[part(0, Field::Text), part(0, INT8), part(0, Field::Text)]);
+
+static ALTER_CLIENT_QUOTAS: Schema =
+    schema(&[part(0, Field::Structs(&QUOTA_ENTRY)), part(0, INT8)]);
+static QUOTA_ENTRY: Schema = schema(&[
+    part(0, Field::Structs(&QUOTA_ENTITY)),
+    part(0, Field::Structs(&QUOTA_VALUE)),
+]);
+static QUOTA_ENTITY: Schema = schema(&[part(0, Field::Text), part(0, Field::Text)]);
+static QUOTA_VALUE: Schema = schema(&[part(0, Field::Text), part(0, INT64), part(0, INT8)]);
 
 static DESCRIBE_CLUSTER: Schema = schema(&[part(0, INT8), part(1, INT8), part(2, INT8)]);
 

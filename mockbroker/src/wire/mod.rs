@@ -6,6 +6,7 @@
 //! | [`versions`] | which APIs and versions exist here |
 //! | [`request`], [`reply`] | frames to values and back, over the `kafka-protocol` crate |
 //! | [`admin_request`], [`admin_reply`] | the same for what admin clients ask |
+//! | [`quotas`] | the same for client quotas |
 //! | `reply_body` | what replies say, before a version decides how much of it is sent |
 //! | [`guard`] | the walk over a request that makes the decoder above safe to call |
 //! | [`batch_view`], [`records`], [`compression`] | record batches, read independently of any client |
@@ -17,6 +18,7 @@ pub mod admin_request;
 pub mod batch_view;
 pub mod compression;
 pub mod guard;
+pub mod quotas;
 pub mod record_writer;
 pub mod records;
 pub mod refusal;

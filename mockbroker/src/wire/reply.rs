@@ -7,6 +7,8 @@
 //!
 //! *Source* the response schemas of apache/kafka 4.3.1.
 
+use core::time::Duration;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages as kp;
 use kafka_protocol::protocol::{Encodable, StrBytes};
@@ -31,12 +33,18 @@ pub struct Unencodable {
 }
 
 impl Reply {
-    /// The frame to send, without the four bytes of size before it.
+    /// The frame to send, without the four bytes of size before it. Produce and Fetch tell for how
+    /// long their connection is throttled.
     ///
     /// # Errors
     ///
     /// When a value does not fit its field, such as a name of more than 32,767 bytes.
-    pub fn encode(&self, request: &RequestHeader) -> Result<Bytes, Unencodable> {
+    pub fn encode(
+        &self,
+        request: &RequestHeader,
+        throttle: Duration,
+    ) -> Result<Bytes, Unencodable> {
+        let throttle_ms = i32::try_from(throttle.as_millis()).unwrap_or(i32::MAX);
         let (api, version) = (request.api, request.version);
         let served = versions::of(api);
         let mut frame = BytesMut::new();
@@ -47,8 +55,8 @@ impl Reply {
             frame.put_u8(0);
         }
         let encoded = match self {
-            Self::Produce(body) => encode_produce(body, version, &mut frame),
-            Self::Fetch(body) => encode_fetch(body, version, &mut frame),
+            Self::Produce(body) => encode_produce(body, throttle_ms, version, &mut frame),
+            Self::Fetch(body) => encode_fetch(body, throttle_ms, version, &mut frame),
             Self::ListOffsets(body) => encode_list_offsets(body, version, &mut frame),
             Self::Metadata(body) => encode_metadata(body, version, &mut frame),
             Self::FindCoordinator(body) => encode_find_coordinator(body, version, &mut frame),
@@ -105,7 +113,7 @@ pub fn sized(frame: &Bytes) -> Bytes {
     [&size.to_be_bytes()[..], frame].concat().into()
 }
 
-fn encode_produce(body: &Produce, version: i16, frame: &mut BytesMut) -> Encoded {
+fn encode_produce(body: &Produce, throttle_ms: i32, version: i16, frame: &mut BytesMut) -> Encoded {
     use kp::produce_response::{
         BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse,
         TopicProduceResponse,
@@ -148,7 +156,9 @@ fn encode_produce(body: &Produce, version: i16, frame: &mut BytesMut) -> Encoded
             encoded.with_name(name(&label.name))
         }
     });
-    let mut encoded = kp::ProduceResponse::default().with_responses(topics.collect());
+    let mut encoded = kp::ProduceResponse::default()
+        .with_responses(topics.collect())
+        .with_throttle_time_ms(throttle_ms);
     if version >= 10 {
         let endpoints = body.endpoints.iter().map(|endpoint| {
             NodeEndpoint::default()
@@ -161,7 +171,7 @@ fn encode_produce(body: &Produce, version: i16, frame: &mut BytesMut) -> Encoded
     put(&encoded, version, frame)
 }
 
-fn encode_fetch(body: &Fetch, version: i16, frame: &mut BytesMut) -> Encoded {
+fn encode_fetch(body: &Fetch, throttle_ms: i32, version: i16, frame: &mut BytesMut) -> Encoded {
     use kp::fetch_response::{
         FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
     };
@@ -200,6 +210,7 @@ fn encode_fetch(body: &Fetch, version: i16, frame: &mut BytesMut) -> Encoded {
         }
     });
     let mut encoded = kp::FetchResponse::default()
+        .with_throttle_time_ms(throttle_ms)
         .with_error_code(body.error.0)
         .with_session_id(if version >= 7 { body.session_id } else { 0 })
         .with_responses(topics.collect());
@@ -465,10 +476,42 @@ mod tests {
             Api::DescribeCluster => read!(DescribeClusterResponse),
             Api::DescribeTopicPartitions => read!(DescribeTopicPartitionsResponse),
             Api::CreatePartitions => read!(CreatePartitionsResponse),
+            Api::DescribeClientQuotas => read!(DescribeClientQuotasResponse),
+            Api::AlterClientQuotas => read!(AlterClientQuotasResponse),
             Api::ListGroups => read!(ListGroupsResponse),
             other => panic!("{other} is not read here"),
         }
         body.len()
+    }
+
+    #[test]
+    fn produce_and_fetch_tell_the_throttle_in_every_version() {
+        for api in [Api::Produce, Api::Fetch] {
+            let served = versions::of(api).unwrap();
+            for version in served.served.min..=served.served.max {
+                let request = RequestHeader {
+                    api,
+                    version,
+                    correlation_id: 9,
+                    client_id: None,
+                };
+                let throttle = Duration::from_millis(1_234);
+                let mut frame = everything(api).encode(&request, throttle).unwrap();
+                let mut body = frame.split_off(if served.is_flexible(version) { 5 } else { 4 });
+                let told = match api {
+                    Api::Produce => {
+                        let read = kp::ProduceResponse::decode(&mut body, version);
+                        read.unwrap().throttle_time_ms
+                    }
+                    _ => {
+                        kp::FetchResponse::decode(&mut body, version)
+                            .unwrap()
+                            .throttle_time_ms
+                    }
+                };
+                assert_eq!(told, 1_234, "{api} {version}");
+            }
+        }
     }
 
     #[test]
@@ -482,7 +525,9 @@ mod tests {
                     correlation_id: 9,
                     client_id: None,
                 };
-                let mut frame = everything(api).encode(&request).unwrap();
+                let mut frame = everything(api)
+                    .encode(&request, Duration::from_secs(1))
+                    .unwrap();
                 let tagged = served.is_flexible(version) && api != Api::ApiVersions;
                 let body = frame.split_off(if tagged { 5 } else { 4 });
                 assert_eq!(frame[..4], 9i32.to_be_bytes(), "{api} {version}");

@@ -15,7 +15,7 @@ use super::versions::VersionRange;
 use crate::error_code::ErrorCode;
 
 /// The body of a reply, one variant for each API.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Reply {
     /// See [`Produce`].
     Produce(Produce),
@@ -109,6 +109,18 @@ pub struct Fetch {
     pub topics: Vec<(TopicLabel, Vec<FetchRow>)>,
     /// The brokers that the rows' leader hints name; from v16.
     pub endpoints: Vec<Endpoint>,
+}
+
+impl Fetch {
+    /// What is answered in its place while the client is throttled: the records come later.
+    #[must_use]
+    pub fn throttled(&self) -> Self {
+        Self {
+            topics: Vec::new(),
+            endpoints: Vec::new(),
+            ..self.clone()
+        }
+    }
 }
 
 /// A partition of [`Fetch`].

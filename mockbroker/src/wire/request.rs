@@ -31,7 +31,7 @@ pub struct RequestHeader {
 }
 
 /// A request.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Request {
     /// Its header.
     pub header: RequestHeader,
@@ -40,7 +40,7 @@ pub struct Request {
 }
 
 /// The body of a request, one variant for each API.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum RequestBody {
     /// See [`Produce`].
     Produce(Produce),

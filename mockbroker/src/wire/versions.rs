@@ -54,7 +54,7 @@ impl Served {
 }
 
 /// The APIs that are served, ascending by key.
-pub const SERVED: [Served; 18] = [
+pub const SERVED: [Served; 20] = [
     Served {
         served: VersionRange::new(3, 13),
         ..served(Api::Produce, 0, 13, 9)
@@ -73,6 +73,8 @@ pub const SERVED: [Served; 18] = [
     served(Api::DescribeConfigs, 1, 4, 4),
     served(Api::CreatePartitions, 0, 3, 2),
     served(Api::IncrementalAlterConfigs, 0, 1, 1),
+    served(Api::DescribeClientQuotas, 0, 1, 1),
+    served(Api::AlterClientQuotas, 0, 1, 1),
     served(Api::DescribeCluster, 0, 2, 0),
     served(Api::DescribeProducers, 0, 0, 0),
     served(Api::DescribeTopicPartitions, 0, 0, 0),

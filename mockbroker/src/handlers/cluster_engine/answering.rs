@@ -87,11 +87,13 @@ impl ClusterEngine {
         match answer {
             Answer::Reply(reply) => self.emit_reply(connection, &reply, now),
             Answer::Silent => {
-                if let Some(in_progress) = self.in_progress.remove(&connection) {
-                    let Context { header, broker, .. } = in_progress.context;
-                    let (id, reason) = (request_id(&header), Silence::NotAsked);
+                if let Some(in_progress) = self.in_progress.get(&connection) {
+                    let Context { header, broker, .. } = &in_progress.context;
+                    let (id, broker) = (request_id(header), *broker);
+                    let reason = Silence::NotAsked;
                     self.record(broker, connection, Event::NoReply { id, reason }, now);
-                    self.finish(connection);
+                    self.weigh_request(connection, now);
+                    self.end(connection, now);
                 }
             }
             Answer::Stuck => self.silence(connection, Silence::Stuck, now),
@@ -106,9 +108,10 @@ impl ClusterEngine {
         };
         let Context { header, broker, .. } = &in_progress.context;
         let (id, broker, verdict) = (request_id(header), *broker, in_progress.verdict);
-        let frame = match reply.encode(header) {
-            Ok(frame) => frame,
-            Err(error) => {
+        let frame = match self.weigh_and_encode(connection, reply, now) {
+            None => return,
+            Some(Ok(frame)) => frame,
+            Some(Err(error)) => {
                 self.diagnose(connection, error.to_string(), now);
                 return self.close(connection, error.to_string().into(), now);
             }
@@ -136,7 +139,7 @@ impl ClusterEngine {
         self.write(Effect::Reply { connection, frame }, now);
         match verdict {
             Verdict::CutAfter(_) => self.close(connection, "a fault rule".into(), now),
-            _ => self.end(connection),
+            _ => self.end(connection, now),
         }
     }
 
@@ -150,7 +153,7 @@ impl ClusterEngine {
         let bytes = rest.split_to(piece_bytes.clamp(1, rest.len()));
         self.write(Effect::Piece { connection, bytes }, now);
         if rest.is_empty() {
-            self.end(connection);
+            self.end(connection, now);
         } else {
             self.purgatory
                 .park(connection, Waiting::Dripping(rest), Vec::new(), now + pause);
@@ -162,12 +165,7 @@ impl ClusterEngine {
         self.effects.push_back(effect);
     }
 
-    fn end(&mut self, connection: ConnectionId) {
-        self.in_progress.remove(&connection);
-        self.finish(connection);
-    }
-
-    fn finish(&mut self, connection: ConnectionId) {
+    pub(super) fn finish(&mut self, connection: ConnectionId) {
         if let Some(frame) = self.connections.finish(connection) {
             self.ready.push_back((connection, frame));
         }
