@@ -57,6 +57,17 @@ interop: cargo ## Third-party clients against the mock, or any broker. TARGET=HO
 	$(MOCKBROKER_BUILD)
 	@INTEROP_CACHE=$(TARGET_DIR)/interop tests/interop/run $(TARGET_DIR)/debug/mockbroker
 
+.PHONY: bench
+bench: cargo ## How fast the mock is, as a table. Takes minutes. ARGS for criterion.
+	@mkdir -p $(TARGET_DIR)
+	cargo bench --locked -p kafka-mockbroker --bench cluster -- $(ARGS) >$(TARGET_DIR)/bench.txt \
+	    || { cat $(TARGET_DIR)/bench.txt; exit 1; }
+	@awk -f mockbroker/benches/table.awk $(TARGET_DIR)/bench.txt
+
+.PHONY: bench-smoke
+bench-smoke: cargo ## Each benchmark once, to see that it works.
+	cargo test --locked --workspace --bench cluster
+
 .PHONY: test
 test: cargo ## Unit tests, properties, simulation. Needs no Docker.
 	cargo test --locked --workspace
@@ -125,11 +136,12 @@ engine: ## Start a Docker engine, and install it first where it is missing (Debi
 	compose/setup-debian.sh engine
 
 .PHONY: ci
-ci: ## What the integration runs: check, test, conformance, interop.
+ci: ## What the integration runs: check, test, conformance, bench-smoke, interop.
 	@.ci/step check $(MAKE) check
 	@.ci/step test $(MAKE) test
 	@.ci/step conformance $(MAKE) conformance \
 	    CONFORMANCE_BUILD="cargo build --locked --quiet --workspace --all-targets"
+	@.ci/step bench-smoke $(MAKE) bench-smoke
 	@.ci/step interop $(MAKE) interop \
 	    MOCKBROKER_BUILD="cargo build --locked --quiet --workspace --all-targets"
 
