@@ -246,6 +246,15 @@ impl Producer {
         Ok(Topic::new(Arc::clone(&self.handle), entry))
     }
 
+    /// [`Producer::topic`] for a thread that runs no async code, as [`Producer::send_blocking`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Producer::topic`].
+    pub fn topic_blocking(&self, name: &str) -> Result<Topic, ProduceError> {
+        block_on(self.topic(name))
+    }
+
     /// Sends all that was accepted, due or not, and waits until it is settled.
     ///
     /// # Errors
@@ -258,6 +267,15 @@ impl Producer {
     /// Dropping the future gives up waiting; the records go all the same.
     pub async fn flush(&self) -> Result<(), ProduceError> {
         self.handle.flush().await
+    }
+
+    /// [`Producer::flush`] for a thread that runs no async code, as [`Producer::send_blocking`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Producer::flush`].
+    pub fn flush_blocking(&self) -> Result<(), ProduceError> {
+        block_on(self.flush())
     }
 
     /// Refuses further records, sends all that was accepted, waits until it is settled, and ends
@@ -275,6 +293,15 @@ impl Producer {
         let flushed = self.handle.flush().await;
         self.handle.accumulator.phase.ended().await;
         flushed
+    }
+
+    /// [`Producer::close`] for a thread that runs no async code, as [`Producer::send_blocking`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Producer::close`].
+    pub fn close_blocking(&self) -> Result<(), ProduceError> {
+        block_on(self.close())
     }
 
     /// [`Producer::close`] with a bound: what is not settled when `timeout` has passed is given up,

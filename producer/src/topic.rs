@@ -7,9 +7,11 @@ use std::sync::Arc;
 
 use crate::delivery::{Delivery, Written, callback};
 use crate::handle::{Destination, ProducerHandle};
+use crate::io::blocking::block_on;
 use crate::io::topics::{Route, TopicEntry};
 use crate::produce_error::ProduceError;
 use crate::record::Record;
+use crate::types::BrokerId;
 
 /// One topic of a [`Producer`](crate::Producer). Cheap to clone; keeps its producer alive.
 #[derive(Clone)]
@@ -51,6 +53,15 @@ impl Topic {
         }
     }
 
+    /// Who leads each partition, by its number, as last heard; `None` where nobody does.
+    #[must_use]
+    pub fn partition_leaders(&self) -> Vec<Option<BrokerId>> {
+        match &**self.entry.route.load() {
+            Route::Known(partitions) => partitions.sites.iter().map(|site| site.leader).collect(),
+            Route::Pending(_) | Route::Refused(_) => Vec::new(),
+        }
+    }
+
     /// [`Producer::send`](crate::Producer::send) to this topic.
     ///
     /// # Errors
@@ -62,6 +73,15 @@ impl Topic {
     /// Dropping the future before it is ready leaves the record unsent and holds nothing back.
     pub async fn send(&self, record: Record<'_>) -> Result<Delivery, ProduceError> {
         self.handle.send(self.destination(), &record, None).await
+    }
+
+    /// [`Producer::send_blocking`](crate::Producer::send_blocking) to this topic.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn send_blocking(&self, record: Record<'_>) -> Result<Delivery, ProduceError> {
+        block_on(self.send(record))
     }
 
     /// [`Producer::send_all`](crate::Producer::send_all) to this topic.

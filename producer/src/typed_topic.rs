@@ -10,9 +10,11 @@
 //! *Not here*: serializers (`serializer.rs`), everything after the bytes are there (`topic.rs`).
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::delivery::{Delivery, Written};
+use crate::io::blocking::block_on;
 use crate::produce_error::ProduceError;
 #[cfg(doc)]
 use crate::produce_error::ProduceErrorKind;
@@ -99,6 +101,47 @@ impl<K: ?Sized, V: ?Sized> TypedTopic<K, V> {
         self.topic.send(record).await
     }
 
+    /// [`Producer::send_blocking`](crate::Producer::send_blocking) to this topic.
+    ///
+    /// # Errors
+    ///
+    /// As there and as [`TypedTopic::send`].
+    pub fn send_blocking(&self, record: TypedRecord<'_, K, V>) -> Result<Delivery, ProduceError> {
+        block_on(self.send(record))
+    }
+
+    /// [`Producer::send_all`](crate::Producer::send_all) to this topic. All are serialized before
+    /// the first is sent, into one buffer; one that cannot be is refused alone.
+    ///
+    /// # Cancellation
+    ///
+    /// As there.
+    pub async fn send_all<'a>(
+        &self,
+        records: impl IntoIterator<Item = TypedRecord<'a, K, V>>,
+    ) -> Vec<Result<Delivery, ProduceError>>
+    where
+        K: 'a,
+        V: 'a,
+    {
+        let serialized = self.serialize_all(records);
+        let (mut good, mut results) = (Vec::new(), Vec::new());
+        for record in &serialized.records {
+            results.push(match record {
+                Ok(record) => {
+                    good.push(serialized.record(record));
+                    None
+                }
+                Err(error) => Some(Err(error.clone())),
+            });
+        }
+        let mut sent = self.topic.send_all(good).await.into_iter();
+        let in_order = results
+            .into_iter()
+            .map(|refused| refused.or_else(|| sent.next()));
+        in_order.flatten().collect()
+    }
+
     /// [`Producer::deliver`](crate::Producer::deliver) to this topic.
     ///
     /// # Errors
@@ -146,26 +189,64 @@ impl<K: ?Sized, V: ?Sized> TypedTopic<K, V> {
         self.topic.try_send(record)
     }
 
+    fn serialize_all<'a>(
+        &self,
+        records: impl IntoIterator<Item = TypedRecord<'a, K, V>>,
+    ) -> Serialized<'a>
+    where
+        K: 'a,
+        V: 'a,
+    {
+        let mut serialized = Serialized {
+            bytes: Vec::new(),
+            records: Vec::new(),
+        };
+        for TypedRecord { key, value, rest } in records {
+            let mut buffers = Buffers::take();
+            let bytes = self.bytes((key, value), rest.partition, &mut buffers);
+            let record = bytes.map(|(key, value)| SerializedRecord {
+                key: key.map(|key| place(&mut serialized.bytes, key)),
+                value: value.map(|value| place(&mut serialized.bytes, value)),
+                rest,
+            });
+            serialized.records.push(record);
+        }
+        serialized
+    }
+
     fn serialize<'a>(
         &self,
         record: TypedRecord<'a, K, V>,
         buffers: &'a mut Buffers,
     ) -> Result<Record<'a>, ProduceError> {
         let TypedRecord { key, value, rest } = record;
+        let (key, value) = self.bytes((key, value), rest.partition, buffers)?;
+        Ok(rest.nullable_key(key).nullable_value(value))
+    }
+
+    /// The bytes of key and value.
+    fn bytes<'a>(
+        &self,
+        (key, value): (Option<&'a K>, Option<&'a V>),
+        partition: Option<i32>,
+        buffers: &'a mut Buffers,
+    ) -> Result<KeyAndValue<'a>, ProduceError> {
         let topic = self.topic.name();
         let (of_key, of_value) = (Target::key_of(topic), Target::value_of(topic));
         let failed = |part: Part, error: BoxError| {
             let name = self.topic.shared_name();
-            let error = ProduceError::not_serialized(part, error, name, rest.partition);
+            let error = ProduceError::not_serialized(part, error, name, partition);
             self.topic.refuse(error)
         };
         let key = bytes_of(&*self.key_serializer, key, of_key, &mut buffers.key)
             .map_err(|error| failed(Part::Key, error))?;
         let value = bytes_of(&*self.value_serializer, value, of_value, &mut buffers.value)
             .map_err(|error| failed(Part::Value, error))?;
-        Ok(rest.nullable_key(key).nullable_value(value))
+        Ok((key, value))
     }
 }
+
+type KeyAndValue<'a> = (Option<&'a [u8]>, Option<&'a [u8]>);
 
 /// One buffer for each serializer, taken in the order that undoes the one of returning them: each
 /// serializer gets the buffer that has grown to its size.
@@ -180,6 +261,34 @@ impl Buffers {
         let key = Scratch::take();
         Self { key, value }
     }
+}
+
+/// Records whose keys and values are in one buffer.
+struct Serialized<'a> {
+    bytes: Vec<u8>,
+    records: Vec<Result<SerializedRecord<'a>, ProduceError>>,
+}
+
+struct SerializedRecord<'a> {
+    key: Option<Range<usize>>,
+    value: Option<Range<usize>>,
+    rest: Record<'a>,
+}
+
+impl Serialized<'_> {
+    fn record<'s>(&'s self, record: &'s SerializedRecord<'_>) -> Record<'s> {
+        let bytes = |range: &Option<Range<usize>>| Some(&self.bytes[range.clone()?]);
+        let rest = record.rest.clone();
+        rest.nullable_key(bytes(&record.key))
+            .nullable_value(bytes(&record.value))
+    }
+}
+
+/// Puts bytes behind others; where they are.
+fn place(all: &mut Vec<u8>, bytes: &[u8]) -> Range<usize> {
+    let start = all.len();
+    all.extend_from_slice(bytes);
+    start..all.len()
 }
 
 fn bytes_of<'a, T: ?Sized>(

@@ -238,4 +238,12 @@ fn a_plain_thread_sends_and_waits_without_async_code() {
         let delivery = producer.send_blocking(to_first("v")).expect("accepted");
         assert_eq!(delivery.wait().expect("written").offset, Some(index));
     }
+    let topic = producer.topic_blocking("orders").expect("known");
+    let record = || Record::new().partition(0).value("v");
+    let delivery = topic.send_blocking(record()).expect("accepted");
+    producer.flush_blocking().expect("written");
+    assert_eq!(delivery.wait().expect("written").offset, Some(10));
+    producer.close_blocking().expect("nothing failed");
+    let error = topic.send_blocking(record()).expect_err("closed");
+    assert_eq!(error.kind(), ProduceErrorKind::Closed);
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 use kafka_producer::partitioner::{Crc32, Partitioner, Unplaced};
-use kafka_producer::{ProduceErrorKind, Producer, Record};
+use kafka_producer::{BrokerId, ProduceErrorKind, Producer, Record};
 use rstest::rstest;
 
 use crate::peer::{PRODUCE, Peer};
@@ -154,6 +154,9 @@ async fn records_without_a_key_stay_in_the_own_rack(#[case] rack: &str, #[case] 
         chosen.insert(partition_of(&producer, record).await);
     }
     assert_eq!(chosen.into_iter().collect::<Vec<_>>(), expected);
+    let topic = producer.topic("orders").await.expect("known");
+    let leaders = [1, 2, 3, 1, 2, 3, 1, 2, 3].map(|leader| Some(BrokerId(leader)));
+    assert_eq!(topic.partition_leaders(), leaders);
     let keyed = Record::to("orders").key("abc");
     assert_eq!(
         partition_of(&producer, keyed).await,

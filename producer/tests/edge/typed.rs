@@ -192,3 +192,46 @@ async fn a_send_that_waits_for_memory_serializes_once() {
     let seen = peer.seen();
     assert!(seen.iter().all(|seen| seen.record.value == bytes(&large)));
 }
+
+#[tokio::test(start_paused = true)]
+async fn many_are_serialized_each_with_a_result_of_its_own() {
+    let peer = orders();
+    let even = serializer::from_fn(|number: &i32, buffer: &mut Vec<u8>| {
+        buffer.push(u8::try_from(*number)?);
+        Ok::<_, std::num::TryFromIntError>(())
+    });
+    let topic = topic(&peer).await.typed::<str, i32>(Plain, even);
+    let values = [1, -1, 2];
+    let records = values.iter().map(|value| TypedRecord::new("k", value));
+    let records = records.chain([TypedRecord::tombstone("k"), TypedRecord::of(None, None)]);
+    let records = records.map(|record| record.partition(1).header("a", "b"));
+    let mut offsets = Vec::new();
+    for sent in topic.send_all(records).await {
+        offsets.push(match sent {
+            Ok(delivery) => Ok(delivery.await.expect("written").offset),
+            Err(error) => Err(error.kind()),
+        });
+    }
+    let part = Part::Value;
+    let refused = Err(ProduceErrorKind::SerializationFailed { part });
+    assert_eq!(
+        offsets,
+        [Ok(Some(0)), refused, Ok(Some(1)), Ok(Some(2)), Ok(Some(3))]
+    );
+    let seen = peer.seen();
+    let seen: Vec<_> = seen
+        .iter()
+        .map(|seen| (&seen.record.key, &seen.record.value))
+        .collect();
+    let (key, null) = (bytes("k"), None);
+    let [one, two] = [1, 2].map(|byte| Some(vec![byte]));
+    assert_eq!(
+        seen,
+        [(&key, &one), (&key, &two), (&key, &null), (&null, &null)]
+    );
+    assert!(
+        peer.seen()
+            .iter()
+            .all(|seen| seen.record.headers.len() == 1)
+    );
+}
