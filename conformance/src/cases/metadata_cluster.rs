@@ -38,7 +38,7 @@ pub(super) const CASES: &[Case] = &[
         id: "MD-08",
         level: Level::Wire,
         sentence: "a partition whose replicas are all down is told with leader -1 and code 5, its \
-                   topic with 0",
+                   topic with 0, and only brokers that live are listed",
         source: "KRaftMetadataCache.java getPartitionMetadata (LEADER_NOT_AVAILABLE)",
         needs: &[
             Capability::ThreeNodes,
@@ -149,29 +149,41 @@ async fn epochs_grow(c: Context) -> Result<(), Objection> {
 
 async fn nobody_leads(c: Context) -> Result<(), Objection> {
     let cluster = TestCluster::start(&c, &[]).await?;
-    let topic = cluster.replicated(1, &[]).await?;
-    let (leader, _) = cluster.leadership(&topic, &[]).await?;
+    let topic = cluster.replicated(2, &[]).await?;
+    let (leader, start) = cluster.leadership(&topic, &[]).await?;
     cluster.context.act(leader, Action::Kill).await?;
-    await_leader(&cluster, &topic, &[leader], |next| next == -1).await?;
-    let witness = cluster.other_than(&[leader])?;
+    let (next, _) = await_leader(&cluster, &topic, &[leader], |next| next != leader).await?;
+    cluster.context.act(next, Action::Kill).await?;
+    let down = [leader, next];
+    await_leader(&cluster, &topic, &down, |last| last == -1).await?;
+    let witness = cluster.other_than(&down)?;
     let mut connection = cluster.context.connect_to(&witness.address).await?;
-    for version in versions(&c, 1) {
+    for version in versions(&c, 0) {
         let request = Metadata::of(&[&topic.name]);
         let answer = connection.ask(&request, version).await?;
+        let step = format!("Metadata v{version}");
+        let alive: Vec<i32> = answer.brokers.iter().map(|broker| broker.id).collect();
+        expect_eq(&step, format!("{:?}", [witness.id]), format!("{alive:?}"))?;
         let row = answer.topic(&topic.name);
         let partition = row.and_then(|row| row.partitions.first());
         let observed = row.zip(partition).map(|(row, partition)| {
             let (topic, code) = (row.error.0, partition.error.0);
-            format!(
-                "topic {topic}, partition {code}, leader {}",
-                partition.leader
-            )
+            let (leader, in_sync) = (partition.leader, &partition.in_sync);
+            format!("topic {topic}, partition {code}, leader {leader}, in sync {in_sync:?}")
         });
-        let expected = "topic 0, partition 5, leader -1".to_owned();
+        let expected = "topic 0, partition 5, leader -1, in sync []".to_owned();
         let observed = observed.unwrap_or_else(|| "no row".to_owned());
-        expect_eq(format!("Metadata v{version}"), expected, observed)?;
+        expect_eq(&step, expected, observed)?;
     }
-    Ok(())
+    let (_, epoch) = cluster.leadership(&topic, &down).await?;
+    match epoch > start {
+        true => Ok(()),
+        false => Err(Objection::new(
+            "leader epoch",
+            format!("above {start}"),
+            epoch,
+        )),
+    }
 }
 
 async fn addresses_of_the_listener(c: Context) -> Result<(), Objection> {

@@ -3,6 +3,8 @@
 //! *Source*: `Partition.scala` appendRecordsToLeader, `ReplicaManager.scala`, `DelayedProduce`;
 //! KIP-951; the answers are those observed on 4.3.1 with paused followers.
 
+use std::time::Duration;
+
 use super::cluster::TestCluster;
 use crate::case::{Case, Level, Objection, expect_eq};
 use crate::context::{Context, Rows, Topic};
@@ -59,6 +61,8 @@ const PAUSED_FOLLOWERS: [Capability; 3] = [
 ];
 /// First version that tells who leads.
 const LEADER_FROM: i16 = 10;
+/// A broker tells of a change by Metadata before its partitions act on it (observed).
+const SETTLES_WITHIN: Duration = Duration::from_millis(300);
 /// How long acks=all may take, milliseconds.
 const SHORT_MS: i32 = 200;
 
@@ -134,6 +138,7 @@ impl Replicated {
         loop {
             let in_sync = self.cluster.in_sync(&self.leader, &self.topic).await?;
             if in_sync.len() == count {
+                tokio::time::sleep(SETTLES_WITHIN).await;
                 return Ok(());
             }
             patience.wait(format!("{in_sync:?}")).await?;
