@@ -3,6 +3,7 @@
 //! | File | Promises about |
 //! |---|---|
 //! | `sending` | what a send waits for, what it refuses, whom it wakes |
+//! | `allocating` | what a record costs of the heap: nothing |
 //! | `ending` | flushing, closing, dropping, and runtimes that end |
 //! | `intercepting` | what interceptors change, what they are told, how they end |
 //! | `many` | many records at once |
@@ -12,6 +13,7 @@
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
+mod allocating;
 mod ending;
 mod intercepting;
 mod many;
