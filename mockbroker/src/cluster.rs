@@ -31,7 +31,7 @@ use crate::engine::effect::BrokerId;
 use crate::engine::plan::Outcome;
 use crate::engine::time::Instant;
 use crate::engine::topology::{BrokerEndpoint, Process};
-use crate::fault::Rule;
+use crate::fault::{Installed, Rule, RuleId};
 use crate::guard::FaultGuard;
 use crate::io::driver::Driver;
 use crate::io::{connection, listener, transport};
@@ -211,6 +211,24 @@ impl MockCluster {
     pub fn inject(&self, rule: Rule) -> FaultGuard {
         let id = self.driver.with(|engine, _| install(engine, rule));
         FaultGuard::new(Arc::clone(&self.driver), id)
+    }
+
+    /// The rules that are installed, in the order in which they are asked, with what they did;
+    /// those from the start and those installed over HTTP too.
+    #[must_use]
+    pub fn faults(&self) -> Vec<Installed> {
+        self.driver
+            .with(|engine, _| engine.rules().installed().cloned().collect())
+    }
+
+    /// A guard for a rule that is installed already, to wait for it; its drop uninstalls nothing.
+    /// `None` if there is no such rule.
+    #[must_use]
+    pub fn fault(&self, id: RuleId) -> Option<FaultGuard> {
+        let known = self
+            .driver
+            .with(|engine, _| engine.rules().find(id).is_some());
+        known.then(|| FaultGuard::lasting(Arc::clone(&self.driver), id))
     }
 
     /// The rules that never acted, those already uninstalled included: a test that meant to

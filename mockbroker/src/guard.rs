@@ -1,7 +1,7 @@
 //! The guard of an installed fault rule: what it did, waiting for it, its end.
 //!
 //! *Invariants*
-//! 1. The rule goes when the guard is dropped, unless it was kept.
+//! 1. The rule goes when the guard is dropped, unless it was kept or is another's.
 //! 2. A guard outlives the cluster without harm: nothing happens any more, so a wait for more hits
 //!    ends by its time-out alone.
 //!
@@ -32,6 +32,15 @@ impl FaultGuard {
             driver,
             id,
             kept: false,
+        }
+    }
+
+    /// A guard whose drop leaves the rule.
+    pub(crate) const fn lasting(driver: Arc<Driver>, id: RuleId) -> Self {
+        Self {
+            driver,
+            id,
+            kept: true,
         }
     }
 

@@ -374,6 +374,26 @@ moves:
     assert!(told.ends_with("was not made: no such topic"), "{told}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn rules_of_a_scenario_can_be_waited_for() {
+    let text = "faults: [{on: Fetch}, {on: ApiVersions, nth: 2, then: {delay: 1s}}]";
+    let builder = MockCluster::builder().scenario_str(text).unwrap();
+    let cluster = builder.start_in_memory().unwrap();
+    let [_, slow] = &cluster.faults()[..] else {
+        panic!("two rules: {:?}", cluster.faults())
+    };
+    assert_eq!((slow.matches(), slow.hits()), (0, 0));
+    let slow = slow.id();
+    let mut client = Client::new(cluster.connect(9092).unwrap(), PATIENCE);
+    client.ask(1).await;
+    client.ask(2).await;
+    cluster.fault(slow).unwrap().wait_for_hits(1).await;
+    let seen = &cluster.faults()[1];
+    assert_eq!((seen.id(), seen.matches(), seen.hits()), (slow, 2, 1));
+    assert_eq!(seen.seen()[0].correlation_id, 2);
+    assert!(cluster.fault(kafka_mockbroker::RuleId(2)).is_none());
+}
+
 #[test]
 fn what_the_builder_is_told_later_counts() {
     let text = "cluster: {brokers: 3, config: {num.partitions: 5}, topics: [{name: orders}]}";

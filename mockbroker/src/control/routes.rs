@@ -169,6 +169,7 @@ async fn read(
             let from = query.number("from", 0)?;
             let max = query.number("max", JOURNAL_ENTRIES)?;
             query.end()?;
+            let max = max.min(JOURNAL_ENTRIES_MAX);
             let slice = report::journal_slice(&control.driver, from, max);
             let forgotten = slice.first.saturating_sub(from);
             json!({"entries": slice.entries, "next": slice.next, "forgotten": forgotten})
@@ -354,6 +355,9 @@ fn refuse(refusal: &Refusal) -> Response<Body> {
 
 /// Entries that one answer has unless asked for another number.
 const JOURNAL_ENTRIES: usize = 1_000;
+
+/// Entries that one answer has at most; they are copied under the cluster's lock.
+const JOURNAL_ENTRIES_MAX: usize = 10_000;
 
 /// For the answer to whoever asks for the end.
 const SHUTDOWN_DELAY: Duration = Duration::from_millis(20);
