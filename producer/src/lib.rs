@@ -39,9 +39,18 @@
 //! ```
 //!
 //! Idempotence and `acks=all` are on by default: retries neither lose, duplicate nor reorder.
-//! Configuration goes by Kafka's names, as methods of [`ProducerBuilder`] or as pairs. To send
-//! often to one topic, take its [`Topic`] handle; from threads without async code, use
-//! [`Producer::send_blocking`] and [`Delivery::wait`].
+//!
+//! | To | See |
+//! |---|---|
+//! | configure by Kafka's names, with methods, pairs or Java's properties files | [`ProducerBuilder`] |
+//! | see what a producer runs with, and why | [`Producer::config`] |
+//! | send often to one topic | [`Topic`] |
+//! | send many records at once | [`Producer::send_all`] |
+//! | have a function called in place of awaiting | [`Producer::send_with`] |
+//! | send from threads without async code | [`Producer::send_blocking`], [`Delivery::wait`] |
+//! | never wait | [`Producer::try_send`] |
+//! | choose partitions otherwise | [`partitioner`] |
+//! | see and change each record, and learn its fate | [`Interceptor`] |
 //!
 //! # Map
 //!
