@@ -12,6 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::cluster::MockCluster;
 use crate::config::{BrokerConfig, ConfigError};
 use crate::engine::effect::BrokerId;
+use crate::engine::moments::Moments;
 use crate::engine::quotas::QuotaEntity;
 use crate::engine::time::Instant;
 use crate::engine::topology::BrokerEndpoint;
@@ -41,6 +42,7 @@ pub struct MockClusterBuilder {
     journal_bytes: usize,
     snapshot: Option<Snapshot>,
     quotas: Vec<(QuotaEntity, String, f64)>,
+    moments: Moments,
 }
 
 impl Default for MockClusterBuilder {
@@ -60,6 +62,7 @@ impl Default for MockClusterBuilder {
             journal_bytes: 0,
             snapshot: None,
             quotas: Vec::new(),
+            moments: Moments::Skipped,
         }
     }
 }
@@ -203,6 +206,15 @@ impl MockClusterBuilder {
     /// bytes a second; see [`MockCluster::set_quota`].
     pub fn quota(mut self, entity: QuotaEntity, key: impl Into<String>, value: f64) -> Self {
         self.quotas.push((entity, key.into(), value));
+        self
+    }
+
+    /// Gives the answers that Kafka gives for a moment only: 14 to the first requests for a
+    /// producer id after a start, 15 to the first for a coordinator, 3 and then 6 for a topic that
+    /// a request has just made, 6 for a new partition. Default: everything is there at once, or as
+    /// the snapshot has it.
+    pub fn momentary_answers(mut self) -> Self {
+        self.moments = Moments::Shown;
         self
     }
 
@@ -367,6 +379,9 @@ impl MockClusterBuilder {
         engine.keep_request_bytes(self.journal_bytes);
         for (entity, key, value) in &self.quotas {
             engine.set_quota(entity, key, Some(*value), start)?;
+        }
+        if self.moments == Moments::Shown {
+            engine.show_moments(self.moments);
         }
         for rule in self.faults {
             install(&mut engine, rule);

@@ -58,6 +58,8 @@ struct ClusterForm {
     wall_clock_origin_ms: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     journal_bytes: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    momentary_answers: Option<bool>,
     config: Settings<BrokerConfig>,
     topics: Vec<TopicForm>,
 }
@@ -193,6 +195,9 @@ impl Scenario {
         }
         if let Some(bytes) = cluster.journal_bytes {
             builder = builder.journal_bytes(bytes);
+        }
+        if cluster.momentary_answers == Some(true) {
+            builder = builder.momentary_answers();
         }
         for (key, value) in cluster.config.iter() {
             builder = builder.set(key, value);

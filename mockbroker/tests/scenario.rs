@@ -251,6 +251,7 @@ cluster:
   seed: 7
   wall_clock_origin_ms: 1000
   journal_bytes: 65536
+  momentary_answers: true
   config:
     min.insync.replicas: 2
     auto.create.topics.enable: false
@@ -286,6 +287,7 @@ fn in_rust() -> MockClusterBuilder {
         .seed(7)
         .wall_clock_origin_ms(1_000)
         .journal_bytes(65_536)
+        .momentary_answers()
         .set("min.insync.replicas", "2")
         .set("auto.create.topics.enable", "false")
         .set("num.partitions", "4")

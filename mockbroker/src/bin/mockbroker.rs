@@ -61,6 +61,11 @@ struct Arguments {
     #[arg(long, value_name = "FILE")]
     scenario: Option<PathBuf>,
 
+    /// Gives the answers that Kafka gives for a moment only, such as 14 to the first request
+    /// for a producer id, or 3 and 6 for a topic that was just made
+    #[arg(long, verbatim_doc_comment)]
+    momentary_answers: bool,
+
     /// Where the first broker listens; the others use the ports that follow, with
     /// port 0 all use free ports [default: 127.0.0.1:9092]
     #[arg(
@@ -193,6 +198,9 @@ impl Arguments {
         }
         if let Some(bytes) = self.journal_bytes {
             builder = builder.journal_bytes(bytes);
+        }
+        if self.momentary_answers {
+            builder = builder.momentary_answers();
         }
         for (key, value) in &self.settings {
             builder = builder.set(key, value);

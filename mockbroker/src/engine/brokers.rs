@@ -50,6 +50,7 @@ impl Cluster {
     pub(super) fn restart(&mut self, broker: BrokerId, now: Instant) -> Result<(), MoveError> {
         if self.known_broker(broker)?.process == Process::Crashed {
             self.producer_ids.on_restart(broker);
+            self.momentary.on_restart(broker);
             self.set_state(broker, Process::Running, Network::Connected);
             for key in self.hosted_by(broker) {
                 self.topology.change(key, &Change::UncleanShutdown(broker));

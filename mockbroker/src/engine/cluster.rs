@@ -30,6 +30,7 @@ use super::api_limits::ApiLimits;
 use super::dynamic_config::DynamicConfig;
 use super::effect::BrokerId;
 use super::fetch_sessions::FetchSessions;
+use super::moments::Momentary;
 use super::moves::MoveError;
 use super::partition::Partition;
 use super::producer_ids::ProducerIds;
@@ -88,6 +89,8 @@ pub struct Cluster {
     pub(super) delays: BTreeMap<(BrokerId, BrokerId), Duration>,
     pub(super) api_limits: ApiLimits,
     pub(super) dynamic: DynamicConfig,
+    /// What is for a moment only.
+    pub(super) momentary: Momentary,
     /// What readers asked for last.
     pub(super) fetch_sessions: FetchSessions,
     /// Of a broker for which nothing was altered.
@@ -126,6 +129,7 @@ impl Cluster {
             views: BTreeMap::new(),
             delays: BTreeMap::new(),
             api_limits: ApiLimits::default(),
+            momentary: Momentary::default(),
             fetch_sessions: FetchSessions::with_seed(config.seed),
             dynamic: DynamicConfig::new(config.broker.clone()),
             quotas: Quotas::new(Window::of(&config.broker)),
@@ -244,6 +248,7 @@ impl Cluster {
 
     /// Removes a topic with everything in it.
     pub fn delete_topic(&mut self, topic: TopicKey) {
+        self.momentary.on_deletion();
         if let Some(removed) = self.topology.remove_topic(topic) {
             for partition in removed.indexes() {
                 let key = PartitionKey { topic, partition };
@@ -348,6 +353,7 @@ impl Cluster {
         self.api_limits.check_invariants();
         self.fetch_sessions.check_invariants();
         self.quotas.check_invariants();
+        self.momentary.check_invariants();
         self.topology.check_invariants();
         let placed: usize = self
             .topology

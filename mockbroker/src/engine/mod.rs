@@ -21,6 +21,7 @@
 //! | [`dynamic_config`] | configuration that is altered while the cluster runs |
 //! | [`producer_ids`] | producer ids |
 //! | [`fetch_sessions`] | what readers asked for last |
+//! | [`moments`] | answers that are given for a moment only |
 //! | [`connections`] | one request in progress per connection, the ones behind it |
 //! | [`idle`] | connections without traffic |
 //! | [`quotas`] | who may move how many bytes a second |
@@ -44,6 +45,7 @@ pub mod fetch_sessions;
 pub mod idle;
 pub mod journal;
 pub mod log;
+pub mod moments;
 pub mod moves;
 pub mod partition;
 pub mod plan;

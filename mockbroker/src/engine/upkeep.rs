@@ -138,6 +138,7 @@ impl Cluster {
 
     /// Time has come to [`next_deadline`](Self::next_deadline).
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.end_moments(now);
         self.end_sessions(now);
         let lag_max = self.lag_max();
         for key in self.timed.clone() {
@@ -162,7 +163,8 @@ impl Cluster {
         let timed = self.timed.iter().filter_map(|key| self.partitions.get(key));
         let due = timed.filter_map(|partition| partition.replicas().next_deadline(lag_max));
         let session_ends = self.sessions.values().copied();
-        due.chain(session_ends).min()
+        let moments_end = self.momentary.next_deadline();
+        due.chain(session_ends).chain(moments_end).min()
     }
 
     pub(super) fn lag_max(&self) -> Duration {
@@ -173,7 +175,9 @@ impl Cluster {
     /// cut off knows what it knew when that began.
     #[must_use]
     pub fn known_to(&self, broker: BrokerId) -> &Topology {
-        self.views.get(&broker).unwrap_or(&self.topology)
+        let view = self.views.get(&broker);
+        view.or_else(|| self.momentary.before())
+            .unwrap_or(&self.topology)
     }
 
     /// Whether a broker runs and reaches neither the others nor the controller.
@@ -186,7 +190,8 @@ impl Cluster {
     #[must_use]
     pub fn leads(&self, key: PartitionKey, broker: BrokerId) -> bool {
         let partition = self.partitions.get(&key);
-        partition.is_some_and(|partition| partition.replicas().lead(broker).is_some())
+        let leads = partition.is_some_and(|of| of.replicas().lead(broker).is_some());
+        leads && self.momentary.is_led(key)
     }
 
     /// Who leads a partition, in the eyes of the controller.

@@ -43,6 +43,7 @@ use crate::engine::connections::{Connections, Offer};
 use crate::engine::effect::{BrokerId, ConnectionId, Effect};
 use crate::engine::idle::IdleWatch;
 use crate::engine::journal::{Event, Journal, RequestId, Silence};
+use crate::engine::moments::Moments;
 use crate::engine::plan::Plan;
 use crate::engine::purgatory::{Parked, Purgatory};
 use crate::engine::time::Instant;
@@ -273,6 +274,11 @@ impl ClusterEngine {
     #[must_use]
     pub const fn journal(&self) -> &Journal {
         &self.journal
+    }
+
+    /// Chooses whether answers that Kafka gives for a moment only are given from now on.
+    pub fn show_moments(&mut self, moments: Moments) {
+        self.cluster.show_moments(moments);
     }
 
     /// Lets the journal carry the bytes of requests, at most this many together.

@@ -10,18 +10,27 @@
 //! 4.3.1.
 //!
 //! *Deviations* no coordinator is modelled: whoever is named refuses what a client would ask it.
-//! A broker is named at once, Kafka answers 15 until its internal topic is made. Keys are spread
-//! over the brokers by a hash that is not Kafka's. Share groups (kind 2) are refused.
+//! A broker is named at once, Kafka answers 15 until its internal topic is made; so does the mock
+//! for a moment where momentary answers are shown. Keys are spread over the brokers by a hash that
+//! is not Kafka's. Share groups (kind 2) are refused.
 
 use super::{Answer, Context, endpoint};
 use crate::engine::Cluster;
+use crate::engine::time::Instant;
 use crate::engine::topology::BrokerEndpoint;
 use crate::error_code::ErrorCode;
 use crate::wire::reply::{self, Coordinator, Reply};
 use crate::wire::request::FindCoordinator;
 
 /// Names a broker for each key.
-pub fn handle(cluster: &mut Cluster, context: &Context, request: &FindCoordinator) -> Answer {
+pub fn handle(
+    cluster: &mut Cluster,
+    context: &Context,
+    request: &FindCoordinator,
+    now: Instant,
+) -> Answer {
+    let kind = request.key_type;
+    let there = !matches!(kind, 0 | 1) || cluster.has_coordinators(kind, now);
     let known = cluster.known_to(context.broker);
     let ids = known.brokers().map(|broker| broker.endpoint.id);
     let live: Vec<BrokerEndpoint> = ids
@@ -37,6 +46,13 @@ pub fn handle(cluster: &mut Cluster, context: &Context, request: &FindCoordinato
         };
         if let Some(code) = context.injection.refusal() {
             return refused(code, "");
+        }
+        if !there {
+            let message = match context.header.version {
+                ..4 => "The coordinator is not available.",
+                _ => "",
+            };
+            return refused(ErrorCode::COORDINATOR_NOT_AVAILABLE, message);
         }
         match (request.key_type, live.get(spread(key, live.len()))) {
             (0 | 1, Some(broker)) => Coordinator {

@@ -10,20 +10,30 @@
 //!
 //! *Deviations* no transactions yet: a transactional id is refused with 35, which every client
 //! takes as final, and noted. The first calls after a start are answered at once, where Kafka says
-//! 14 until its block of ids is there.
+//! 14 until its block of ids is there; so does the mock where momentary answers are shown.
 
 use super::{Answer, Context};
 use crate::engine::Cluster;
+use crate::engine::time::Instant;
 use crate::error_code::ErrorCode;
 use crate::wire::reply::{self, Reply};
 use crate::wire::request::InitProducerId;
 
 /// Gives out a fresh producer id.
-pub fn handle(cluster: &mut Cluster, context: &Context, request: &InitProducerId) -> Answer {
+pub fn handle(
+    cluster: &mut Cluster,
+    context: &Context,
+    request: &InitProducerId,
+    now: Instant,
+) -> Answer {
     let error = context
         .injection
         .refusal()
-        .or_else(|| refusal(cluster, request));
+        .or_else(|| refusal(cluster, request))
+        .or_else(|| {
+            let there = cluster.has_ids(context.broker, now);
+            (!there).then_some(ErrorCode::COORDINATOR_LOAD_IN_PROGRESS)
+        });
     let mut reply = match error {
         Some(error) => reply::InitProducerId {
             error,

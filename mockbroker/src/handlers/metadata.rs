@@ -29,6 +29,7 @@ use uuid::Uuid;
 
 use super::{Answer, Context, endpoint};
 use crate::engine::effect::BrokerId;
+use crate::engine::time::Instant;
 use crate::engine::topology::{Placement, Topic, Topology, is_internal, is_valid_name};
 use crate::engine::{Cluster, TopicSpec};
 
@@ -39,7 +40,12 @@ use crate::wire::reply::{
 use crate::wire::request::{self, AutoCreation, Metadata, Operations};
 
 /// Answers with brokers and topics, and makes unknown ones if it may.
-pub fn handle(cluster: &mut Cluster, context: &Context, request: &Metadata) -> Answer {
+pub fn handle(
+    cluster: &mut Cluster,
+    context: &Context,
+    request: &Metadata,
+    now: Instant,
+) -> Answer {
     if let Some(error) = refusal(context, request) {
         return refuse(context, request, error);
     }
@@ -54,7 +60,7 @@ pub fn handle(cluster: &mut Cluster, context: &Context, request: &Metadata) -> A
         Some(asked) if asked.iter().any(|topic| !topic.id.is_nil()) => {
             by_id(cluster, context, request, asked)
         }
-        Some(asked) => by_name(cluster, context, request, asked),
+        Some(asked) => by_name(cluster, context, request, asked, now),
     };
     for topic in &mut topics {
         let name = topic.name.as_deref().unwrap_or_default();
@@ -139,6 +145,7 @@ fn by_name(
     context: &Context,
     request: &Metadata,
     asked: &[request::MetadataTopic],
+    now: Instant,
 ) -> Vec<MetadataTopic> {
     let mut seen = BTreeSet::new();
     let names = asked.iter().filter_map(|topic| topic.name.as_deref());
@@ -155,7 +162,7 @@ fn by_name(
             unknown.push(absent(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, Some(name)));
             let reached = !cluster.is_cut_off(context.broker);
             if request.auto_creation == AutoCreation::Allowed && reached {
-                auto_create(cluster, name);
+                cluster.make_by_request(|cluster| auto_create(cluster, name), now);
             }
         }
     }
@@ -165,7 +172,8 @@ fn by_name(
 }
 
 fn auto_create(cluster: &mut Cluster, name: &str) {
-    if !cluster.config().auto_create_topics_enable {
+    let is_being_made = cluster.topology().topic_by_name(name).is_some();
+    if !cluster.config().auto_create_topics_enable || is_being_made {
         return;
     }
     // Metadata answers 3 for ever then (observed); CreateTopics would say 17.

@@ -236,15 +236,18 @@ pub fn handle(cluster: &mut Cluster, context: &Context, body: RequestBody, now: 
         RequestBody::Produce(request) => produce::handle(cluster, context, request, now),
         RequestBody::Fetch(request) => fetch::handle(cluster, context, request, now),
         RequestBody::ListOffsets(request) => list_offsets::handle(cluster, context, &request),
-        RequestBody::Metadata(request) => metadata::handle(cluster, context, &request),
+        RequestBody::Metadata(request) => metadata::handle(cluster, context, &request, now),
         RequestBody::FindCoordinator(request) => {
-            find_coordinator::handle(cluster, context, &request)
+            find_coordinator::handle(cluster, context, &request, now)
         }
         RequestBody::ApiVersions(request) => api_versions::handle(cluster, context, &request),
-        RequestBody::CreateTopics(request) => create_topics::handle(cluster, context, &request),
+        RequestBody::CreateTopics(request) => cluster.make_by_request(
+            |cluster| create_topics::handle(cluster, context, &request),
+            now,
+        ),
         RequestBody::DeleteTopics(request) => delete_topics::handle(cluster, context, &request),
         RequestBody::InitProducerId(request) => {
-            init_producer_id::handle(cluster, context, &request)
+            init_producer_id::handle(cluster, context, &request, now)
         }
         RequestBody::Admin(request) => handle_admin(cluster, context, &request, now),
     }
@@ -278,9 +281,10 @@ fn handle_admin(
         AdminRequest::DescribeTopicPartitions(request) => {
             describe_topic_partitions::handle(cluster, context, request)
         }
-        AdminRequest::CreatePartitions(request) => {
-            create_partitions::handle(cluster, context, request)
-        }
+        AdminRequest::CreatePartitions(request) => cluster.make_by_request(
+            |cluster| create_partitions::handle(cluster, context, request),
+            now,
+        ),
         AdminRequest::DescribeClientQuotas(request) => {
             describe_client_quotas::handle(cluster, context, request)
         }
