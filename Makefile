@@ -72,6 +72,14 @@ bench-smoke: cargo ## Each benchmark once, to see that it works.
 test: cargo ## Unit tests, properties, simulation. Needs no Docker.
 	cargo test --locked --workspace
 
+FUZZ_SECONDS ?= 120
+FUZZ_SEED ?= $(shell date +%s)
+
+.PHONY: fuzz
+fuzz: cargo ## Hostile bytes for the mock, longer than in `make test`. FUZZ_SECONDS, FUZZ_SEED.
+	FUZZ_SECONDS=$(FUZZ_SECONDS) FUZZ_SEED=$(FUZZ_SEED) \
+	    cargo test --locked -p kafka-mockbroker --test fuzz -- --nocapture
+
 .PHONY: check
 check: fmt clippy docs msrv deny tidy ## Everything that reads the code: the six targets below.
 
