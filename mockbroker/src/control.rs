@@ -13,8 +13,8 @@
 //! describes the requests.
 //!
 //! *Invariants*
-//! 1. A request's body has at most [`BODY_BYTES_MAX`] bytes, its head [`HEAD_BYTES_MAX`]; at most
-//!    [`CONNECTIONS_MAX`] connections are served at once, and the next ones wait.
+//! 1. A request's body has at most [`BODY_BYTES_MAX`] bytes, its head [`HEAD_BYTES_MAX`] and one
+//!    read; at most [`CONNECTIONS_MAX`] connections are served at once, and the next ones wait.
 //! 2. No request panics the cluster's thread or holds it up: waits are bounded, and journals are
 //!    copied in slices.
 //!
