@@ -9,10 +9,10 @@
 //! *Not here*: what must hold (`oracle.rs`).
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use kafka_mockbroker::engine::chance::{Field, Losses};
 use kafka_mockbroker::engine::moves::Move;
 use kafka_mockbroker::{Api, BrokerId, ErrorCode, Rule, Verdict};
 use kafka_producer::Acks;
@@ -199,7 +199,10 @@ fn settle(world: &mut World, setting: &Setting) -> Option<String> {
     }
     let given_up = world.now() + setting.request_timeout * 2 + Plan::HEALED_WITHIN;
     world.run_until(given_up);
-    probe(world, setting);
+    if setting.acks == Acks::None {
+        search(world, setting, within);
+    }
+    probe(world, setting, PROBE);
     // Without acks dead connections are found one by one, each by a question about metadata.
     let dead_most = match setting.acks {
         Acks::None => setting.brokers.unsigned_abs(),
@@ -233,10 +236,20 @@ fn step_while_open(world: &mut World, patience: Duration) {
     }
 }
 
-fn probe(world: &mut World, setting: &Setting) {
+/// Without acks a dead connection is found only by a question about metadata, and what waits for
+/// the answer may be given up meanwhile. So there are sends before those that count.
+fn search(world: &mut World, setting: &Setting, within: Duration) {
+    for round in 0..setting.brokers {
+        probe(world, setting, format!("search {round}").as_bytes());
+        let patience = world.now() + within;
+        step_while_open(world, patience);
+    }
+}
+
+fn probe(world: &mut World, setting: &Setting, says: &[u8]) {
     for (topic, partitions, _) in &setting.topics {
         for partition in 0..*partitions {
-            let value = [PROBE, format!(" {topic}-{partition}").as_bytes()].concat();
+            let value = [says, format!(" {topic}-{partition}").as_bytes()].concat();
             let content = content(None, value.into(), Vec::new(), world);
             let record = Outgoing {
                 topic: (*topic).into(),
@@ -338,6 +351,8 @@ fn draw_setting(seed: u64, random: &mut fastrand::Rng) -> Setting {
         in_flight_max: random.usize(1..=5),
         request_timeout,
         // At least what Kafka's configuration demands, and often little more.
+        session_ms: random.u32(1_000..=9_000),
+        lag_ms: random.u32(2_000..=10_000),
         delivery_timeout: linger + Plan::HEALED_WITHIN.max(request_timeout * random.u32(1..=8)),
         ..Setting::default()
     }
@@ -397,40 +412,20 @@ fn draw_fault(setting: &Setting, random: &mut fastrand::Rng) -> Fault {
         1 => Fault::Stall(broker, lasts),
         2 => Fault::Refuse(broker, lasts),
         3 => Fault::Clog(broker, lasts),
-        4..7 => Fault::Move(draw_move(setting, BrokerId(broker), random)),
+        4..7 => Fault::Move(draw_move(setting, random)),
         _ => Fault::Rule(draw_rule(random)),
     }
 }
 
-fn draw_move(setting: &Setting, broker: BrokerId, random: &mut fastrand::Rng) -> Move {
-    let (topic, partitions, _) = setting.topics[random.usize(..setting.topics.len())];
-    let (topic, partition) = (Arc::from(topic), random.i32(0..partitions));
-    match random.u8(..11) {
-        0..2 => Move::CrashBroker { broker },
-        2..4 => Move::RestartBroker { broker },
-        4..6 => Move::PauseBroker { broker },
-        6 => Move::ResumeBroker { broker },
-        7 => Move::HoldFollower {
-            topic,
-            partition,
-            broker,
-        },
-        8 => Move::ReleaseFollower {
-            topic,
-            partition,
-            broker,
-        },
-        9 => Move::ShrinkIsr {
-            topic,
-            partition,
-            broker,
-        },
-        _ => Move::MoveLeader {
-            topic,
-            partition,
-            broker,
-        },
-    }
+/// Moves that lose nothing that the cluster promises to keep.
+fn draw_move(setting: &Setting, random: &mut fastrand::Rng) -> Move {
+    let field = Field {
+        brokers: (1..=setting.brokers).map(BrokerId).collect(),
+        partitions: setting.partitions().collect(),
+        losses: Losses::None,
+        delay_max: FAULT_LASTS_MAX,
+    };
+    field.draw(random)
 }
 
 fn draw_rule(random: &mut fastrand::Rng) -> Rule {
@@ -455,13 +450,21 @@ fn draw_rule(random: &mut fastrand::Rng) -> Rule {
         .then(verdict)
 }
 
+/// What hides an answer, breaks it, or brings it late.
 fn draw_silence(random: &mut fastrand::Rng) -> Verdict {
     let late = draw_duration(random, Duration::from_millis(1), FAULT_LASTS_MAX);
-    match random.u8(..5) {
+    match random.u8(..9) {
         0 => Verdict::Swallow,
         1 => Verdict::Delay(late),
         2 => Verdict::CloseBefore,
         3 => Verdict::CloseAfter,
+        4 => Verdict::ResetBefore,
+        5 => Verdict::ResetAfter,
+        6 => Verdict::CutAfter(random.usize(..80)),
+        7 => Verdict::Drip {
+            piece_bytes: random.usize(1..40),
+            pause: late / 20,
+        },
         _ => Verdict::ApplyThenLose,
     }
 }

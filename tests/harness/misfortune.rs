@@ -28,7 +28,10 @@ impl World {
         let says = format!("{to_make:?}");
         if matches!(
             to_make,
-            Move::CrashBroker { .. } | Move::PauseBroker { .. } | Move::MoveLeader { .. }
+            Move::CrashBroker { .. }
+                | Move::PauseBroker { .. }
+                | Move::IsolateBroker { .. }
+                | Move::MoveLeader { .. }
         ) {
             self.leaders = Leaders::Lost;
         }
@@ -41,23 +44,35 @@ impl World {
     }
 
     /// Ends what the cluster does wrong: rules that wait for their turn are taken out, every
-    /// broker runs, every follower follows.
+    /// broker runs and is reached, every follower follows at once.
     pub fn heal(&mut self) {
         self.note("the faults are over");
-        for broker in (1..=self.setting.brokers).map(BrokerId) {
-            self.make_move(Move::RestartBroker { broker });
-            self.make_move(Move::ResumeBroker { broker });
-            for (topic, partitions, _) in self.setting.topics.clone() {
-                for partition in 0..partitions {
-                    let topic = Arc::from(topic);
-                    self.make_move(Move::ReleaseFollower {
-                        topic,
-                        partition,
-                        broker,
-                    });
-                }
-            }
+        let brokers = || (1..=self.setting.brokers).map(BrokerId);
+        let mut moves = Vec::new();
+        for broker in brokers() {
+            moves.push(Move::RestartBroker { broker });
+            moves.push(Move::ResumeBroker { broker });
+            moves.push(Move::HealBroker { broker });
+            moves.extend(brokers().map(|to| Move::DelayReplication {
+                from: broker,
+                to,
+                delay: Duration::ZERO,
+            }));
         }
+        for (topic, partition) in self.setting.partitions() {
+            moves.push(Move::ReleaseIsrChanges {
+                topic: Arc::clone(&topic),
+                partition,
+            });
+            moves.extend(brokers().map(|broker| Move::ReleaseFollower {
+                topic: Arc::clone(&topic),
+                partition,
+                broker,
+            }));
+        }
+        moves
+            .into_iter()
+            .for_each(|to_make| self.make_move(to_make));
         for rule in std::mem::take(&mut self.rules) {
             self.cluster.rules_mut().remove(rule);
         }

@@ -27,6 +27,10 @@ pub struct Setting {
     pub topics: Vec<(&'static str, i32, i16)>,
     /// `min.insync.replicas` of topics that have as many replicas.
     pub isr_min: i16,
+    /// `broker.session.timeout.ms`.
+    pub session_ms: u32,
+    /// `replica.lag.time.max.ms`.
+    pub lag_ms: u32,
     /// How many producers.
     pub producers: usize,
     /// How long a frame is on its way.
@@ -58,6 +62,8 @@ impl Default for Setting {
             brokers: 3,
             topics: vec![("orders", 3, 3)],
             isr_min: 1,
+            session_ms: 9_000,
+            lag_ms: 30_000,
             producers: 1,
             latency: Latency {
                 min: Duration::from_micros(100),
@@ -93,6 +99,27 @@ impl Setting {
         self.is_idempotent() || one_at_a_time
     }
 
+    /// Every partition of every topic.
+    pub fn partitions(&self) -> impl Iterator<Item = (Arc<str>, i32)> {
+        let topics = self.topics.iter();
+        topics.flat_map(|&(topic, partitions, _)| {
+            (0..partitions).map(move |partition| (Arc::from(topic), partition))
+        })
+    }
+
+    fn broker_config(&self) -> BrokerConfig {
+        let mut config = BrokerConfig::default();
+        let settings = [
+            ("broker.session.timeout.ms", self.session_ms),
+            ("replica.lag.time.max.ms", self.lag_ms),
+        ];
+        for (key, value) in settings {
+            let set = config.set(key, &value.to_string());
+            set.expect("the setting is allowed");
+        }
+        config
+    }
+
     /// The cluster's part.
     #[must_use]
     pub fn cluster_config(&self) -> ClusterConfig {
@@ -116,7 +143,7 @@ impl Setting {
         ClusterConfig {
             brokers: (1..=self.brokers).map(endpoint).collect(),
             topics: self.topics.iter().map(topic).collect(),
-            broker: BrokerConfig::default(),
+            broker: self.broker_config(),
             cluster_id: None,
             wall_clock_origin_ms: Self::WALL_CLOCK_ORIGIN_MS,
             seed: self.seed,

@@ -17,6 +17,7 @@ use bytes::Bytes;
 use kafka_mockbroker::engine::effect as broker;
 use kafka_mockbroker::engine::journal::Event;
 use kafka_mockbroker::engine::time::Instant as BrokerInstant;
+use kafka_mockbroker::engine::topology::Process;
 use kafka_mockbroker::handlers::ClusterEngine;
 use kafka_mockbroker::{Api, RuleId};
 use kafka_producer::engine::effect::{
@@ -438,7 +439,13 @@ impl World {
             .refusing
             .get(&broker)
             .is_some_and(|until| *until > self.now);
-        let link = if refused {
+        let known = self
+            .cluster
+            .cluster()
+            .topology()
+            .broker(broker::BrokerId(broker));
+        let crashed = known.is_some_and(|known| known.process == Process::Crashed);
+        let link = if refused || crashed {
             self.links.open_refused(broker, self.now)
         } else {
             self.links.open(broker, self.now)
