@@ -343,6 +343,26 @@ mod tests {
         assert_eq!(read(bytes, 1, Lengths::Checked), Err(Fault::Invalid));
     }
 
+    #[rstest]
+    #[case::zero(&[0], 0)]
+    #[case::minus_one(&[1], -1)]
+    #[case::most_of_one_byte(&[0x7e], 63)]
+    #[case::least_of_one_byte(&[0x7f], -64)]
+    #[case::least_of_two_bytes(&[0x80, 1], 64)]
+    #[case::zero_in_two_bytes(&[0x80, 0], 0)]
+    #[case::most(&[0xfe, 0xff, 0xff, 0xff, 0x0f], i32::MAX)]
+    #[case::least(&[0xff, 0xff, 0xff, 0xff, 0x0f], i32::MIN)]
+    fn varints_of_any_length_are_zigzag(#[case] bytes: &[u8], #[case] expected: i32) {
+        let (mut narrow, mut wide) = (Reader { bytes }, Reader { bytes });
+        assert_eq!(narrow.varint().ok(), Some(expected));
+        assert_eq!(wide.varlong().ok(), Some(expected.into()));
+        assert_eq!(
+            (narrow.bytes, wide.bytes),
+            (&[][..], &[][..]),
+            "all is read"
+        );
+    }
+
     proptest! {
         #[test]
         fn any_bytes_end_in_records_or_a_fault(
