@@ -178,7 +178,7 @@ fn refused(
         ..row(code)
     };
     match error {
-        AppendError::NotLeader => told(ErrorCode::NOT_LEADER_OR_FOLLOWER),
+        AppendError::NotLeader => row(ErrorCode::NOT_LEADER_OR_FOLLOWER),
         AppendError::NotEnoughReplicas => told(ErrorCode::NOT_ENOUGH_REPLICAS),
         AppendError::StaleEpoch => told(ErrorCode::INVALID_PRODUCER_EPOCH),
         AppendError::OutOfOrder => told(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER),
@@ -304,6 +304,7 @@ mod tests {
     #[case::no_more_leader(
         Outcome::NotLeader { hint: None, base_offset: Some(40) }, (6, 40, -1, 3)
     )]
+    #[case::leader_elsewhere(Outcome::Refused(AppendError::NotLeader), (6, -1, -1, -1))]
     #[case::min_isr(Outcome::Refused(AppendError::NotEnoughReplicas), (19, -1, -1, 3))]
     #[case::epoch(Outcome::Refused(AppendError::StaleEpoch), (47, -1, -1, 3))]
     #[case::sequence(Outcome::Refused(AppendError::OutOfOrder), (45, -1, -1, 3))]
