@@ -42,6 +42,7 @@ pub struct MockClusterBuilder {
     journal_bytes: usize,
     snapshot: Option<Snapshot>,
     quotas: Vec<(QuotaEntity, String, f64)>,
+    log_bytes_max: Option<u64>,
     moments: Moments,
 }
 
@@ -62,6 +63,7 @@ impl Default for MockClusterBuilder {
             journal_bytes: 0,
             snapshot: None,
             quotas: Vec::new(),
+            log_bytes_max: None,
             moments: Moments::Skipped,
         }
     }
@@ -199,6 +201,14 @@ impl MockClusterBuilder {
     pub fn from_snapshot(mut self, snapshot: &Snapshot) -> Self {
         self.brokers = u16::try_from(snapshot.brokers().len()).unwrap_or(u16::MAX);
         self.snapshot = Some(snapshot.clone());
+        self
+    }
+
+    /// How many bytes the logs hold together, each batch once however many replicas it has. Beyond
+    /// it Produce is answered with 56 (KAFKA_STORAGE_ERROR), as by a full disk, and a diagnostic
+    /// says so. Default 4 GiB.
+    pub fn log_bytes_max(mut self, bytes_max: u64) -> Self {
+        self.log_bytes_max = Some(bytes_max);
         self
     }
 
@@ -377,6 +387,9 @@ impl MockClusterBuilder {
             }
         };
         engine.keep_request_bytes(self.journal_bytes);
+        if let Some(bytes_max) = self.log_bytes_max {
+            engine.bound_log_bytes(bytes_max);
+        }
         for (entity, key, value) in &self.quotas {
             engine.set_quota(entity, key, Some(*value), start)?;
         }

@@ -30,6 +30,7 @@ use super::api_limits::ApiLimits;
 use super::dynamic_config::DynamicConfig;
 use super::effect::BrokerId;
 use super::fetch_sessions::FetchSessions;
+use super::log_room::LogRoom;
 use super::moments::Momentary;
 use super::moves::MoveError;
 use super::partition::Partition;
@@ -96,6 +97,7 @@ pub struct Cluster {
     /// Of a broker for which nothing was altered.
     pub(super) config: BrokerConfig,
     pub(super) quotas: Quotas,
+    pub(super) log_room: LogRoom,
     cluster_id: Arc<str>,
     pub(super) wall_clock_origin_ms: i64,
     pub(super) expiry: Expiry,
@@ -132,6 +134,7 @@ impl Cluster {
             momentary: Momentary::default(),
             fetch_sessions: FetchSessions::with_seed(config.seed),
             dynamic: DynamicConfig::new(config.broker.clone()),
+            log_room: LogRoom::default(),
             quotas: Quotas::new(Window::of(&config.broker)),
             config: config.broker,
             cluster_id,
@@ -353,6 +356,7 @@ impl Cluster {
         self.api_limits.check_invariants();
         self.fetch_sessions.check_invariants();
         self.quotas.check_invariants();
+        self.check_log_room();
         self.momentary.check_invariants();
         self.topology.check_invariants();
         let placed: usize = self

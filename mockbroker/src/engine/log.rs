@@ -159,6 +159,12 @@ impl Log {
         self.high_watermark
     }
 
+    /// Bytes of all batches as they are stored.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes_before(self.batches.len())
+    }
+
     /// Every batch, in offset order.
     #[must_use]
     pub fn batches(&self) -> &[StoredBatch] {

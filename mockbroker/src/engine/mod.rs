@@ -14,6 +14,7 @@
 //! | [`validator`] | what a topic demands of a batch, and what a broker changes in it |
 //! | [`record_rules`] | what a topic demands of single records |
 //! | [`producer_state`] | epochs and sequences, window of five |
+//! | [`log_room`] | how many bytes the logs may hold |
 //! | [`log`] | batches as received, offsets, high watermark |
 //! | [`replication`] | who leads and knows it, ISR changes, the watermark rule |
 //! | [`replica`] | one replica: its log, its producers, its link |
@@ -45,6 +46,7 @@ pub mod fetch_sessions;
 pub mod idle;
 pub mod journal;
 pub mod log;
+pub mod log_room;
 pub mod moments;
 pub mod moves;
 pub mod partition;

@@ -60,6 +60,8 @@ pub struct Append<'a> {
     pub expiry: Expiry,
     /// The broker's clock.
     pub wall_clock_ms: i64,
+    /// Bytes that the disk still takes.
+    pub room: u64,
 }
 
 /// What became of a batch.
@@ -98,6 +100,8 @@ pub enum AppendError {
     StaleEpoch,
     /// The sequence does not follow on.
     OutOfOrder,
+    /// The disk is full.
+    NoRoom,
 }
 
 /// Before which offset records are to be deleted.
@@ -182,6 +186,9 @@ impl Partition {
             received: candidate.received,
             appended_at_ms: now_ms,
         };
+        if u64::try_from(stored.bytes()).unwrap_or(u64::MAX) > append.room {
+            return Err(AppendError::NoRoom);
+        }
         self.replicas.append(append.leader, stored);
         let by_broker = append.config.message_timestamp_type == TimestampType::LogAppendTime;
         let log_append_time_ms = by_broker.then_some(now_ms);

@@ -42,6 +42,7 @@ impl Cluster {
         acks: Acks,
         now: Instant,
     ) -> Result<Appended, Option<AppendError>> {
+        let room = self.log_room(records.len());
         let expiry = self.expiry(broker);
         let topology = self.views.get(&broker).unwrap_or(&self.topology);
         let (Some(topic), Some(partition)) =
@@ -56,12 +57,18 @@ impl Cluster {
             config: &config,
             expiry,
             wall_clock_ms: wall_clock_ms(self.wall_clock_origin_ms, now),
+            room,
         };
-        let appended = partition.append(records, &append).map_err(Some)?;
-        if matches!(appended, Appended::Stored { .. }) {
-            self.on_replicas_changed(key, now);
+        let appended = partition.append(records, &append);
+        match appended {
+            Ok(Appended::Stored { .. }) => {
+                self.on_log_grown(key, broker);
+                self.on_replicas_changed(key, now);
+            }
+            Err(AppendError::NoRoom) => self.on_log_room_missed(),
+            Ok(Appended::Duplicate { .. }) | Err(_) => {}
         }
-        Ok(appended)
+        appended.map_err(Some)
     }
 
     /// A broker that leads a partition deletes what lies before an offset; returns the one meant.

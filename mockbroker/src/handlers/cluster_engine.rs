@@ -281,6 +281,11 @@ impl ClusterEngine {
         self.cluster.show_moments(moments);
     }
 
+    /// Bounds the bytes of all logs together; a batch beyond it is answered with 56.
+    pub const fn bound_log_bytes(&mut self, bytes_max: u64) {
+        self.cluster.bound_log_bytes(bytes_max);
+    }
+
     /// Lets the journal carry the bytes of requests, at most this many together.
     pub const fn keep_request_bytes(&mut self, bytes_max: usize) {
         self.journal.keep_request_bytes(bytes_max);
