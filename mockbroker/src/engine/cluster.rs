@@ -35,6 +35,7 @@ use super::moments::Momentary;
 use super::moves::MoveError;
 use super::partition::Partition;
 use super::producer_ids::ProducerIds;
+use super::producer_room::ProducerRoom;
 use super::producer_state::Expiry;
 use super::quotas::Quotas;
 use super::rate::Window;
@@ -98,6 +99,7 @@ pub struct Cluster {
     pub(super) config: BrokerConfig,
     pub(super) quotas: Quotas,
     pub(super) log_room: LogRoom,
+    pub(super) producer_room: ProducerRoom,
     cluster_id: Arc<str>,
     pub(super) wall_clock_origin_ms: i64,
     pub(super) expiry: Expiry,
@@ -135,6 +137,7 @@ impl Cluster {
             fetch_sessions: FetchSessions::with_seed(config.seed),
             dynamic: DynamicConfig::new(config.broker.clone()),
             log_room: LogRoom::default(),
+            producer_room: ProducerRoom::default(),
             quotas: Quotas::new(Window::of(&config.broker)),
             config: config.broker,
             cluster_id,

@@ -14,6 +14,7 @@
 //! | [`validator`] | what a topic demands of a batch, and what a broker changes in it |
 //! | [`record_rules`] | what a topic demands of single records |
 //! | [`producer_state`] | epochs and sequences, window of five |
+//! | [`producer_room`] | how many producers the partitions may know |
 //! | [`log_room`] | how many bytes the logs may hold |
 //! | [`log`] | batches as received, offsets, high watermark |
 //! | [`replication`] | who leads and knows it, ISR changes, the watermark rule |
@@ -52,6 +53,7 @@ pub mod moves;
 pub mod partition;
 pub mod plan;
 pub mod producer_ids;
+pub mod producer_room;
 pub mod producer_state;
 pub mod purgatory;
 pub mod quotas;

@@ -62,6 +62,8 @@ pub struct Append<'a> {
     pub wall_clock_ms: i64,
     /// Bytes that the disk still takes.
     pub room: u64,
+    /// Whether one may write whom the partition does not know.
+    pub may_be_new: bool,
 }
 
 /// What became of a batch.
@@ -102,6 +104,8 @@ pub enum AppendError {
     OutOfOrder,
     /// The disk is full.
     NoRoom,
+    /// The producer is new, and too many are known.
+    TooManyProducers,
 }
 
 /// Before which offset records are to be deleted.
@@ -164,6 +168,11 @@ impl Partition {
         let producer = ProducerBatch::of(&candidate.header);
         if let Some(batch) = &producer {
             match replica.producers().check(batch, append.expiry, now_ms) {
+                SequenceVerdict::Next
+                    if !append.may_be_new && !replica.producers().knows(batch.producer_id) =>
+                {
+                    return Err(AppendError::TooManyProducers);
+                }
                 SequenceVerdict::Next => {}
                 SequenceVerdict::Duplicate(original) => {
                     return Ok(Appended::Duplicate {
@@ -246,6 +255,13 @@ impl Partition {
         let replicas = self.replicas.all_mut().iter_mut();
         let known = replicas.map(|replica| replica.forget_producer(producer_id));
         known.fold(false, |before, known| before | known)
+    }
+
+    /// Forgets the producers of a replica that a sweep has found idle.
+    pub fn forget_expired(&mut self, broker: BrokerId, expiry: Expiry, now_ms: i64) {
+        let replicas = self.replicas.all_mut().iter_mut();
+        let of_broker = replicas.filter(|replica| replica.broker == broker);
+        of_broker.for_each(|replica| replica.forget_expired(expiry, now_ms));
     }
 
     /// What this topic and these brokers bound.

@@ -245,6 +245,19 @@ impl ProducerStates {
         self.producers.remove(&producer_id).is_some()
     }
 
+    /// Forgets whom a sweep has found idle; nothing but [`count`](Self::count) and
+    /// [`all`](Self::all) tells.
+    pub fn forget_expired(&mut self, expiry: Expiry, now_ms: i64) {
+        self.producers
+            .retain(|_, producer| !producer.is_expired(expiry, now_ms));
+    }
+
+    /// Whether a producer is known, be it expired.
+    #[must_use]
+    pub fn knows(&self, producer_id: i64) -> bool {
+        self.producers.contains_key(&producer_id)
+    }
+
     /// How many producers are known, the expired ones included.
     #[must_use]
     pub fn count(&self) -> usize {

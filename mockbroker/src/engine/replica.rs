@@ -26,7 +26,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::effect::BrokerId;
 use super::log::{Log, StoredBatch};
-use super::producer_state::{ProducerBatch, ProducerStates};
+use super::producer_state::{Expiry, ProducerBatch, ProducerStates};
 use super::time::Instant;
 use super::topology::{Network, Process};
 
@@ -121,6 +121,11 @@ impl Replica {
     /// Forgets what a producer wrote; `false` when nothing is known of it.
     pub(super) fn forget_producer(&mut self, producer_id: i64) -> bool {
         self.producers.forget(producer_id)
+    }
+
+    /// Forgets the producers that a sweep has found idle.
+    pub(super) fn forget_expired(&mut self, expiry: Expiry, now_ms: i64) {
+        self.producers.forget_expired(expiry, now_ms);
     }
 
     /// As far as the leader knows that it got.

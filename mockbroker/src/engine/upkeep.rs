@@ -43,6 +43,8 @@ impl Cluster {
         now: Instant,
     ) -> Result<Appended, Option<AppendError>> {
         let room = self.log_room(records.len());
+        let may_be_new = self.has_producer_room();
+        let producers = self.producers_on(key, broker);
         let expiry = self.expiry(broker);
         let topology = self.views.get(&broker).unwrap_or(&self.topology);
         let (Some(topic), Some(partition)) =
@@ -58,13 +60,19 @@ impl Cluster {
             expiry,
             wall_clock_ms: wall_clock_ms(self.wall_clock_origin_ms, now),
             room,
+            may_be_new,
         };
         let appended = partition.append(records, &append);
         match appended {
             Ok(Appended::Stored { .. }) => {
                 self.on_log_grown(key, broker);
+                self.on_producer_appended(key, broker, producers);
                 self.on_replicas_changed(key, now);
             }
+            Err(AppendError::TooManyProducers) if self.regain_producer_room(now) => {
+                return self.append((key, broker), records, acks, now);
+            }
+            Err(AppendError::TooManyProducers) => self.on_producer_room_missed(),
             Err(AppendError::NoRoom) => self.on_log_room_missed(),
             Ok(Appended::Duplicate { .. }) | Err(_) => {}
         }

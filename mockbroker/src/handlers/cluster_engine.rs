@@ -286,6 +286,12 @@ impl ClusterEngine {
         self.cluster.bound_log_bytes(bytes_max);
     }
 
+    /// Bounds the producers of all partitions together; the batch of a new one beyond it is
+    /// answered with -1.
+    pub const fn bound_producers(&mut self, count_max: usize) {
+        self.cluster.bound_producers(count_max);
+    }
+
     /// Lets the journal carry the bytes of requests, at most this many together.
     pub const fn keep_request_bytes(&mut self, bytes_max: usize) {
         self.journal.keep_request_bytes(bytes_max);

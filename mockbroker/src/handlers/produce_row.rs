@@ -182,6 +182,7 @@ fn refused(
         AppendError::NotEnoughReplicas => told(ErrorCode::NOT_ENOUGH_REPLICAS),
         AppendError::StaleEpoch => told(ErrorCode::INVALID_PRODUCER_EPOCH),
         AppendError::NoRoom => row(ErrorCode::KAFKA_STORAGE_ERROR),
+        AppendError::TooManyProducers => told(ErrorCode::UNKNOWN_SERVER_ERROR),
         AppendError::OutOfOrder => told(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER),
         AppendError::Batch(refusal) => match refusal {
             Refusal::BaseOffset | Refusal::Invalid => told(ErrorCode::INVALID_RECORD),
@@ -309,6 +310,7 @@ mod tests {
     #[case::min_isr(Outcome::Refused(AppendError::NotEnoughReplicas), (19, -1, -1, 3))]
     #[case::epoch(Outcome::Refused(AppendError::StaleEpoch), (47, -1, -1, 3))]
     #[case::full_disk(Outcome::Refused(AppendError::NoRoom), (56, -1, -1, -1))]
+    #[case::producers(Outcome::Refused(AppendError::TooManyProducers), (-1, -1, -1, 3))]
     #[case::sequence(Outcome::Refused(AppendError::OutOfOrder), (45, -1, -1, 3))]
     #[case::base_offset(batch(Refusal::BaseOffset), (87, -1, -1, 3))]
     #[case::invalid(batch(Refusal::Invalid), (87, -1, -1, 3))]
