@@ -204,9 +204,10 @@ impl MockClusterBuilder {
         self
     }
 
-    /// How many bytes the logs hold together, each batch once however many replicas it has. Beyond
-    /// it Produce is answered with 56 (KAFKA_STORAGE_ERROR), as by a full disk, and a diagnostic
-    /// says so. Default 4 GiB.
+    /// How many bytes the logs hold together: each batch as it was received, and as it is stored
+    /// where the topic's codec differs, and 384 bytes for each replica of it. Beyond it Produce is
+    /// answered with 56 (KAFKA_STORAGE_ERROR), as by a full disk, and a diagnostic says so. Default
+    /// 4 GiB.
     pub fn log_bytes_max(mut self, bytes_max: u64) -> Self {
         self.log_bytes_max = Some(bytes_max);
         self

@@ -12,10 +12,13 @@ use kafka_mockbroker::engine::TopicSpec;
 use raw::Client;
 use world::{LEADER, World, is_closed, only_row, outcome, to_orders};
 
-/// Room for two batches of one record, 69 bytes each.
+/// What a batch of one record costs: 69 bytes, and 384 in each of three replicas.
+const BATCH: u64 = 69 + 3 * 384;
+
+/// Room for two batches of one record.
 fn small() -> World {
     let mut world = World::configured(&[]);
-    world.engine.bound_log_bytes(150);
+    world.engine.bound_log_bytes(2 * BATCH + 100);
     world
 }
 
@@ -38,7 +41,7 @@ fn batch_beyond_the_bound_is_refused_as_by_a_failed_disk_and_noted() {
         (56, -1, -1)
     );
     assert_eq!(world.log_end(0), 2);
-    let told = "a batch is refused with 56: the logs hold 138 bytes, allowed are 150";
+    let told = "a batch is refused with 56: the logs hold 2442 bytes, allowed are 2542";
     assert_eq!(notes(&world), [told]);
 }
 
@@ -65,7 +68,7 @@ fn without_acks_a_full_disk_closes_the_connection() {
 fn duplicate_is_recognised_without_room() {
     let mut world = small();
     assert_eq!(outcome(world.append(1, Batch::idempotent(7, 0, 1))), (0, 0));
-    world.engine.bound_log_bytes(69);
+    world.engine.bound_log_bytes(BATCH);
     assert_eq!(outcome(world.append(1, Batch::idempotent(7, 0, 1))), (0, 0));
     assert_eq!(outcome(world.append(1, Batch::idempotent(7, 1, 1))).0, 56);
 }
@@ -84,6 +87,27 @@ fn deleted_topic_gives_its_room_back() {
     };
     world.engine.create_topic(again).unwrap();
     assert_eq!(outcome(world.append(1, Batch::plain(1))), (0, 0));
+}
+
+#[test]
+fn batch_that_is_compressed_anew_is_held_twice() {
+    let mut world = World::configured(&[("compression.type", "gzip")]);
+    world.engine.bound_log_bytes(BATCH);
+    assert_eq!(outcome(world.append(1, Batch::plain(1))).0, 56);
+    world.engine.bound_log_bytes(BATCH + 69);
+    assert_eq!(outcome(world.append(1, Batch::plain(1))), (0, 0));
+}
+
+#[test]
+fn log_does_not_hold_the_frame_that_brought_a_batch() {
+    let mut world = World::configured(&[]);
+    let connection = world.connect(LEADER);
+    let frame = to_orders(1, Batch::plain(1));
+    world.send(connection, frame.clone());
+    let key = world.engine.cluster().key("orders", 0).unwrap();
+    let log = world.engine.cluster().partition(key).unwrap().log();
+    let received = log.batches()[0].received.as_ptr();
+    assert!(!frame.as_ptr_range().contains(&received));
 }
 
 #[tokio::test(start_paused = true)]

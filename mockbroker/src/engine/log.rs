@@ -51,6 +51,22 @@ impl StoredBatch {
         HEADER_BYTES + self.payload.len()
     }
 
+    /// Bytes of memory that the batch costs, if so many replicas share it: what was received, what
+    /// is stored where that is something else, and [`BESIDE_BYTES`].
+    #[must_use]
+    pub fn held_bytes(&self, replicas: usize) -> usize {
+        self.data_bytes() + replicas * BESIDE_BYTES
+    }
+
+    fn data_bytes(&self) -> usize {
+        let sent = self.received.get(HEADER_BYTES..).unwrap_or_default();
+        if core::ptr::eq(sent, &raw const *self.payload) {
+            self.received.len()
+        } else {
+            self.received.len() + self.payload.len()
+        }
+    }
+
     /// The records.
     ///
     /// # Errors
@@ -74,12 +90,25 @@ impl StoredBatch {
     }
 }
 
+/// Bytes of memory that a batch costs in each replica beside what it holds: twice its entries in
+/// the two lists of a log, which grow by doubling, and what the allocator adds.
+pub const BESIDE_BYTES: usize = 384;
+
+/// Where a batch ends, counted in bytes from the start of the log.
+#[derive(Clone, Copy, Debug, Default)]
+struct End {
+    /// As the batches are stored.
+    stored: usize,
+    /// As they are received and stored.
+    data: usize,
+}
+
 /// The log of a partition.
 #[derive(Clone, Debug, Default)]
 pub struct Log {
     batches: Vec<StoredBatch>,
-    /// Bytes of all batches up to and with the one of the same index.
-    ends: Vec<usize>,
+    /// The end of the batch of the same index.
+    ends: Vec<End>,
     start_offset: i64,
     high_watermark: i64,
 }
@@ -96,8 +125,11 @@ impl Log {
     /// Appends a batch whose base offset is [`end_offset`](Self::end_offset).
     pub fn append(&mut self, batch: StoredBatch) {
         debug_assert_eq!(batch.header.base_offset, self.end_offset(), "log 1");
-        self.ends
-            .push(self.bytes_before(self.batches.len()) + batch.bytes());
+        let before = self.end_before(self.batches.len());
+        self.ends.push(End {
+            stored: before.stored + batch.bytes(),
+            data: before.data + batch.data_bytes(),
+        });
         self.batches.push(batch);
     }
 
@@ -159,10 +191,11 @@ impl Log {
         self.high_watermark
     }
 
-    /// Bytes of all batches as they are stored.
+    /// Bytes of memory that the batches cost, if so many replicas share them.
     #[must_use]
-    pub fn bytes(&self) -> usize {
-        self.bytes_before(self.batches.len())
+    pub fn held_bytes(&self, replicas: usize) -> usize {
+        let count = self.batches.len();
+        self.end_before(count).data + count * replicas * BESIDE_BYTES
     }
 
     /// Every batch, in offset order.
@@ -211,8 +244,8 @@ impl Log {
     #[must_use]
     pub fn readable_bytes(&self, from: i64) -> usize {
         let visible = self.visible_from(from);
-        self.bytes_before(visible.end)
-            .saturating_sub(self.bytes_before(visible.start))
+        let end = self.end_before(visible.end).stored;
+        end.saturating_sub(self.end_before(visible.start).stored)
     }
 
     /// The batches from the one that holds `from` to the high watermark.
@@ -226,12 +259,12 @@ impl Log {
         start..end.max(start)
     }
 
-    fn bytes_before(&self, index: usize) -> usize {
+    fn end_before(&self, index: usize) -> End {
         index
             .checked_sub(1)
             .and_then(|last| self.ends.get(last))
             .copied()
-            .unwrap_or(0)
+            .unwrap_or_default()
     }
 
     /// The first record whose timestamp is not below `timestamp`, visible or not: its timestamp,
@@ -333,7 +366,10 @@ impl Log {
         assert!(self.high_watermark <= self.end_offset(), "log 2");
         assert_eq!(self.ends.len(), self.batches.len(), "log 4");
         let bytes: usize = self.batches.iter().map(StoredBatch::bytes).sum();
-        assert_eq!(self.bytes_before(self.batches.len()), bytes, "log 4");
+        let end = self.end_before(self.batches.len());
+        assert_eq!(end.stored, bytes, "log 4");
+        let data: usize = self.batches.iter().map(StoredBatch::data_bytes).sum();
+        assert_eq!(end.data, data, "log 4");
         for pair in self.batches.windows(2) {
             let (left, right) = (&pair[0].header, &pair[1].header);
             assert_eq!(left.last_offset() + 1, right.base_offset, "log 1");

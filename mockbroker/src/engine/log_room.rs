@@ -16,13 +16,16 @@
 //! *Source* none in Kafka, whose disk is as large as it is; the answer is that of a log directory
 //! that failed.
 //!
-//! *Not here* followers: they share the bytes of their leader.
+//! *Not here* the bytes of followers, which share their leader's; what a batch costs each replica
+//! beside its bytes is counted.
 //!
 //! *Deviations* a broker whose disk is full takes the log directory offline and leads nothing more.
 
 use super::cluster::Cluster;
 use super::effect::BrokerId;
+use super::log::Log;
 use super::partition::Partition;
+use super::replica::Replica;
 use super::topology::PartitionKey;
 
 /// The bound and the count.
@@ -50,24 +53,28 @@ impl Cluster {
         self.log_room.bytes_max = bytes_max;
     }
 
-    /// How many bytes a log may still take, for an append of about `wanted`.
-    pub(super) fn log_room(&mut self, wanted: usize) -> u64 {
+    /// How many bytes the logs may still take.
+    pub(super) const fn log_room(&self) -> u64 {
         let LogRoom { bytes_max, bytes } = self.log_room;
-        let left = bytes_max.saturating_sub(bytes);
-        if as_u64(wanted) <= left {
-            return left;
-        }
-        self.log_room.bytes = self.log_bytes();
-        bytes_max.saturating_sub(self.log_room.bytes)
+        bytes_max.saturating_sub(bytes)
     }
 
     /// A batch was appended to a log on `broker`.
     pub(super) fn on_log_grown(&mut self, key: PartitionKey, broker: BrokerId) {
-        let partition = self.partitions.get(&key);
-        let log = partition.and_then(|partition| partition.log_on(broker));
-        let batch = log.and_then(|log| log.batches().last());
-        let bytes = batch.map_or(0, |batch| as_u64(batch.bytes()));
+        let bytes = self.partitions.get(&key).map_or(0, |partition| {
+            let replicas = partition.replicas().replicas().len();
+            let batches = partition.log_on(broker).map(Log::batches);
+            let batch = batches.and_then(<[_]>::last);
+            batch.map_or(0, |batch| as_u64(batch.held_bytes(replicas)))
+        });
         self.log_room.bytes = self.log_room.bytes.saturating_add(bytes);
+    }
+
+    /// Counts anew; `true` when there is more room then.
+    pub(super) fn regain_log_room(&mut self) -> bool {
+        let before = self.log_room.bytes;
+        self.log_room.bytes = self.log_bytes();
+        self.log_room.bytes < before
     }
 
     /// An append did not fit.
@@ -78,13 +85,14 @@ impl Cluster {
         ));
     }
 
-    /// What the logs hold: of each partition the longest, since any may come to lead.
+    /// What the logs hold: of each partition the largest, since any may come to lead.
     fn log_bytes(&self) -> u64 {
-        let longest = |partition: &Partition| {
-            let replicas = partition.replicas().replicas().iter();
-            replicas.map(|replica| as_u64(replica.log().bytes())).max()
+        let largest = |partition: &Partition| {
+            let replicas = partition.replicas().replicas();
+            let held = |replica: &Replica| as_u64(replica.log().held_bytes(replicas.len()));
+            replicas.iter().map(held).max()
         };
-        self.partitions.values().filter_map(longest).sum()
+        self.partitions.values().filter_map(largest).sum()
     }
 
     pub(super) fn check_log_room(&self) {

@@ -195,7 +195,7 @@ impl Partition {
             received: candidate.received,
             appended_at_ms: now_ms,
         };
-        if u64::try_from(stored.bytes()).unwrap_or(u64::MAX) > append.room {
+        if !self.has_room(&stored, append.room) {
             return Err(AppendError::NoRoom);
         }
         self.replicas.append(append.leader, stored);
@@ -206,6 +206,12 @@ impl Partition {
             last_offset,
             log_append_time_ms,
         })
+    }
+
+    /// Whether a batch fits into so many bytes of memory.
+    fn has_room(&self, batch: &StoredBatch, room: u64) -> bool {
+        let bytes = batch.held_bytes(self.replicas.replicas().len());
+        u64::try_from(bytes).is_ok_and(|bytes| bytes <= room)
     }
 
     /// Deletes what lies before `to` and returns the offset meant; records stay in memory, and so

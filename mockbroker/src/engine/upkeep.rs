@@ -42,7 +42,7 @@ impl Cluster {
         acks: Acks,
         now: Instant,
     ) -> Result<Appended, Option<AppendError>> {
-        let room = self.log_room(records.len());
+        let room = self.log_room();
         let may_be_new = self.has_producer_room();
         let producers = self.producers_on(key, broker);
         let expiry = self.expiry(broker);
@@ -73,6 +73,9 @@ impl Cluster {
                 return self.append((key, broker), records, acks, now);
             }
             Err(AppendError::TooManyProducers) => self.on_producer_room_missed(),
+            Err(AppendError::NoRoom) if self.regain_log_room() => {
+                return self.append((key, broker), records, acks, now);
+            }
             Err(AppendError::NoRoom) => self.on_log_room_missed(),
             Ok(Appended::Duplicate { .. }) | Err(_) => {}
         }

@@ -380,6 +380,7 @@ impl ClusterEngine {
                 let context = Context {
                     header: request.header,
                     broker,
+                    frame_bytes: frame.len(),
                     injection,
                 };
                 let in_progress = InProgress {

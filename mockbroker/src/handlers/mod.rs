@@ -74,6 +74,8 @@ pub struct Context {
     pub header: RequestHeader,
     /// The broker that was asked.
     pub broker: BrokerId,
+    /// Bytes of its frame.
+    pub frame_bytes: usize,
     /// The code that a fault rule puts into the answer, if one does.
     pub injection: Injection,
 }

@@ -269,15 +269,31 @@ fn append(cluster: &mut Cluster, context: &Context, label: &TopicLabel, line: &m
             hint: leader_hint(cluster.known_to(context.broker), *key),
             base_offset: None,
         },
-        Some(acks) => match cluster.append((*key, context.broker), records, acks, at.now) {
-            Ok(appended) => Outcome::Appended(appended),
-            Err(Some(error)) => Outcome::Refused(error),
-            Err(None) => Outcome::UnknownTopicOrPartition,
-        },
+        Some(acks) => {
+            let records = own(records, context);
+            match cluster.append((*key, context.broker), &records, acks, at.now) {
+                Ok(appended) => Outcome::Appended(appended),
+                Err(Some(error)) => Outcome::Refused(error),
+                Err(None) => Outcome::UnknownTopicOrPartition,
+            }
+        }
     };
     // What another entry of this partition failed before the log shows, not this (observed).
     line.outcome.get_or_insert(outcome);
 }
+
+/// Records that do not hold a buffer much larger than they are: what came with them would stay as
+/// long as the log, uncounted.
+fn own(records: &Bytes, context: &Context) -> Bytes {
+    if records.len() < COPIED_BYTES_MAX || records.len() < context.frame_bytes / 2 {
+        Bytes::copy_from_slice(records)
+    } else {
+        records.clone()
+    }
+}
+
+/// Records below this are copied: a connection reads into buffers of this size.
+const COPIED_BYTES_MAX: usize = 64 * 1024;
 
 const fn required(acks: i16) -> Option<Acks> {
     match acks {
