@@ -252,8 +252,13 @@ mod tests {
 
     #[test]
     fn taken_port_is_passed_over() {
-        let taken = free_port(1);
-        let _holder = TcpListener::bind((Ipv4Addr::LOCALHOST, taken)).unwrap();
-        assert_ne!(free_port(1), taken);
+        // Between a port's being found and bound another test may try it.
+        let held = (20..).find_map(|seed| {
+            let port = free_port(seed);
+            let holder = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok()?;
+            Some((seed, port, holder))
+        });
+        let (seed, taken, _holder) = held.unwrap();
+        assert_ne!(free_port(seed), taken);
     }
 }
