@@ -195,3 +195,30 @@ fn next_connection_of_a_host_is_closed_and_of_another_host_or_broker_is_not() {
 fn fetch_waiting(wait_ms: i32) -> bytes::Bytes {
     fetch("orders", 0, 0, (wait_ms, 1))
 }
+
+#[test]
+fn connection_beyond_the_bound_of_the_cluster_is_closed_and_noted() {
+    let mut world = World::new();
+    world.engine.bound_connections(2);
+    let first = world.connect(LEADER);
+    world.connect(SECOND);
+    assert!(!is_closed(&world.effects()));
+    world.connect(SECOND);
+    assert!(is_closed(&world.effects()));
+    let told = "2 connections are open, more are not allowed";
+    let diagnostics = world.engine.journal().diagnostics();
+    assert_eq!(diagnostics.len(), 1);
+    assert_eq!(diagnostics[0].text, told);
+    world.engine.handle_disconnect(first, world.now);
+    world.connect(SECOND);
+    assert!(!is_closed(&world.effects()));
+}
+
+#[test]
+fn bound_of_the_cluster_holds_at_a_paused_broker() {
+    let mut world = World::new();
+    world.engine.bound_connections(0);
+    world.pause(LEADER);
+    world.connect(LEADER);
+    assert!(is_closed(&world.effects()));
+}

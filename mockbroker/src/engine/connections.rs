@@ -37,6 +37,9 @@ use super::effect::{BrokerId, ConnectionId};
 /// Bytes of frames that may wait on one connection: Kafka's default bound of one request, twice.
 pub const WAITING_BYTES_MAX: usize = 2 * 104_857_600;
 
+/// Connections of a cluster that may be open, unless another bound is set.
+const OPEN_MAX: usize = 50_000;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Idle,
@@ -69,10 +72,21 @@ pub enum Offer {
 }
 
 /// The open connections.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Connections {
     open: BTreeMap<ConnectionId, Connection>,
     of_peers: BTreeMap<(BrokerId, IpAddr), usize>,
+    open_max: usize,
+}
+
+impl Default for Connections {
+    fn default() -> Self {
+        Self {
+            open: BTreeMap::new(),
+            of_peers: BTreeMap::new(),
+            open_max: OPEN_MAX,
+        }
+    }
 }
 
 impl Connections {
@@ -88,6 +102,17 @@ impl Connections {
         self.close(connection);
         self.open.insert(connection, fresh);
         *self.of_peers.entry((broker, peer)).or_default() += 1;
+    }
+
+    /// Bounds the connections to all brokers together.
+    pub const fn bound(&mut self, open_max: usize) {
+        self.open_max = open_max;
+    }
+
+    /// The bound, if more are open: whoever came last must be closed.
+    #[must_use]
+    pub fn exceeded(&self) -> Option<usize> {
+        (self.open.len() > self.open_max).then_some(self.open_max)
     }
 
     /// Removes a connection; `false` when there was none.

@@ -3,7 +3,7 @@
 //! *State* of a connection:
 //!
 //! ```text
-//!        broker down, or too many of one host
+//!        broker down, too many of one host or in all
 //! asked ─┬───────────────────────────────────▶ closed
 //!        │                                        ▲
 //!        ▼     without traffic for too long       │
@@ -39,8 +39,8 @@ impl ClusterEngine {
     }
 
     /// A client connected to a broker. A broker that is down closes the connection at once, and so
-    /// does one to which the host of the client has `max.connections.per.ip` already; a paused one
-    /// leaves it open, as its kernel would.
+    /// does one to which the host of the client has `max.connections.per.ip` already, and any if
+    /// the cluster holds as many as it may; a paused one leaves it open, as its kernel would.
     pub fn handle_connect_from(
         &mut self,
         peer: IpAddr,
@@ -52,6 +52,12 @@ impl ClusterEngine {
         self.connections.open(connection, broker, peer);
         self.idle.open(connection, now);
         self.record(broker, connection, Event::Connected, now);
+        if let Some(open_max) = self.connections.exceeded() {
+            let reason = format!("{open_max} connections are open, more are not allowed");
+            self.diagnose(connection, reason.clone(), now);
+            self.close(connection, reason.into(), now);
+            return;
+        }
         let others_max = self.cluster.config_of(broker).max_connections_per_ip;
         let known = self.cluster.topology().broker(broker);
         match known.map(|broker| broker.process) {
@@ -67,6 +73,11 @@ impl ClusterEngine {
             }
             Some(Process::Running) => {}
         }
+    }
+
+    /// Bounds the connections to all brokers together; beyond it the newest is closed.
+    pub const fn bound_connections(&mut self, open_max: usize) {
+        self.connections.bound(open_max);
     }
 
     /// The client, or the network, ended a connection.
