@@ -8,6 +8,10 @@
 //! 3. The bytes of requests are kept up to [`Journal::keep_request_bytes`], the newest first; when
 //!    some are forgotten for the first time, a diagnostic says so, and all are counted.
 //!
+//! 4. Entries weigh at most [`ENTRY_BYTES_MAX`] together, unless there is but one, and a diagnostic
+//!    has at most [`TEXT_BYTES_MAX`] bytes of its text; the first entry that goes for its weight is
+//!    told by a diagnostic, and a text says itself that it was cut.
+//!
 //! *Source* none in Kafka; this is the mock's own record, for assertions.
 //!
 //! *Not here* what requests mean.
@@ -31,6 +35,12 @@ pub const ENTRIES_MAX: usize = 65_536;
 
 /// Diagnostics that are kept; the oldest stay.
 pub const DIAGNOSTICS_MAX: usize = 1_000;
+
+/// Bytes of the names and codes in all entries together; the oldest entries go first.
+pub const ENTRY_BYTES_MAX: usize = 256 << 20;
+
+/// Bytes of a diagnostic's text before it is cut: clients' names and ids come into it.
+pub const TEXT_BYTES_MAX: usize = 2_048;
 
 /// One entry of the journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -161,6 +171,9 @@ pub struct Diagnostic {
 pub struct Journal {
     entries: VecDeque<Entry>,
     entries_dropped: u64,
+    /// Of all entries, as [`weight`] has it.
+    entry_bytes: usize,
+    heavy_dropped: bool,
     diagnostics: Vec<Diagnostic>,
     diagnostics_dropped: u64,
     frames: Frames,
@@ -202,11 +215,27 @@ impl Journal {
             self.frames.bytes += bytes;
         }
         if self.entries.len() == ENTRIES_MAX {
-            let oldest = self.entries.pop_front();
-            self.frames.bytes -= oldest.as_ref().map_or(0, frame_bytes);
+            self.forget_an_entry();
+        }
+        self.entry_bytes += weight(&entry);
+        self.entries.push_back(entry);
+        while self.entry_bytes > ENTRY_BYTES_MAX && self.entries.len() > 1 {
+            self.forget_an_entry();
+            if !core::mem::replace(&mut self.heavy_dropped, true) {
+                let text = format!(
+                    "the journal forgets entries: the newest weigh {ENTRY_BYTES_MAX} bytes"
+                );
+                self.diagnose(text, None, at);
+            }
+        }
+    }
+
+    fn forget_an_entry(&mut self) {
+        if let Some(oldest) = self.entries.pop_front() {
+            self.frames.bytes -= frame_bytes(&oldest);
+            self.entry_bytes -= weight(&oldest);
             self.entries_dropped += 1;
         }
-        self.entries.push_back(entry);
     }
 
     /// Takes the bytes from the oldest entry that carries some; `false` when none does.
@@ -243,10 +272,17 @@ impl Journal {
     }
 
     /// Adds a diagnostic.
-    pub fn diagnose(&mut self, text: String, connection: Option<ConnectionId>, at: Instant) {
+    pub fn diagnose(&mut self, mut text: String, connection: Option<ConnectionId>, at: Instant) {
         if self.diagnostics.len() == DIAGNOSTICS_MAX {
             self.diagnostics_dropped += 1;
             return;
+        }
+        if text.len() > TEXT_BYTES_MAX {
+            let kept = text.floor_char_boundary(TEXT_BYTES_MAX);
+            let cut = text.len() - kept;
+            text.truncate(kept);
+            text.push_str(&format!("… and {cut} more bytes"));
+            text.shrink_to_fit();
         }
         self.diagnostics.push(Diagnostic {
             at,
@@ -282,6 +318,24 @@ impl Journal {
     #[must_use]
     pub const fn diagnostics_dropped(&self) -> u64 {
         self.diagnostics_dropped
+    }
+}
+
+/// Bytes of what an entry tells, without the frame. A topic's name counts once for the rows that
+/// share it.
+fn weight(entry: &Entry) -> usize {
+    match &entry.event {
+        Event::Request { client_id, .. } => client_id.as_ref().map_or(0, |id| id.len()),
+        Event::Reply { codes, .. } => {
+            let names = codes.chunk_by(|one, other| match (&one.topic, &other.topic) {
+                (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+                (one, other) => one == other,
+            });
+            let names = names.filter_map(|rows| rows.first()?.topic.as_ref());
+            size_of_val(codes.as_slice()) + names.map(|name| name.len()).sum::<usize>()
+        }
+        Event::Closed { reason } => reason.len(),
+        _ => 0,
     }
 }
 
@@ -398,5 +452,56 @@ mod tests {
         assert_eq!(journal.diagnostics().len(), DIAGNOSTICS_MAX);
         assert_eq!(journal.diagnostics_dropped(), 2);
         assert_eq!(journal.diagnostics()[0].text, "0");
+    }
+
+    fn record_reply(journal: &mut Journal, rows: usize, name_bytes: usize) {
+        let row = RowCode {
+            topic: Some("a".repeat(name_bytes).into()),
+            partition: Some(0),
+            code: crate::ErrorCode::NONE,
+        };
+        let event = Event::Reply {
+            id: RequestId {
+                api: Api::Metadata,
+                version: 0,
+                correlation_id: 0,
+            },
+            bytes: 0,
+            codes: vec![row; rows],
+        };
+        journal.record(Entry { event, ..entry(0) });
+    }
+
+    #[test]
+    fn heavy_entries_are_forgotten_counted_and_told_once() {
+        let mut journal = Journal::default();
+        let third = ENTRY_BYTES_MAX / 3;
+        let rows = third / 2 / size_of::<RowCode>();
+        for _ in 0..5 {
+            record_reply(&mut journal, rows, third / 2);
+        }
+        assert_eq!((journal.entries().len(), journal.entries_dropped()), (3, 2));
+        let told = "the journal forgets entries: the newest weigh 268435456 bytes";
+        assert_eq!(journal.diagnostics().len(), 1);
+        assert_eq!(journal.diagnostics()[0].text, told);
+    }
+
+    #[test]
+    fn an_entry_above_the_weight_is_kept_alone() {
+        let mut journal = Journal::default();
+        record_reply(&mut journal, 1, 1);
+        record_reply(&mut journal, 1, ENTRY_BYTES_MAX + 1);
+        assert_eq!((journal.entries().len(), journal.entries_dropped()), (1, 1));
+    }
+
+    #[test]
+    fn a_long_text_is_cut_and_says_so() {
+        let mut journal = Journal::default();
+        journal.diagnose("é".repeat(TEXT_BYTES_MAX), None, Instant::ZERO);
+        let expected = format!(
+            "{}… and {TEXT_BYTES_MAX} more bytes",
+            "é".repeat(TEXT_BYTES_MAX / 2)
+        );
+        assert_eq!(journal.diagnostics()[0].text, expected);
     }
 }
