@@ -41,6 +41,9 @@ use super::time::Instant;
 /// Entities with quotas that a cluster keeps.
 pub const ENTITIES_MAX: usize = 1_000;
 
+/// Bytes of a name that has quotas: no client id and no user is longer on the wire.
+pub const NAME_BYTES_MAX: usize = 32_767;
+
 /// Rates that a cluster keeps; those that count nothing any more go first.
 pub const RATES_MAX: usize = 1_000;
 
@@ -266,6 +269,9 @@ pub enum QuotaFault {
     /// The bound of the mock.
     #[error("at most {ENTITIES_MAX} entities have quotas")]
     TooMany,
+    /// A name that is too long to be anybody's.
+    #[error("a name with quotas has at most {NAME_BYTES_MAX} bytes")]
+    LongName,
 }
 
 /// Checks an entity (`ClientQuotaControlManager.validateEntity`, `configKeysForEntityType`).
@@ -350,13 +356,20 @@ impl Quotas {
     ///
     /// # Errors
     ///
-    /// Too many entities.
+    /// Too many entities, or a name that is too long.
     pub fn set(
         &mut self,
         entity: QuotaEntity,
         key: QuotaKey,
         value: f64,
     ) -> Result<(), QuotaFault> {
+        let is_long = |name: &str| name.len() > NAME_BYTES_MAX;
+        if entity
+            .parts()
+            .any(|(_, part)| part.name().is_some_and(is_long))
+        {
+            return Err(QuotaFault::LongName);
+        }
         if self.limits.len() == ENTITIES_MAX && !self.limits.contains_key(&entity) {
             return Err(QuotaFault::TooMany);
         }
@@ -790,5 +803,15 @@ mod tests {
         let entity = QuotaEntity::default_user().and_client_id("app");
         let expected = "ClientQuotaEntity(entries={client-id=app, user=null})";
         assert_eq!(entity.to_string(), expected);
+    }
+
+    #[test]
+    fn a_name_that_no_client_can_have_gets_no_quota() {
+        let mut quotas = quotas(&[]);
+        let named = |bytes: usize| QuotaEntity::client_id("a".repeat(bytes));
+        let set = quotas.set(named(NAME_BYTES_MAX), PRODUCER, 1.0);
+        assert_eq!(set, Ok(()));
+        let set = quotas.set(named(NAME_BYTES_MAX + 1), PRODUCER, 1.0);
+        assert_eq!(set, Err(QuotaFault::LongName));
     }
 }
