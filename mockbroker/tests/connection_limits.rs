@@ -12,10 +12,10 @@ use frames::{Batch, fetch};
 use kafka_mockbroker::engine::effect::{ConnectionId, Effect};
 use kafka_mockbroker::engine::journal::Event;
 use kafka_mockbroker::{Api, MockCluster, MockClusterBuilder, Rule, Verdict};
-use raw::{Client, api_versions};
+use raw::{Client, api_versions, pass};
 use rstest::rstest;
 use tokio::io::DuplexStream;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use world::{LEADER, SECOND, World, is_closed, to_orders};
 
 const IDLE: Duration = Duration::from_millis(4_000);
@@ -31,11 +31,6 @@ fn client(builder: MockClusterBuilder) -> (MockCluster, Client<DuplexStream>) {
     let cluster = builder.start_in_memory().unwrap();
     let client = Client::new(cluster.connect(9092).unwrap(), PATIENCE);
     (cluster, client)
-}
-
-/// Lets the paused clock jump.
-async fn pass(duration: Duration) {
-    let _ = timeout(duration, core::future::pending::<()>()).await;
 }
 
 fn reasons(cluster: &MockCluster) -> Vec<String> {

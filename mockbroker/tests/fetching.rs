@@ -6,9 +6,9 @@ mod world;
 
 use core::time::Duration;
 
-use bytes::{Buf, BufMut, Bytes};
+use bytes::{Buf, Bytes};
 use fetches::{AT_ONCE, Ask, Asked, answered, append, ask, asking, batch, by_id, row, written};
-use frames::{Batch, NewTopic, create_topics, header, produce, put_text};
+use frames::{Batch, NewTopic, create_topics, fetch_in_epoch, produce};
 use kafka_mockbroker::engine::Move;
 use kafka_mockbroker::engine::effect::BrokerId;
 use rstest::rstest;
@@ -184,24 +184,8 @@ fn a_topic_in_zstd_is_read_from_version_10_on(
 ) {
     let mut world = World::configured(&[("compression.type", codec)]);
     append(&mut world, 0);
-    let mut frame = header(1, version, 1);
-    for number in [-1, 0, 0, 1 << 20] {
-        frame.put_i32(number);
-    }
-    frame.put_u8(0);
-    frame.put_i32(0);
-    frame.put_i32(-1);
-    frame.put_i32(1);
-    put_text(&mut frame, "orders");
-    frame.put_i32(1);
-    frame.put_i32(0);
-    frame.put_i32(-1);
-    frame.put_i64(0);
-    frame.put_i64(0);
-    frame.put_i32(1 << 20);
-    frame.put_i32(0);
     let connection = world.connect(LEADER);
-    let mut answer = only_answer(world.send(connection, frame.freeze()));
+    let mut answer = only_answer(world.send(connection, fetch_in_epoch(version, -1)));
     answer.advance(4 + 4 + 2 + 4 + 4 + 8 + 4 + 4);
     assert_eq!(answer.get_i16(), code);
 }

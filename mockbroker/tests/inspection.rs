@@ -9,9 +9,8 @@ use std::io::ErrorKind;
 
 use kafka_mockbroker::inspect::{IsrChange, Network, Process, ProducerView, Registration};
 use kafka_mockbroker::{BrokerId, MockCluster, MoveError};
-use raw::{Client, batch, produce};
+use raw::{Client, batch, pass, produce};
 use tokio::io::DuplexStream;
-use tokio::time::timeout;
 
 const ONE: BrokerId = BrokerId(1);
 const TWO: BrokerId = BrokerId(2);
@@ -30,24 +29,6 @@ fn cluster(overrides: &[(&str, &str)]) -> MockCluster {
 fn client(cluster: &MockCluster, broker: i32) -> Client<DuplexStream> {
     let port = 9091 + u16::try_from(broker).unwrap();
     Client::new(cluster.connect(port).unwrap(), Duration::from_secs(60))
-}
-
-/// Writes a record by its own batch, and waits for the answer.
-async fn write(client: &mut Client<DuplexStream>, sequence: i32, value: &str) {
-    let batch = batch(sequence, &[value]);
-    client
-        .send_bytes(&produce(1, "orders", &[(0, batch)]))
-        .await;
-    assert_eq!(client.answer().await, Some(1));
-}
-
-/// Lets the paused clock go on.
-async fn pass(duration: Duration) {
-    assert!(
-        timeout(duration, core::future::pending::<()>())
-            .await
-            .is_err()
-    );
 }
 
 fn ends(cluster: &MockCluster) -> Vec<i64> {
@@ -75,8 +56,8 @@ fn first_sequences(producer: &ProducerView) -> Vec<i32> {
 async fn a_batch_is_seen_as_it_was_received_and_as_it_is_stored() {
     let cluster = cluster(&[("message.timestamp.type", "LogAppendTime")]);
     let mut client = client(&cluster, 1);
-    write(&mut client, 0, "a").await;
-    write(&mut client, 1, "b").await;
+    client.write(0, "a").await;
+    client.write(1, "b").await;
     let batches = cluster.batches("orders", 0);
     let [_, second] = &batches[..] else {
         panic!("{batches:?}")
@@ -124,7 +105,7 @@ async fn every_replica_shows_its_own_log() {
 async fn a_leader_that_is_cut_off_shows_what_it_knows_until_it_heals() {
     let cluster = cluster(&[]);
     let mut old = client(&cluster, 1);
-    write(&mut old, 0, "kept").await;
+    old.write(0, "kept").await;
     cluster.isolate_broker(ONE).unwrap();
     old.send_bytes(&produce(2, "orders", &[(0, batch(1, &["lost"]))]))
         .await;
@@ -150,7 +131,7 @@ async fn a_leader_that_is_cut_off_shows_what_it_knows_until_it_heals() {
     assert_eq!((leads(1), leads(2)), (Some((1, vec![TWO, THREE])), None));
     assert_eq!(values_on(&cluster, ONE), [&b"kept"[..], b"lost"]);
     let mut new = client(&cluster, 2);
-    write(&mut new, 1, "again").await;
+    new.write(1, "again").await;
     cluster.heal_broker(ONE).unwrap();
     for broker in [ONE, TWO, THREE] {
         assert_eq!(values_on(&cluster, broker), [&b"kept"[..], b"again"]);
@@ -212,7 +193,7 @@ async fn the_window_of_a_producer_is_seen_on_every_replica() {
     let cluster = cluster(&[]);
     let mut client = client(&cluster, 1);
     for sequence in 0..6 {
-        write(&mut client, sequence, "x").await;
+        client.write(sequence, "x").await;
     }
     let producers = cluster.producers("orders", 0);
     assert_eq!(producers.len(), 1);

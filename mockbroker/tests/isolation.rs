@@ -5,8 +5,8 @@ mod world;
 
 use core::time::Duration;
 
-use bytes::{Buf, BufMut, Bytes};
-use frames::{Batch, NewTopic, create_topics, header, metadata, produce_rows, put_text, skip_text};
+use bytes::Buf;
+use frames::{Batch, NewTopic, create_topics, fetch_in_epoch, metadata, produce_rows, skip_text};
 use kafka_mockbroker::engine::Move;
 use kafka_mockbroker::engine::effect::BrokerId;
 use rstest::rstest;
@@ -19,31 +19,10 @@ fn isolate(world: &mut World, broker: BrokerId) {
     world.make(&Move::IsolateBroker { broker });
 }
 
-/// A Fetch of version 9 from offset 0, with the leader epoch that the client knows.
-fn fetch_in_epoch(epoch: i32) -> Bytes {
-    let mut frame = header(1, 9, 2);
-    for number in [-1, 0, 0, 1 << 20] {
-        frame.put_i32(number);
-    }
-    frame.put_u8(0);
-    frame.put_i32(0);
-    frame.put_i32(-1);
-    frame.put_i32(1);
-    put_text(&mut frame, "orders");
-    frame.put_i32(1);
-    frame.put_i32(0);
-    frame.put_i32(epoch);
-    frame.put_i64(0);
-    frame.put_i64(-1);
-    frame.put_i32(1 << 20);
-    frame.put_i32(0);
-    frame.freeze()
-}
-
 /// What a broker answers to [`fetch_in_epoch`].
 fn fetched_code(world: &mut World, broker: BrokerId, epoch: i32) -> i16 {
     let reader = world.connect(broker);
-    let mut answer = only_answer(world.send(reader, fetch_in_epoch(epoch)));
+    let mut answer = only_answer(world.send(reader, fetch_in_epoch(9, epoch)));
     answer.advance(4 + 4 + 2 + 4 + 4);
     skip_text(&mut answer);
     answer.advance(4 + 4);

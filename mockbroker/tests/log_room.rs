@@ -8,7 +8,6 @@ use core::time::Duration;
 
 use frames::{Batch, produce};
 use kafka_mockbroker::MockCluster;
-use kafka_mockbroker::engine::TopicSpec;
 use raw::Client;
 use world::{LEADER, World, is_closed, only_row, outcome, to_orders};
 
@@ -78,14 +77,7 @@ fn deleted_topic_gives_its_room_back() {
     let mut world = small();
     world.append(1, Batch::plain(1));
     world.append(1, Batch::plain(1));
-    world.engine.delete_topic("orders", world.now).unwrap();
-    let again = TopicSpec {
-        name: "orders".into(),
-        partitions: 1,
-        replication_factor: 1,
-        overrides: Vec::new(),
-    };
-    world.engine.create_topic(again).unwrap();
+    world.recreate_orders();
     assert_eq!(outcome(world.append(1, Batch::plain(1))), (0, 0));
 }
 

@@ -7,7 +7,6 @@ use core::time::Duration;
 
 use frames::{Batch, produce};
 use kafka_mockbroker::BrokerId;
-use kafka_mockbroker::engine::TopicSpec;
 use world::{World, only_row, outcome};
 
 /// Two producers write to a cluster that lets in no more.
@@ -60,14 +59,7 @@ fn bound_is_that_of_all_partitions() {
 #[test]
 fn deleted_topic_gives_its_room_back() {
     let mut world = full(&[]);
-    world.engine.delete_topic("orders", world.now).unwrap();
-    let again = TopicSpec {
-        name: "orders".into(),
-        partitions: 1,
-        replication_factor: 1,
-        overrides: Vec::new(),
-    };
-    world.engine.create_topic(again).unwrap();
+    world.recreate_orders();
     assert_eq!(send(&mut world, 9, 0), (0, 0));
 }
 

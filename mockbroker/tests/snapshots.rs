@@ -7,10 +7,9 @@ mod raw;
 use core::time::Duration;
 
 use kafka_mockbroker::{BrokerId, MockCluster, MockClusterBuilder, StartErrorKind};
-use raw::{Client, batch, produce};
+use raw::{Client, pass};
 use rstest::rstest;
 use tokio::io::DuplexStream;
-use tokio::time::timeout;
 
 const ONE: BrokerId = BrokerId(1);
 const TWO: BrokerId = BrokerId(2);
@@ -22,19 +21,6 @@ fn described() -> MockClusterBuilder {
 
 fn client(cluster: &MockCluster) -> Client<DuplexStream> {
     Client::new(cluster.connect(9092).unwrap(), Duration::from_secs(60))
-}
-
-async fn write(client: &mut Client<DuplexStream>, sequence: i32, value: &str) {
-    let batch = batch(sequence, &[value]);
-    client
-        .send_bytes(&produce(1, "orders", &[(0, batch)]))
-        .await;
-    assert_eq!(client.answer().await, Some(1));
-}
-
-async fn pass(duration: Duration) {
-    let never = core::future::pending::<()>();
-    assert!(timeout(duration, never).await.is_err());
 }
 
 fn values(cluster: &MockCluster) -> Vec<Vec<u8>> {
@@ -52,9 +38,9 @@ fn leader(cluster: &MockCluster) -> Option<BrokerId> {
 async fn a_cluster_goes_back_and_its_connections_are_closed() {
     let cluster = described().start_in_memory().unwrap();
     let mut old = client(&cluster);
-    write(&mut old, 0, "kept").await;
+    old.write(0, "kept").await;
     let snapshot = cluster.snapshot();
-    write(&mut old, 1, "undone").await;
+    old.write(1, "undone").await;
     cluster.crash_broker(TWO).unwrap();
     cluster.create_topic("payments", 1, 1).unwrap();
     cluster.restore(&snapshot).unwrap();
@@ -63,8 +49,8 @@ async fn a_cluster_goes_back_and_its_connections_are_closed() {
     assert_eq!(cluster.partition("orders", 0).unwrap().isr, [ONE, TWO]);
     assert!(cluster.topic("payments").is_none());
     let mut new = client(&cluster);
-    write(&mut new, 0, "kept").await;
-    write(&mut new, 1, "again").await;
+    new.write(0, "kept").await;
+    new.write(1, "again").await;
     assert_eq!(
         values(&cluster),
         [&b"kept"[..], b"again"],
@@ -75,14 +61,14 @@ async fn a_cluster_goes_back_and_its_connections_are_closed() {
 #[tokio::test(start_paused = true)]
 async fn clusters_that_go_on_from_one_snapshot_do_not_see_each_other() {
     let first = described().start_in_memory().unwrap();
-    write(&mut client(&first), 0, "common").await;
+    client(&first).write(0, "common").await;
     let snapshot = first.snapshot();
-    write(&mut client(&first), 1, "first").await;
+    client(&first).write(1, "first").await;
     let second = MockCluster::builder().from_snapshot(&snapshot);
     let second = second.start_in_memory().unwrap();
     let mut writer = client(&second);
-    write(&mut writer, 0, "common").await;
-    write(&mut writer, 1, "second").await;
+    writer.write(0, "common").await;
+    writer.write(1, "second").await;
     drop(first);
     assert_eq!(values(&second), [&b"common"[..], b"second"]);
     assert_eq!(second.topic("orders").unwrap().partitions.len(), 1);
@@ -110,7 +96,7 @@ async fn time_goes_on_where_the_snapshot_was_taken() {
 #[tokio::test(start_paused = true)]
 async fn a_snapshot_of_other_brokers_is_refused() {
     let cluster = described().start_in_memory().unwrap();
-    write(&mut client(&cluster), 0, "kept").await;
+    client(&cluster).write(0, "kept").await;
     let other = MockCluster::builder().start_in_memory().unwrap();
     let error = cluster.restore(&other.snapshot()).unwrap_err();
     assert_eq!((error.snapshot, error.cluster), (vec![1], vec![1, 2]));

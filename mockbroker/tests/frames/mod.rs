@@ -174,6 +174,28 @@ pub(crate) fn fetch(
     frame.freeze()
 }
 
+/// Fetch, version 9 or 10, of `orders-0` from offset 0, with the leader epoch that a client knows;
+/// -1 for none. Answered at once.
+pub(crate) fn fetch_in_epoch(version: i16, epoch: i32) -> Bytes {
+    let mut frame = header(1, version, 1);
+    for number in [-1, 0, 0, 1 << 20] {
+        frame.put_i32(number);
+    }
+    frame.put_u8(0);
+    frame.put_i32(0);
+    frame.put_i32(-1);
+    frame.put_i32(1);
+    put_text(&mut frame, "orders");
+    frame.put_i32(1);
+    frame.put_i32(0);
+    frame.put_i32(epoch);
+    frame.put_i64(0);
+    frame.put_i64(-1);
+    frame.put_i32(1 << 20);
+    frame.put_i32(0);
+    frame.freeze()
+}
+
 /// Code, high watermark and record bytes of a Fetch answer, version 4, of one partition.
 pub(crate) fn fetched(mut answer: Bytes) -> (i16, i64, Bytes) {
     answer.advance(4 + 4 + 4);

@@ -28,6 +28,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         self.stream.write_all(bytes).await.unwrap();
     }
 
+    /// Writes a record to `orders-0` by its own batch, and waits for the answer.
+    pub(crate) async fn write(&mut self, sequence: i32, value: &str) {
+        let batch = batch(sequence, &[value]);
+        self.send_bytes(&produce(1, "orders", &[(0, batch)])).await;
+        assert_eq!(self.answer().await, Some(1));
+    }
+
     /// Asks for the versions, under this correlation id.
     pub(crate) async fn ask(&mut self, correlation_id: i32) {
         self.send_bytes(&api_versions(correlation_id)).await;
@@ -40,6 +47,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             .await
             .expect("an answer or an end")
     }
+}
+
+/// Lets the paused clock go on.
+pub(crate) async fn pass(duration: Duration) {
+    let never = core::future::pending::<()>();
+    assert!(tokio::time::timeout(duration, never).await.is_err());
 }
 
 async fn receive(stream: &mut (impl AsyncRead + Unpin)) -> Option<i32> {

@@ -72,6 +72,20 @@ impl World {
         }
     }
 
+    /// Deletes `orders` and makes it again, with one partition and one replica.
+    pub(crate) fn recreate_orders(&mut self) {
+        self.engine
+            .delete_topic("orders", self.now)
+            .expect("it is there");
+        let again = TopicSpec {
+            name: "orders".into(),
+            partitions: 1,
+            replication_factor: 1,
+            overrides: Vec::new(),
+        };
+        self.engine.create_topic(again).expect("a legal topic");
+    }
+
     pub(crate) fn connect(&mut self, broker: BrokerId) -> ConnectionId {
         self.connections += 1;
         let connection = ConnectionId(self.connections);
