@@ -169,6 +169,7 @@ impl Setting {
             reconnect_backoff_max: Duration::from_secs(1),
             connection_setup_timeout: Duration::from_secs(10),
             connection_setup_timeout_max: Duration::from_secs(30),
+            connections_idle_max: Some(Duration::from_secs(540)),
             request_bytes_max: 1_048_576,
             metadata_age_max: Duration::from_secs(300),
             seed: self.seed.wrapping_mul(31).wrapping_add(producer as u64),

@@ -78,7 +78,6 @@ pub(crate) fn instead(name: &str) -> &'static str {
         "buffer.memory.allocation.strategy" => "a batch takes its memory when it is opened",
         "client.dns.lookup" => "all addresses of a name are tried",
         "config.providers" => "values are taken as they are",
-        "connections.max.idle.ms" => "idle connections stay open",
         "metadata.cluster.check.enable" => "a broker's cluster is not checked",
         "metadata.max.idle.ms" => "topics are not forgotten",
         "metadata.recovery.strategy" => "it bootstraps anew when no broker can be reached",
@@ -128,7 +127,7 @@ const fn key(name: &'static str, default: &'static str, allowed: Allowed) -> Key
 }
 
 /// The keys that do what Kafka's documentation says of them.
-pub(crate) const HONOURED: [Key; 29] = [
+pub(crate) const HONOURED: [Key; 30] = [
     key("bootstrap.servers", "", Allowed::Servers),
     key("client.id", "", Allowed::Text),
     key("acks", "all", Allowed::Word(&["all", "-1", "0", "1"])),
@@ -152,6 +151,7 @@ pub(crate) const HONOURED: [Key; 29] = [
         "30000",
         (0, LONG_MAX),
     ),
+    number("connections.max.idle.ms", "540000", (-1, LONG_MAX)),
     number("send.buffer.bytes", "131072", (-1, INT_MAX)),
     number("receive.buffer.bytes", "32768", (-1, INT_MAX)),
     number("metadata.max.age.ms", "300000", (0, LONG_MAX)),
@@ -174,7 +174,7 @@ pub(crate) const HONOURED: [Key; 29] = [
 /// That is Kafka's default for what both leave out, and the value that turns a feature off where
 /// Kafka has it and this producer does not: a configuration may not claim what is not done. Keys
 /// without such a value stand here with none; they may not be given at all.
-const FIXED: [(&str, &str); 89] = [
+const FIXED: [(&str, &str); 88] = [
     ("bootstrap.resolve.timeout.ms", "0"),
     ("buffer.memory.allocation.strategy", "full"),
     ("client.dns.lookup", "use_all_dns_ips"),
@@ -182,7 +182,6 @@ const FIXED: [(&str, &str); 89] = [
     ("compression.lz4.level", "9"),
     ("compression.zstd.level", "3"),
     ("config.providers", ""),
-    ("connections.max.idle.ms", "-1"),
     ("enable.metrics.push", "false"),
     ("interceptor.classes", ""),
     ("key.serializer", ""),

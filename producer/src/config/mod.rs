@@ -257,6 +257,16 @@ impl ProducerBuilder {
         self.set("socket.connection.setup.timeout.max.ms", millis(timeout))
     }
 
+    /// `connections.max.idle.ms`: how long a connection stays with no request on the way; `None`
+    /// stands for ever. Default: 540 s, less than the ten minutes after which brokers end it.
+    /// Shorter than the pauses between records, each of those waits for a new connection.
+    pub fn connections_max_idle(self, time: Option<Duration>) -> Self {
+        self.set(
+            "connections.max.idle.ms",
+            time.map_or("-1".to_owned(), millis),
+        )
+    }
+
     /// `send.buffer.bytes`: what the system holds per connection until the broker has it, in bytes,
     /// up to 2147483647; `None` leaves it to the system. Default: 131072. Too small a buffer keeps
     /// a long, fast connection from being filled.
@@ -429,6 +439,8 @@ mod tests {
         "socket.connection.setup.timeout.max.ms",
         "1000"
     )]
+    #[case(given().connections_max_idle(Some(SECOND)), "connections.max.idle.ms", "1000")]
+    #[case(given().connections_max_idle(None), "connections.max.idle.ms", "-1")]
     #[case(given().send_buffer(Some(7)), "send.buffer.bytes", "7")]
     #[case(given().send_buffer(None), "send.buffer.bytes", "-1")]
     #[case(given().receive_buffer(Some(7)), "receive.buffer.bytes", "7")]

@@ -132,6 +132,7 @@ fn engine(values: &Values, seed: u64) -> Result<EngineConfig, ConfigError> {
         reconnect_backoff_max: values.duration("reconnect.backoff.max.ms"),
         connection_setup_timeout: values.duration("socket.connection.setup.timeout.ms"),
         connection_setup_timeout_max: values.duration("socket.connection.setup.timeout.max.ms"),
+        connections_idle_max: values.bounded_duration("connections.max.idle.ms"),
         request_bytes_max: values.bytes("max.request.size"),
         metadata_age_max: values.duration("metadata.max.age.ms"),
         seed,

@@ -103,6 +103,11 @@ impl Values {
         Duration::from_millis(self.number(name))
     }
 
+    /// A number of milliseconds; `None` for a negative one, which stands for ever.
+    pub(crate) fn bounded_duration(&self, name: &str) -> Option<Duration> {
+        self.text(name).parse().ok().map(Duration::from_millis)
+    }
+
     /// A flag.
     pub(crate) fn is_true(&self, name: &str) -> bool {
         self.text(name).eq_ignore_ascii_case("true")
@@ -221,6 +226,7 @@ mod tests {
     #[case("reconnect.backoff.max.ms", "0", "9223372036854775807")]
     #[case("socket.connection.setup.timeout.ms", "0", "9223372036854775807")]
     #[case("metadata.max.age.ms", "0", "9223372036854775807")]
+    #[case("connections.max.idle.ms", "-1", "9223372036854775807")]
     #[case("socket.connection.setup.timeout.max.ms", "0", "9223372036854775807")]
     #[case("send.buffer.bytes", "-1", "2147483647")]
     #[case("receive.buffer.bytes", "-1", "2147483647")]
@@ -260,12 +266,7 @@ mod tests {
         ConfigErrorKind::NotSupported,
         "leave it out"
     )]
-    #[case(
-        "connections.max.idle.ms",
-        "540000",
-        ConfigErrorKind::NotSupported,
-        "-1"
-    )]
+    #[case("ssl.protocol", "TLSv1.2", ConfigErrorKind::NotSupported, "TLSv1.3")]
     #[case(
         "interceptor.classes",
         "com.shop.Tracing",

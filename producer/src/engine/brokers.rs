@@ -3,7 +3,7 @@
 //! *State* of a node
 //! ```text
 //!           connect            on_connected             on_versions
-//!   Idle ───────────▶ Connecting ──────────▶ Negotiating ──────────▶ Ready
+//!   Idle ───────────▶ Connecting ──────────▶ Negotiating ──────────▶ Ready ──▶ Idle: not needed
 //!    ▲                    │                     │  ▲  │ 35: ask lower  │
 //!    │                    │ failed, late        │  └──┘               │ lost
 //!    │ back-off over      ▼                     ▼                     │
@@ -188,13 +188,11 @@ impl Brokers {
         Some(key)
     }
 
-    /// A connection that is no longer needed was ended by us.
-    pub(crate) fn on_retired(&mut self, connection: ConnectionId) {
-        if let Some(key) = self.by_connection.remove(&connection)
-            && let Some(node) = self.nodes.get_mut(&key)
-        {
-            node.phase = Phase::Idle;
-        }
+    /// A connection that is not needed now was ended by us; says whose it was.
+    pub(crate) fn on_retired(&mut self, connection: ConnectionId) -> Option<NodeKey> {
+        let key = self.by_connection.remove(&connection)?;
+        self.nodes.get_mut(&key)?.phase = Phase::Idle;
+        Some(key)
     }
 
     pub(crate) fn on_throttled(&mut self, connection: ConnectionId, until: Instant) {

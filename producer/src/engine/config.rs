@@ -51,6 +51,9 @@ pub struct EngineConfig {
     pub connection_setup_timeout: Duration,
     /// How long connecting may take at most (`socket.connection.setup.timeout.max.ms`).
     pub connection_setup_timeout_max: Duration,
+    /// How long a connection stays with nothing on the way (`connections.max.idle.ms`); `None` for
+    /// ever.
+    pub connections_idle_max: Option<Duration>,
     /// The largest request in bytes, unless one batch alone is larger (`max.request.size`).
     pub request_bytes_max: usize,
     /// How old metadata may grow before it is asked again (`metadata.max.age.ms`).

@@ -39,6 +39,8 @@ pub(crate) struct InFlight<C> {
 struct Pipeline<C> {
     next_correlation: i32,
     requests: VecDeque<Request<C>>,
+    /// When a request was last answered, or left if it expects no answer.
+    active_at: Instant,
 }
 
 /// A request on its way.
@@ -123,6 +125,7 @@ impl<C> InFlight<C> {
             .or_insert_with(|| Pipeline {
                 next_correlation: 0,
                 requests: VecDeque::new(),
+                active_at: now,
             });
         let correlation_id = CorrelationId(pipeline.next_correlation);
         pipeline.next_correlation = pipeline.next_correlation.wrapping_add(1);
@@ -140,10 +143,12 @@ impl<C> InFlight<C> {
         &mut self,
         connection: ConnectionId,
         correlation_id: CorrelationId,
+        now: Instant,
     ) -> Result<Request<C>, Unexpected> {
         let Some(pipeline) = self.pipelines.get_mut(&connection) else {
             return Err(Unexpected { expected: None });
         };
+        pipeline.active_at = now;
         let oldest = pipeline
             .requests
             .iter()
@@ -163,8 +168,11 @@ impl<C> InFlight<C> {
         &mut self,
         connection: ConnectionId,
         correlation_id: CorrelationId,
+        now: Instant,
     ) -> Option<Request<C>> {
-        let requests = &mut self.pipelines.get_mut(&connection)?.requests;
+        let pipeline = self.pipelines.get_mut(&connection)?;
+        pipeline.active_at = now;
+        let requests = &mut pipeline.requests;
         let index = requests
             .iter()
             .position(|one| one.correlation_id == correlation_id)?;
@@ -208,6 +216,12 @@ impl<C> InFlight<C> {
             .map_or(0, |one| one.requests.len())
     }
 
+    /// Since when nothing has been on the way; `None` while something is.
+    pub(crate) fn idle_since(&self, connection: ConnectionId) -> Option<Instant> {
+        let pipeline = self.pipelines.get(&connection)?;
+        pipeline.requests.is_empty().then_some(pipeline.active_at)
+    }
+
     /// When the oldest request becomes too old.
     pub(crate) fn deadline(
         &self,
@@ -238,6 +252,7 @@ mod tests {
     use rstest::rstest;
 
     const ONE: ConnectionId = ConnectionId(1);
+    const NOW: Instant = Instant::from_nanos(10);
 
     /// A question, a batch that nobody answers, a question.
     fn pipeline() -> InFlight<()> {
@@ -263,9 +278,9 @@ mod tests {
     #[test]
     fn answers_come_in_order_past_what_expects_none() {
         let mut in_flight = pipeline();
-        assert!(in_flight.on_answer(ONE, CorrelationId(0)).is_ok());
+        assert!(in_flight.on_answer(ONE, CorrelationId(0), NOW).is_ok());
         let third = in_flight
-            .on_answer(ONE, CorrelationId(2))
+            .on_answer(ONE, CorrelationId(2), NOW)
             .expect("the next that expects");
         assert!(matches!(third.content, Content::Metadata));
         assert_eq!(in_flight.count(ONE), 1);
@@ -280,7 +295,9 @@ mod tests {
         #[case] expected: Option<CorrelationId>,
     ) {
         let mut in_flight = pipeline();
-        let refused = in_flight.on_answer(ONE, CorrelationId(number)).map(|_| ());
+        let refused = in_flight
+            .on_answer(ONE, CorrelationId(number), NOW)
+            .map(|_| ());
         assert_eq!(refused, Err(Unexpected { expected }));
         assert_eq!(in_flight.count(ONE), 3, "nothing is taken");
     }
@@ -288,7 +305,7 @@ mod tests {
     #[test]
     fn an_answer_on_a_connection_without_requests_is_refused() {
         let refused = pipeline()
-            .on_answer(ConnectionId(2), CorrelationId(0))
+            .on_answer(ConnectionId(2), CorrelationId(0), NOW)
             .map(|_| ());
         assert_eq!(refused, Err(Unexpected { expected: None }));
     }
@@ -299,7 +316,7 @@ mod tests {
     #[case::never_sent(7, 3)]
     fn only_what_expects_no_answer_ends_when_written(#[case] number: i32, #[case] left: usize) {
         let mut in_flight = pipeline();
-        in_flight.on_written(ONE, CorrelationId(number));
+        in_flight.on_written(ONE, CorrelationId(number), NOW);
         assert_eq!(in_flight.count(ONE), left);
     }
 

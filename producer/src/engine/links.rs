@@ -123,13 +123,42 @@ impl<C> Engine<C> {
         }
     }
 
+    /// A connection may have had nothing on the way for too long (`connections.max.idle.ms`).
+    pub(super) fn on_idle_deadline(&mut self, connection: ConnectionId, now: Instant) {
+        match self.idle_at(connection) {
+            Some(at) if at <= now => self.retire(connection),
+            later => self.deadlines.set(Deadline::Idle(connection), later),
+        }
+    }
+
+    /// Something was answered or left: the connection may be idle from now on.
+    fn watch_idle(&mut self, connection: ConnectionId) {
+        if let Some(at) = self.idle_at(connection) {
+            // One that stands is earlier: whoever it wakes looks again.
+            self.deadlines.set_by(Deadline::Idle(connection), at);
+        }
+    }
+
+    /// When the connection has been idle for too long, if nothing happens; `None` while something
+    /// is on the way.
+    fn idle_at(&self, connection: ConnectionId) -> Option<Instant> {
+        let idle_max = self.config.connections_idle_max?;
+        Some(self.in_flight.idle_since(connection)? + idle_max)
+    }
+
     /// The last byte of a request left: with `acks=0` that is all there will be.
-    pub(super) fn on_written(&mut self, connection: ConnectionId, correlation_id: CorrelationId) {
-        if let Some(request) = self.in_flight.on_written(connection, correlation_id)
+    pub(super) fn on_written(
+        &mut self,
+        connection: ConnectionId,
+        correlation_id: CorrelationId,
+        now: Instant,
+    ) {
+        if let Some(request) = self.in_flight.on_written(connection, correlation_id, now)
             && let Content::ProduceUnanswered(entries) = request.content
         {
             self.on_unanswered(entries);
         }
+        self.watch_idle(connection);
     }
 
     /// A response: to the oldest request that expects one, or the connection is broken.
@@ -141,8 +170,11 @@ impl<C> Engine<C> {
             Ok(number) => CorrelationId(number),
             Err(error) => return self.on_bad_answer(connection, &error, now),
         };
-        match self.in_flight.on_answer(connection, correlation_id) {
-            Ok(request) => self.on_answer(connection, request, frame, now),
+        match self.in_flight.on_answer(connection, correlation_id, now) {
+            Ok(request) => {
+                self.on_answer(connection, request, frame, now);
+                self.watch_idle(connection);
+            }
             Err(unexpected) => {
                 let expected = unexpected.expected.map(|one| one.0);
                 let reason = format!(
@@ -315,6 +347,7 @@ impl<C> Engine<C> {
         };
         self.deadlines.set(Deadline::Node(node), Some(until));
         self.deadlines.set(Deadline::Request(connection), None);
+        self.deadlines.set(Deadline::Idle(connection), None);
         for request in self.in_flight.close(connection) {
             let untouched = loss
                 .untouched_from
@@ -354,15 +387,21 @@ impl<C> Engine<C> {
         }
         for one in bootstrap {
             if self.in_flight.count(one.connection) == 0 {
-                self.brokers.on_retired(one.connection);
-                self.in_flight.close(one.connection);
-                self.deadlines.set(Deadline::Node(one.node), None);
-                self.deadlines.set(Deadline::Request(one.connection), None);
-                self.actions.push_back(Action::Disconnect {
-                    connection: one.connection,
-                });
+                self.retire(one.connection);
             }
         }
+    }
+
+    /// Ends a connection with nothing on the way: no failure, so its node need not back off.
+    fn retire(&mut self, connection: ConnectionId) {
+        let Some(node) = self.brokers.on_retired(connection) else {
+            return;
+        };
+        self.in_flight.close(connection);
+        self.deadlines.set(Deadline::Node(node), None);
+        self.deadlines.set(Deadline::Request(connection), None);
+        self.deadlines.set(Deadline::Idle(connection), None);
+        self.actions.push_back(Action::Disconnect { connection });
     }
 
     /// Sends nothing on this connection for so long (KIP-219).

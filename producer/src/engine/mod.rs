@@ -143,7 +143,7 @@ impl<C> Engine<C> {
                 connection,
                 correlation_id,
             } => {
-                self.on_written(connection, correlation_id);
+                self.on_written(connection, correlation_id, now);
             }
             Input::Received { connection, frame } => self.on_received(connection, &frame, now),
             Input::Disconnected {
@@ -162,6 +162,7 @@ impl<C> Engine<C> {
             match deadline {
                 Deadline::Node(key) => self.on_node_deadline(key, now),
                 Deadline::Request(connection) => self.on_request_deadline(connection, now),
+                Deadline::Idle(connection) => self.on_idle_deadline(connection, now),
                 Deadline::Partition(partition) => {
                     self.touched.insert(partition);
                 }

@@ -60,6 +60,8 @@ pub(crate) enum Deadline {
     Node(NodeKey),
     /// The oldest request of a connection runs out of `request.timeout.ms`.
     Request(ConnectionId),
+    /// A connection may have had nothing to do for `connections.max.idle.ms`.
+    Idle(ConnectionId),
     /// A partition's linger, retry back-off or `delivery.timeout.ms` ends, whichever is first.
     Partition(TopicPartition),
     /// Metadata is too old, or its back-off ends.

@@ -9,6 +9,7 @@ mod peer;
 mod retries;
 mod sending;
 mod time_outs;
+mod upkeep;
 
 use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
@@ -128,6 +129,7 @@ fn settings() -> EngineConfig {
         reconnect_backoff_max: Duration::from_secs(1),
         connection_setup_timeout: Duration::from_secs(10),
         connection_setup_timeout_max: Duration::from_secs(30),
+        connections_idle_max: Some(Duration::from_secs(540)),
         request_bytes_max: 1 << 20,
         metadata_age_max: Duration::from_secs(300),
         seed: 1,
