@@ -62,7 +62,7 @@ bench: cargo ## How fast the mock is, as a table. Takes minutes. ARGS for criter
 	@mkdir -p $(TARGET_DIR)
 	cargo bench --locked -p kafka-mockbroker --bench cluster -- $(ARGS) >$(TARGET_DIR)/bench.txt \
 	    || { cat $(TARGET_DIR)/bench.txt; exit 1; }
-	@awk -f mockbroker/benches/table.awk $(TARGET_DIR)/bench.txt
+	@awk -v dir=$(TARGET_DIR)/criterion -f mockbroker/benches/table.awk $(TARGET_DIR)/bench.txt
 
 .PHONY: bench-smoke
 bench-smoke: cargo ## Each benchmark once, to see that it works.
