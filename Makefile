@@ -72,6 +72,15 @@ bench-smoke: cargo ## Each benchmark once, to see that it works.
 test: cargo ## Unit tests, properties, simulation. Needs no Docker.
 	cargo test --locked --workspace
 
+SEEDS ?= 20000
+SEED ?=
+WORKLOAD ?=
+
+.PHONY: sim
+sim: cargo ## Simulation, longer than in `make test`. SEEDS=n; SEED=s shows one; WORKLOAD=name.
+	SEEDS=$(SEEDS) $(if $(SEED),SEED=$(SEED)) WORKLOAD=$(WORKLOAD) RUST_BACKTRACE=0 \
+	    cargo test --locked --release -p promises --test simulation every_seed -- --nocapture
+
 FUZZ_SECONDS ?= 120
 FUZZ_SEED ?= $(shell date +%s)
 

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use promises::history::{
-    Content, Durability, Ending, History, LogEntry, Partition, Promises, Resolution, SendOp,
-    WireBatch,
+    Content, Durability, Ending, FlushOp, FlushReturn, History, LeaderTold, Leftovers, Liveness,
+    LogEntry, Partition, Passed, Placed, Promises, Read, Resolution, Seen, SendOp, Told, WireBatch,
+    WireEvent,
 };
 use promises::oracle::{Law, WITNESSES_MAX, judge};
 use rstest::rstest;
@@ -34,6 +35,7 @@ fn honest() -> History {
     let send = |(order, value): (usize, &&str)| SendOp {
         producer: 1,
         partition: orders(),
+        placed: Placed::BySender,
         content: content(value),
         at: Duration::from_millis(order as u64),
         resolutions: vec![Resolution {
@@ -54,11 +56,84 @@ fn honest() -> History {
             ordered: true,
             in_flight_max: 2,
             resolved_within: Duration::from_secs(1),
+            liveness: None,
         },
         sends: values.iter().enumerate().map(send).collect(),
         logs: [(orders(), values.iter().enumerate().map(entry).collect())].into(),
         wire: values.iter().enumerate().map(batch).collect(),
         in_flight_most: 2,
+        flushes: vec![FlushOp {
+            producer: 1,
+            accepted_before: 2,
+            returned: Some(FlushReturn {
+                accepted_before: 2,
+                resolved_before: 2,
+            }),
+        }],
+        reads: vec![
+            read(0, "a", Seen::Committed),
+            read(1, "b", Seen::BelowAcknowledged),
+        ],
+        events: vec![
+            event(0, Passed::Told(offers())),
+            event(1, Passed::Told(leads(Some(7), 3))),
+            event(2, produce(13)),
+        ],
+        left: Some(Leftovers::default()),
+    }
+}
+
+fn read(offset: i64, value: &str, seen: Seen) -> Read {
+    Read {
+        partition: orders(),
+        offset,
+        value: content(value).value,
+        seen,
+    }
+}
+
+/// On the connection to broker 7.
+fn event(at_ms: u64, what: Passed) -> WireEvent {
+    WireEvent {
+        at: Duration::from_millis(at_ms),
+        producer: 1,
+        connection: 5,
+        broker: 7,
+        what,
+    }
+}
+
+fn offers() -> Told {
+    Told {
+        versions: vec![(0, 3, 13), (3, 4, 13)],
+        ..Told::default()
+    }
+}
+
+fn leads(leader: Option<i32>, epoch: i32) -> Told {
+    let told = LeaderTold {
+        partition: orders(),
+        leader,
+        epoch,
+    };
+    Told {
+        leaders: vec![told],
+        ..Told::default()
+    }
+}
+
+fn throttles(throttle_ms: u64) -> Told {
+    Told {
+        throttle: Duration::from_millis(throttle_ms),
+        ..Told::default()
+    }
+}
+
+fn produce(version: i16) -> Passed {
+    Passed::Sent {
+        api: 0,
+        version,
+        partitions: vec![orders()],
     }
 }
 
@@ -120,6 +195,8 @@ fn an_honest_history_passes_by_every_law() {
     log(h)[2].offset = 5;
 })]
 #[case::overtaken_in_the_log(Law::O1SendOrder, |h: Run<'_>| {
+    h.reads.clear();
+    h.flushes.clear();
     end(h, 0, Ending::Written(None));
     end(h, 1, Ending::Written(None));
     log(h)[0].content = content("b");
@@ -135,7 +212,10 @@ fn an_honest_history_passes_by_every_law() {
     h.sends[0].resolutions[0].order = 1;
     h.sends[1].resolutions[0].order = 0;
 })]
-#[case::never_ended(Law::P1SingleResolution, |h: Run<'_>| h.sends[1].resolutions.clear())]
+#[case::never_ended(Law::P1SingleResolution, |h: Run<'_>| {
+    h.flushes.clear();
+    h.sends[1].resolutions.clear();
+})]
 #[case::ended_twice(Law::P1SingleResolution, |h: Run<'_>| {
     let again = h.sends[2].resolutions[0].clone();
     h.sends[2].resolutions.push(again);
@@ -151,6 +231,55 @@ fn an_honest_history_passes_by_every_law() {
     h.wire.splice(0..0, [newer]);
 })]
 #[case::too_many_in_flight(Law::Q4InFlightBound, |h: Run<'_>| h.in_flight_most = 3)]
+#[case::read_and_gone(Law::D7StableLog, |h: Run<'_>| h.reads.push(read(3, "d", Seen::Committed)))]
+#[case::read_and_changed(Law::D7StableLog, |h: Run<'_>| {
+    h.reads.push(read(2, "d", Seen::Committed));
+})]
+#[case::gone_below_an_acknowledged_one(Law::D9PrefixDurable, |h: Run<'_>| {
+    h.reads.push(read(0, "d", Seen::BelowAcknowledged));
+})]
+#[case::passed_a_flush(Law::O4BarrierOrder, |h: Run<'_>| {
+    // The first record has two copies, which nobody promised not to happen, and the later counts.
+    h.promises.idempotent = false;
+    h.promises.ordered = false;
+    h.sends.swap(1, 2);
+    h.sends[1].resolutions[0].order = 1;
+    h.sends[2].resolutions[0].order = 2;
+})]
+#[case::key_in_another_partition(Law::O6KeyPlacement, |h: Run<'_>| {
+    // Kafka's hash of 21 is -973932308.
+    h.sends[0].content.key = Some(Bytes::from("21"));
+    log(h)[0].content.key = Some(Bytes::from("21"));
+    h.sends[0].placed = Placed::ByKey { partitions: 7 };
+})]
+#[case::flush_too_early(Law::P3FlushComplete, |h: Run<'_>| {
+    h.flushes[0].returned = Some(FlushReturn { accepted_before: 3, resolved_before: 1 });
+})]
+#[case::socket_left(Law::P4CloseComplete, |h: Run<'_>| {
+    h.left = Some(Leftovers { connections: 1, ..Leftovers::default() });
+})]
+#[case::memory_left(Law::P4CloseComplete, |h: Run<'_>| {
+    h.left = Some(Leftovers { memory_bytes: 1, ..Leftovers::default() });
+})]
+#[case::slow_though_sound(Law::P5Liveness, |h: Run<'_>| {
+    h.promises.liveness = Some(Liveness { from: Duration::from_millis(2), within: Duration::ZERO });
+})]
+#[case::to_another_than_the_leader(Law::Q5Routing, |h: Run<'_>| {
+    h.events.insert(2, event(1, Passed::Told(leads(Some(8), 4))));
+})]
+#[case::to_a_leader_of_an_older_epoch(Law::Q5Routing, |h: Run<'_>| {
+    h.events.insert(1, event(1, Passed::Told(leads(Some(8), 4))));
+})]
+#[case::to_nobody(Law::Q5Routing, |h: Run<'_>| {
+    h.events[1].what = Passed::Told(leads(None, 3));
+})]
+#[case::while_throttled(Law::Q6Mute, |h: Run<'_>| {
+    h.events.insert(2, event(1, Passed::Told(throttles(2))));
+})]
+#[case::in_a_version_not_offered(Law::Q7VersionLegal, |h: Run<'_>| {
+    h.events.push(event(3, produce(2)));
+})]
+#[case::before_versions_are_known(Law::Q7VersionLegal, |h: Run<'_>| drop(h.events.remove(0)))]
 fn a_broken_law_is_found_alone(#[case] law: Law, #[case] corrupt: fn(&mut History)) {
     let mut history = honest();
     corrupt(&mut history);
@@ -168,8 +297,21 @@ fn a_broken_law_is_found_alone(#[case] law: Law, #[case] corrupt: fn(&mut Histor
     end(h, 2, Ending::NotWritten("too large".into()));
     log(h).pop();
 })]
+#[case::to_the_new_leader_on_another_connection(|h: Run<'_>| {
+    h.events.insert(2, event(1, Passed::Told(leads(Some(8), 4))));
+    let mut offered = event(1, Passed::Told(offers()));
+    let mut sent = event(2, produce(12));
+    for one in [&mut offered, &mut sent] {
+        (one.connection, one.broker) = (6, 8);
+    }
+    h.events.splice(3.., [offered, sent]);
+})]
+#[case::at_the_end_of_a_throttle(|h: Run<'_>| {
+    h.events.insert(2, event(1, Passed::Told(throttles(1))));
+})]
 #[case::sent_again_byte_for_byte(|h: Run<'_>| h.wire.push(wire_batch(1, "b")))]
 #[case::given_up_and_late_without_idempotence(|h: Run<'_>| {
+    h.reads.clear();
     h.promises.idempotent = false;
     end(h, 0, unknown());
     end(h, 1, Ending::Written(None));
@@ -199,9 +341,10 @@ fn what_is_not_promised_is_said_and_not_judged() {
         ..history.promises
     };
     log(&mut history).clear();
+    history.reads.clear();
     let verdict = judge(&history);
     assert!(verdict.holds(), "{verdict}");
-    assert_eq!(verdict.not_judged.len(), 9, "{verdict}");
+    assert_eq!(verdict.not_judged.len(), 10, "{verdict}");
 }
 
 #[test]

@@ -1,16 +1,20 @@
 //! Seeds by the hundred: random sends, random faults, and the oracle after each run.
 //!
-//! `SEED=17 cargo test -p promises --test simulation` runs one seed and prints its trace;
-//! `SEEDS=5000` runs as many, from `FIRST_SEED` (0 when it is not given).
+//! `make sim SEEDS=20000` runs as many of each workload, from `FIRST_SEED` (0 when it is not
+//! given); `make sim SEED=17 WORKLOAD=mixed` runs one and prints its steps and its trace. A seed
+//! that fails is shrunk: the steps that matter are shown, with the trace of the run that they make.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use promises::defect::Defect;
+use promises::draw::Workload;
 use promises::faults::{Plan, Run, run, shrink};
-use promises::history::{Ending, History, SendOp};
+use promises::history::{Ending, History, Passed, Placed, SendOp};
+use rstest::rstest;
 
-/// Seeds that `make test` runs.
-const SEEDS: u64 = 300;
+/// Seeds of each workload that `make test` runs.
+const SEEDS: u64 = 40;
 
 fn number(variable: &str) -> Option<u64> {
     let value = std::env::var(variable).ok()?;
@@ -21,66 +25,114 @@ fn number(variable: &str) -> Option<u64> {
     )
 }
 
-/// The complaint about a seed, with all that is needed to understand and repeat it.
-fn report(seed: u64, plan: &Plan) -> String {
-    let smallest = shrink(plan);
+/// Whether the environment wants this workload.
+fn is_wanted(workload: Workload) -> bool {
+    match std::env::var("WORKLOAD") {
+        Ok(name) if !name.is_empty() => {
+            let wanted = Workload::named(&name);
+            let names = Workload::ALL.map(|one| one.to_string()).join(", ");
+            wanted.unwrap_or_else(|| panic!("WORKLOAD={name} is none of {names}")) == workload
+        }
+        _ => true,
+    }
+}
+
+/// The complaint about a plan, with all that is needed to understand and repeat it.
+fn report(workload: Workload, seed: u64, plan: &Plan) -> String {
+    let smallest = shrink(plan).traced();
     let Run {
         world, complaint, ..
     } = run(&smallest);
     let lines = world.trace().lines();
     let tail = &lines[lines.len().saturating_sub(TRACE_LINES_SHOWN)..];
     format!(
-        "seed {seed}: {}\n{smallest}{}\nrepeat: SEED={seed} cargo test -p promises --test \
-         simulation",
+        "seed {seed} of {workload}: {}\n{smallest}{}\nof {} steps these {} are enough\n\
+         repeat: make sim SEED={seed} WORKLOAD={workload}",
         complaint.unwrap_or_default(),
-        tail.join("\n")
+        tail.join("\n"),
+        plan.steps.len(),
+        smallest.steps.len(),
     )
 }
 
 const TRACE_LINES_SHOWN: usize = 150;
 
-#[test]
-fn every_seed_keeps_every_promise() {
+#[rstest]
+#[case(Workload::Mixed)]
+#[case(Workload::Plain)]
+#[case(Workload::Idempotent)]
+#[case(Workload::ManyPartitions)]
+#[case(Workload::SmallMemory)]
+fn every_seed_keeps_every_promise(#[case] workload: Workload) {
+    if !is_wanted(workload) {
+        return;
+    }
     let only = number("SEED");
     let first = only.or_else(|| number("FIRST_SEED")).unwrap_or(0);
     let count = only.map_or_else(|| number("SEEDS").unwrap_or(SEEDS), |_| 1);
-    let started = Instant::now();
+    let (started, cpu_started) = (Instant::now(), cpu_seconds());
     let mut sends = 0;
     for seed in first..first + count {
-        let plan = Plan::draw(seed);
+        let plan = workload.draw(seed);
+        if only.is_some() {
+            println!("{plan}{}", run(&plan.clone().traced()).world.trace());
+        }
         let outcome = run(&plan);
         sends += outcome.history.sends.len();
-        if only.is_some() {
-            println!("{plan}{}", outcome.world.trace());
-        }
-        assert!(outcome.complaint.is_none(), "{}", report(seed, &plan));
+        let fails = outcome.complaint.is_some();
+        assert!(!fails, "{}", report(workload, seed, &plan));
     }
-    let seconds = started.elapsed().as_secs_f64();
+    let seconds = cpu_seconds().map(|now| now - cpu_started.unwrap_or_default());
+    let seconds = seconds.unwrap_or_else(|| started.elapsed().as_secs_f64());
     println!(
-        "{count} seeds, {sends} sends, {:.0} seeds/s",
+        "{workload}: {count} seeds, {sends} sends, {:.0} seeds/s of one core",
         count as f64 / seconds
     );
+}
+
+/// What this thread has used of a core, where the system tells.
+fn cpu_seconds() -> Option<f64> {
+    let told = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    let nanos: u64 = told.split(' ').next()?.parse().ok()?;
+    Some(nanos as f64 / 1e9)
 }
 
 #[test]
 fn the_same_seed_gives_the_same_trace() {
     for seed in 0..20 {
-        let plan = Plan::draw(seed);
-        let (first, second) = (run(&plan), run(&plan));
-        assert_eq!(
-            first.world.trace().lines(),
-            second.world.trace().lines(),
-            "seed {seed}"
-        );
+        let plan = Workload::ALL[seed % Workload::ALL.len()].draw(seed as u64);
+        let (first, second) = (run(&plan.clone().traced()), run(&plan.clone().traced()));
+        let lines = first.world.trace().lines();
+        assert!(!lines.is_empty());
+        assert_eq!(lines, second.world.trace().lines(), "seed {seed}");
+        let untraced = run(&plan);
+        assert_eq!(untraced.history.events, first.history.events, "seed {seed}");
     }
 }
 
 #[test]
 fn different_seeds_give_different_traces() {
     let hashes: std::collections::BTreeSet<u64> = (0..20)
-        .map(|seed| run(&Plan::draw(seed)).world.trace().hash())
+        .map(|seed| {
+            run(&Workload::Mixed.draw(seed).traced())
+                .world
+                .trace()
+                .hash()
+        })
         .collect();
     assert_eq!(hashes.len(), 20);
+}
+
+#[test]
+fn a_failing_schedule_is_shrunk_to_the_steps_that_matter() {
+    let mut plan = Workload::Idempotent.draw(0);
+    plan.setting.defect = Some(Defect::RecordForgotten);
+    let before = plan.steps.len();
+    let smallest = shrink(&plan);
+    // One send is enough to forget it, and the probes at a run's end are sends as well.
+    assert!(before > 10, "{before} steps");
+    assert_eq!(smallest.steps.len(), 0, "{smallest}");
+    assert!(run(&smallest).complaint.is_some());
 }
 
 /// What a run met, by name.
@@ -135,18 +187,46 @@ fn met(run: &Run) -> Vec<&'static str> {
         ("two requests in flight", run.history.in_flight_most > 1),
     ]
     .into_iter()
+    .chain(met_around(&run.history))
     .filter_map(|(name, met)| met.then_some(name))
     .collect()
+}
+
+/// What a run met beside its sends.
+fn met_around(history: &History) -> [(&'static str, bool); 4] {
+    let waited = history.flushes.iter().any(|flush| {
+        let returned = flush.returned.map(|returned| returned.accepted_before);
+        returned.is_some_and(|accepted| accepted > flush.accepted_before)
+    });
+    let told = |is: fn(&Passed) -> bool| history.events.iter().any(|one| is(&one.what));
+    let throttled = told(|what| matches!(what, Passed::Told(told) if !told.throttle.is_zero()));
+    let older = told(|what| {
+        matches!(
+            what,
+            Passed::Sent {
+                api: 0,
+                version: ..13,
+                ..
+            }
+        )
+    });
+    let by_key = |send: &SendOp| send.placed != Placed::BySender;
+    [
+        ("a flush that waited", waited),
+        ("a throttle", throttled),
+        ("an older version", older),
+        ("a key's partition", history.sends.iter().any(by_key)),
+    ]
 }
 
 #[test]
 fn a_hundred_seeds_meet_what_they_are_for() {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for seed in 0..100 {
-        for name in met(&run(&Plan::draw(seed))) {
+        for name in met(&run(&Workload::Mixed.draw(seed).traced())) {
             *counts.entry(name).or_default() += 1;
         }
     }
     println!("of a hundred seeds: {counts:#?}");
-    assert_eq!(counts.len(), 13, "something is never met: {counts:?}");
+    assert_eq!(counts.len(), 17, "something is never met: {counts:?}");
 }

@@ -5,9 +5,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use kafka_mockbroker::Api;
+use kafka_mockbroker::engine::log::Log;
 use kafka_mockbroker::engine::topology::PartitionKey;
 use kafka_mockbroker::handlers::ClusterEngine;
 use kafka_mockbroker::wire::batch_view::BatchView;
@@ -27,32 +30,74 @@ pub fn api(frame: &[u8]) -> Api {
     )
 }
 
-/// A request frame as the trace names it.
+/// A request's version.
 #[must_use]
-pub fn request(frame: &[u8]) -> String {
+pub fn version(frame: &[u8]) -> i16 {
     match frame {
-        [k0, k1, v0, v1, c0, c1, c2, c3, ..] => {
-            let api = Api::from_key(i16::from_be_bytes([*k0, *k1]));
-            let version = i16::from_be_bytes([*v0, *v1]);
-            let correlation_id = i32::from_be_bytes([*c0, *c1, *c2, *c3]);
-            format!("{api} v{version} #{correlation_id}, {} bytes", frame.len())
+        [_, _, v0, v1, ..] => i16::from_be_bytes([*v0, *v1]),
+        _ => -1,
+    }
+}
+
+/// A request frame as the trace names it.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a>(pub &'a [u8]);
+
+impl fmt::Display for Request<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let frame = self.0;
+        let bytes = frame.len();
+        match frame {
+            [k0, k1, v0, v1, c0, c1, c2, c3, ..] => {
+                let api = Api::from_key(i16::from_be_bytes([*k0, *k1]));
+                let version = i16::from_be_bytes([*v0, *v1]);
+                let correlation_id = i32::from_be_bytes([*c0, *c1, *c2, *c3]);
+                write!(f, "{api} v{version} #{correlation_id}, {bytes} bytes")
+            }
+            _ => write!(f, "{bytes} bytes that are no request"),
         }
-        _ => format!("{} bytes that are no request", frame.len()),
     }
 }
 
 /// An input as the trace names it.
-#[must_use]
-pub fn input(input: &Input) -> String {
-    match input {
-        Input::Received { connection, frame } => {
-            let correlation_id = frame.first_chunk().map(|bytes| i32::from_be_bytes(*bytes));
-            let bytes = frame.len();
-            format!("answer to {correlation_id:?} on {connection:?}, {bytes} bytes")
+#[derive(Clone, Copy, Debug)]
+pub struct Heard<'a>(pub &'a Input);
+
+impl fmt::Display for Heard<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Input::Received { connection, frame } => {
+                let correlation_id = frame.first_chunk().map(|bytes| i32::from_be_bytes(*bytes));
+                let bytes = frame.len();
+                write!(
+                    f,
+                    "answer to {correlation_id:?} on {connection:?}, {bytes} bytes"
+                )
+            }
+            other => write!(f, "{other:?}"),
         }
-        other => format!("{other:?}"),
     }
 }
+
+/// A value as the trace names it: its first word says whose it is.
+#[derive(Clone, Copy)]
+pub struct Short<'a>(pub &'a [u8]);
+
+impl fmt::Debug for Short<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = String::from_utf8_lossy(self.0);
+        let more = text.len().saturating_sub(SHORT_CHARS);
+        match more {
+            0 => write!(f, "{text:?}"),
+            _ => {
+                let start: String = text.chars().take(SHORT_CHARS).collect();
+                write!(f, "{start:?} and {more} bytes")
+            }
+        }
+    }
+}
+
+const SHORT_CHARS: usize = 24;
 
 impl fmt::Display for Partition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -61,14 +106,14 @@ impl fmt::Display for Partition {
 }
 
 /// A topic's id and name.
-pub type TopicName = ([u8; 16], String);
+pub type TopicName = ([u8; 16], Arc<str>);
 
 /// The ids and names of the cluster's topics.
 #[must_use]
 pub fn topics(cluster: &ClusterEngine) -> Vec<TopicName> {
     let topics = cluster.cluster().topology().topics();
     topics
-        .map(|topic| (topic.id.into_bytes(), topic.name.to_string()))
+        .map(|topic| (topic.id.into_bytes(), Arc::clone(&topic.name)))
         .collect()
 }
 
@@ -83,7 +128,7 @@ pub fn logs(cluster: &ClusterEngine) -> BTreeMap<Partition, Vec<LogEntry>> {
     for topic in cluster.cluster().topology().topics() {
         for (number, _) in (0..).zip(&topic.partitions) {
             let name = Partition {
-                topic: topic.name.to_string(),
+                topic: Arc::clone(&topic.name),
                 number,
             };
             let key = PartitionKey {
@@ -97,6 +142,24 @@ pub fn logs(cluster: &ClusterEngine) -> BTreeMap<Partition, Vec<LogEntry>> {
         }
     }
     logs
+}
+
+/// The offsets and values of a log's records from one offset to another.
+///
+/// # Panics
+///
+/// When the cluster cannot read its own log.
+#[must_use]
+pub fn values(log: &Log, range: Range<i64>) -> Vec<(i64, Bytes)> {
+    let batches = log.batches();
+    let first = batches.partition_point(|batch| batch.header.last_offset() < range.start);
+    let among = batches[first..].iter();
+    let among = among.take_while(|batch| batch.header.base_offset < range.end);
+    let records = among.flat_map(|batch| batch.records().expect("a readable log"));
+    records
+        .filter(|record| range.contains(&record.offset))
+        .map(|record| (record.offset, record.value.unwrap_or_default()))
+        .collect()
 }
 
 fn entry(record: DecodedRecord) -> LogEntry {
@@ -138,10 +201,10 @@ pub fn batches(frame: &Bytes, topics: &[TopicName]) -> Vec<BatchInFrame> {
     };
     let mut found = Vec::new();
     for topic in produce.topics {
+        let name = name_of(&topic.topic, topics);
         for partition in topic.partitions {
-            let name = name_of(&topic.topic, topics);
             let place = Partition {
-                topic: name,
+                topic: Arc::clone(&name),
                 number: partition.index,
             };
             found.extend(
@@ -169,12 +232,15 @@ fn batch(frame: &Bytes, partition: Partition, bytes: Bytes) -> Option<BatchInFra
     Some(BatchInFrame { at, batch })
 }
 
-fn name_of(topic: &TopicRef, topics: &[TopicName]) -> String {
+fn name_of(topic: &TopicRef, topics: &[TopicName]) -> Arc<str> {
     match topic {
-        TopicRef::Name(name) => name.clone(),
+        TopicRef::Name(name) => {
+            let known = topics.iter().find(|(_, known)| **known == **name);
+            known.map_or_else(|| Arc::from(name.as_str()), |(_, name)| Arc::clone(name))
+        }
         TopicRef::Id(id) => {
             let known = topics.iter().find(|(known, _)| known == id.as_bytes());
-            known.map_or_else(|| id.to_string(), |(_, name)| name.clone())
+            known.map_or_else(|| id.to_string().into(), |(_, name)| Arc::clone(name))
         }
     }
 }

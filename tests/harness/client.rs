@@ -5,7 +5,10 @@
 //!    not known yet wait, as a caller of `send` does.
 //! 2. A frame that no byte of has left is kept here, so that a lost connection can say so.
 //!
-//! *Not here*: memory bounds, choosing a partition, wake-ups (level 2 has them).
+//! 3. Where memory is bounded, who waits for it is served in the order of arrival, and nobody who
+//!    comes later passes.
+//!
+//! *Not here*: choosing a partition, giving up waiting, wake-ups (level 2 has them).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -17,13 +20,13 @@ use kafka_producer::engine::effect::{
     Action, ConnectionId, CorrelationId, Frame, Input, QueueState, Queues, TopicView,
 };
 use kafka_producer::engine::queue::{
-    HeaderView, NewBatch, PartitionQueue, QueueLimits, RecordView, SealedBatch,
+    Appended, HeaderView, NewBatch, Notice, PartitionQueue, QueueLimits, RecordView, SealedBatch,
     single_record_batch_bytes,
 };
 use kafka_producer::engine::time::Instant;
 use kafka_producer::engine::{Engine, EngineConfig};
 
-use crate::history::Content;
+use crate::history::{Content, Placed};
 use crate::link::LinkId;
 
 /// A batch's number within its client.
@@ -39,8 +42,10 @@ pub struct SendNumber(pub usize);
 pub struct Outgoing {
     /// The topic's name.
     pub topic: Arc<str>,
-    /// The partition, chosen by whoever sends.
+    /// The partition.
     pub partition: i32,
+    /// Who chose it.
+    pub placed: Placed,
     /// The record.
     pub content: Content,
 }
@@ -101,14 +106,46 @@ pub struct Client {
     queues: PlainQueues,
     topics: Vec<Arc<str>>,
     waiting: VecDeque<Outgoing>,
-    batches: Vec<Vec<SendNumber>>,
+    batches: Vec<Batch>,
+    memory: Memory,
+    /// Since the last record was accepted.
+    drain_requested: bool,
+}
+
+#[derive(Debug, Default)]
+struct Batch {
+    sends: Vec<SendNumber>,
+    memory_bytes: usize,
+}
+
+/// The bytes of batches that are not settled.
+#[derive(Debug, Default)]
+struct Memory {
+    bytes_max: Option<usize>,
+    used_bytes: usize,
+}
+
+impl Memory {
+    fn has_room(&self, bytes: usize) -> bool {
+        self.bytes_max
+            .is_none_or(|max| self.used_bytes + bytes <= max)
+    }
 }
 
 impl Client {
     /// A client that has not connected yet.
     #[must_use]
-    pub fn new(config: EngineConfig, batch_bytes: usize, now: Instant) -> Self {
+    pub fn new(
+        config: EngineConfig,
+        batch_bytes: usize,
+        memory_bytes: Option<usize>,
+        now: Instant,
+    ) -> Self {
         Self {
+            memory: Memory {
+                bytes_max: memory_bytes,
+                used_bytes: 0,
+            },
             engine: Engine::new(config, now),
             connections: BTreeMap::new(),
             queues: PlainQueues {
@@ -118,6 +155,7 @@ impl Client {
             topics: Vec::new(),
             waiting: VecDeque::new(),
             batches: Vec::new(),
+            drain_requested: false,
         }
     }
 
@@ -133,7 +171,8 @@ impl Client {
         self.waiting.push_back(record);
     }
 
-    /// Appends the next record whose topic is known, under the given number.
+    /// Appends the next record whose topic is known, under the given number; where there is no
+    /// memory for it, asks for what is queued to go.
     pub fn accept_next(&mut self, number: SendNumber, now: Instant) -> Option<Outgoing> {
         let known = |record: &Outgoing| {
             let view = self.engine.topic(self.index(&record.topic));
@@ -141,13 +180,37 @@ impl Client {
         };
         let at = self.waiting.iter().position(known)?;
         let record = self.waiting.remove(at)?;
-        let topic = self.index(&record.topic);
-        let partition = TopicPartition {
-            topic,
-            partition: record.partition,
-        };
-        self.append(partition, &record.content, number, now);
+        if !self.append(&record, number, now) {
+            self.waiting.insert(at, record);
+            if !self.drain_requested {
+                self.drain_requested = true;
+                self.engine.handle_input(Input::DrainRequested, now);
+            }
+            return None;
+        }
+        self.drain_requested = false;
         Some(record)
+    }
+
+    /// A batch is settled: returns its sends, in the order of their records, and its memory.
+    pub fn settle(&mut self, batch: BatchNumber) -> Vec<SendNumber> {
+        let Batch {
+            sends,
+            memory_bytes,
+        } = std::mem::take(&mut self.batches[batch.0]);
+        self.memory.used_bytes -= memory_bytes;
+        sends
+    }
+
+    /// The memory of a batch that is settled is kept all the same.
+    pub fn leak(&mut self, bytes: usize) {
+        self.memory.used_bytes += bytes;
+    }
+
+    /// Bytes of memory that unsettled batches hold.
+    #[must_use]
+    pub fn memory_used_bytes(&self) -> usize {
+        self.memory.used_bytes
     }
 
     /// How many records wait for their topic to be known.
@@ -159,12 +222,6 @@ impl Client {
     /// The engine's next action.
     pub fn poll_action(&mut self, now: Instant) -> Option<Action<BatchNumber>> {
         self.engine.poll_action(&mut self.queues, now)
-    }
-
-    /// The sends of a batch, in the order of their records.
-    #[must_use]
-    pub fn sends_of(&self, batch: BatchNumber) -> &[SendNumber] {
-        &self.batches[batch.0]
     }
 
     /// The connection that stands on a link.
@@ -219,54 +276,65 @@ impl Client {
         TopicIndex(u32::try_from(at).expect("a handful of topics"))
     }
 
-    fn append(
-        &mut self,
-        partition: TopicPartition,
-        content: &Content,
-        number: SendNumber,
-        now: Instant,
-    ) {
-        let headers: Vec<HeaderView<'_>> = content
-            .headers
-            .iter()
-            .map(|(key, value)| HeaderView {
-                key,
-                value: value.as_deref(),
-            })
-            .collect();
-        let record = RecordView {
+    /// Appends a record if there is memory.
+    fn append(&mut self, record: &Outgoing, number: SendNumber, now: Instant) -> bool {
+        let partition = TopicPartition {
+            topic: self.index(&record.topic),
+            partition: record.partition,
+        };
+        let content = &record.content;
+        let headers = content.headers.iter().map(|(key, value)| HeaderView {
+            key,
+            value: value.as_deref(),
+        });
+        let headers: Vec<HeaderView<'_>> = headers.collect();
+        let view = RecordView {
             timestamp_ms: content.timestamp_ms,
             key: content.key.as_deref(),
             value: Some(&content.value),
             headers: &headers,
         };
-        let limits = self.queues.limits;
-        let queue = self.queues.queue(partition);
-        let appended = queue.append(&record).unwrap_or_else(|_| {
-            let completion = BatchNumber(self.batches.len());
-            self.batches.push(Vec::new());
-            let room = limits.batch_bytes.max(single_record_batch_bytes(&record));
-            let buffer = BytesMut::with_capacity(room);
-            queue.append_opening(
-                &record,
-                NewBatch {
-                    buffer,
-                    completion,
-                    now,
-                },
-            )
-        });
-        let batch = &mut self.batches[appended.completion.0];
-        assert_eq!(
-            batch.len(),
-            appended.index as usize,
-            "a record's index is its place"
-        );
-        batch.push(number);
-        use kafka_producer::engine::queue::Notice;
+        let appended = match self.queues.queue(partition).append(&view) {
+            Ok(appended) => appended,
+            Err(_) => match self.append_opening(partition, &view, now) {
+                Some(appended) => appended,
+                None => return false,
+            },
+        };
+        let sends = &mut self.batches[appended.completion.0].sends;
+        let index = appended.index as usize;
+        assert_eq!(sends.len(), index, "a record's index is its place");
+        sends.push(number);
         if appended.notice != Notice::None {
             self.engine.handle_input(Input::Queued { partition }, now);
         }
+        true
+    }
+
+    fn append_opening(
+        &mut self,
+        partition: TopicPartition,
+        record: &RecordView<'_>,
+        now: Instant,
+    ) -> Option<Appended<BatchNumber>> {
+        let room = self.queues.limits.batch_bytes;
+        let room = room.max(single_record_batch_bytes(record));
+        if !self.memory.has_room(room) {
+            return None;
+        }
+        self.memory.used_bytes += room;
+        let completion = BatchNumber(self.batches.len());
+        self.batches.push(Batch {
+            sends: Vec::new(),
+            memory_bytes: room,
+        });
+        let buffer = BytesMut::with_capacity(room);
+        let batch = NewBatch {
+            buffer,
+            completion,
+            now,
+        };
+        Some(self.queues.queue(partition).append_opening(record, batch))
     }
 }
 

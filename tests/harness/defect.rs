@@ -6,70 +6,176 @@
 //!
 //! *Not here*: which law has to catch which (`tests/negative_controls.rs`).
 
+use std::collections::BTreeMap;
+
 use bytes::{Bytes, BytesMut};
+use kafka_mockbroker::Api;
 use kafka_mockbroker::wire::batch_view::{BatchHeader, BatchView, HEADER_BYTES};
 use kafka_producer::engine::effect::BatchOutcome;
+use kafka_producer::{ErrorCode, Failure, FailureKind};
 
+use crate::answer::Answer;
 use crate::capture::{BatchInFrame, TopicName, batches};
-use crate::history::{LogEntry, WireBatch};
+use crate::history::{LogEntry, Partition, WireBatch};
+use crate::link::LinkId;
 
 /// A mistake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Defect {
     /// The producer gives a batch new sequences when it sends it again.
     RetryRenumbered,
+    /// The producer gives a batch that may be written a new epoch when it sends it again.
+    RetryInNewEpoch,
+    /// The producer does not start a new epoch after a failed batch, and uses its sequences again.
+    SequencesReused,
+    /// The producer lets newer batches pass a failed one: more in flight than it may have.
+    RetryOvertaken,
     /// The broker does not know a batch again: the retry arrives without its producer id.
     RetryForgotten,
     /// The producer calls a time-out a definite failure.
     TimeOutIsFailure,
+    /// The producer calls the broker's "I have it already" a failure.
+    DuplicateIsFailure,
     /// The producer tells the offset of the record behind.
     OffsetOffByOne,
+    /// The producer tells the offset that a batch sent again would have got.
+    OffsetOfRetry,
+    /// The producer takes each answer for that to the request before.
+    AnswerOfAnother,
     /// The producer forgets to resolve the last record of a batch.
     RecordForgotten,
     /// The producer resolves a batch twice.
     BatchResolvedTwice,
+    /// A flush returns when it is called.
+    FlushReturnsEarly,
+    /// The producer follows the leader it knew before.
+    OldLeaderFollowed,
+    /// The producer does not read how long it is throttled.
+    ThrottleIgnored,
+    /// The producer sends in the newest version it knows, whatever the broker offers.
+    VersionsIgnored,
+    /// The hash of keys takes bytes for signed numbers.
+    KeyHashSigned,
+    /// The producer keeps the memory of every batch that failed.
+    MemoryKept,
     /// The broker acknowledges a record and loses it.
     LogForgets,
+    /// The broker loses a record that a consumer has read.
+    LogRewritten,
     /// The network or a writer changes a record and nobody notices.
     RecordChanged,
 }
 
-impl Defect {
-    /// What leaves in place of a request.
+/// A mistake at work in one run.
+#[derive(Debug)]
+pub struct Planted {
+    defect: Defect,
+    /// By producer id, new epoch and partition: the epoch and the first sequence that go on.
+    reused: BTreeMap<(i64, i16, Partition), (i16, i32)>,
+    /// The answer before the last, by link.
+    earlier: BTreeMap<LinkId, Bytes>,
+}
+
+impl Planted {
+    /// A mistake that has not been made yet.
     #[must_use]
-    pub fn on_frame(self, frame: Bytes, sent: &[WireBatch], topics: &[TopicName]) -> Bytes {
+    pub fn new(defect: Defect) -> Self {
+        Self {
+            defect,
+            reused: BTreeMap::new(),
+            earlier: BTreeMap::new(),
+        }
+    }
+
+    /// What leaves in place of a request.
+    pub fn on_frame(&mut self, frame: Bytes, sent: &[WireBatch], topics: &[TopicName]) -> Bytes {
         let mut changed = BytesMut::from(&frame[..]);
         for BatchInFrame { at, batch } in batches(&frame, topics) {
             let bytes = &mut changed[at..at + batch.bytes.len()];
-            let again = sent.iter().any(|earlier| is_same(earlier, &batch));
-            match self {
-                Self::RetryRenumbered if again => {
-                    let line = sent.iter().filter(|earlier| is_same_line(earlier, &batch));
-                    let next = line
-                        .map(|b| b.base_sequence.wrapping_add(b.record_count))
-                        .max();
-                    let base_sequence = next.unwrap_or_default();
-                    rewrite(bytes, |header| header.base_sequence = base_sequence);
-                }
-                Self::RetryForgotten if again => rewrite(bytes, |header| {
-                    header.producer_id = -1;
-                    header.producer_epoch = -1;
-                    header.base_sequence = -1;
-                }),
-                Self::RecordChanged => {
-                    // The last byte of a record without headers is their count; before it stands
-                    // the value's end.
-                    if let [.., value_end, _] = bytes {
-                        *value_end ^= 1;
-                    }
-                    rewrite(bytes, |_| {});
-                }
-                _ => {}
-            }
+            self.on_batch(bytes, &batch, sent);
+        }
+        if self.defect == Defect::VersionsIgnored
+            && let [0, 3, 0, version @ 9..13, ..] = &mut changed[..]
+        {
+            *version = 13; // Metadata, whose layout did not change since version 12
         }
         changed.freeze()
     }
 
+    fn on_batch(&mut self, bytes: &mut [u8], batch: &WireBatch, sent: &[WireBatch]) {
+        let again = sent.iter().any(|earlier| is_same(earlier, batch));
+        match self.defect {
+            Defect::RetryRenumbered if again => {
+                let line = sent.iter().filter(|earlier| is_same_line(earlier, batch));
+                let next = line.map(|b| b.base_sequence.wrapping_add(b.record_count));
+                let base_sequence = next.max().unwrap_or_default();
+                rewrite(bytes, |header| header.base_sequence = base_sequence);
+            }
+            Defect::RetryInNewEpoch if again => rewrite(bytes, |header| {
+                header.producer_epoch += 1;
+                header.base_sequence = 0;
+            }),
+            Defect::RetryForgotten if again => rewrite(bytes, |header| {
+                header.producer_id = -1;
+                header.producer_epoch = -1;
+                header.base_sequence = -1;
+            }),
+            Defect::SequencesReused if batch.epoch > 0 => {
+                let line = (batch.producer_id, batch.epoch, batch.partition.clone());
+                let goes_on = self.reused.get(&line).copied();
+                let goes_on = goes_on.or_else(|| failed_before(batch, sent));
+                if let Some((epoch, base)) = goes_on {
+                    self.reused.insert(line, (epoch, base));
+                    rewrite(bytes, |header| {
+                        header.producer_epoch = epoch;
+                        header.base_sequence += base;
+                    });
+                }
+            }
+            Defect::RecordChanged => {
+                // The last byte of a record without headers is their count; before it stands the
+                // value's end.
+                if let [.., value_end, _] = bytes {
+                    *value_end ^= 1;
+                }
+                rewrite(bytes, |_| {});
+            }
+            _ => {}
+        }
+    }
+
+    /// What the producer gets in place of an answer.
+    pub fn on_answer(&mut self, (link, api): (LinkId, Api), frame: Bytes, read: &Answer) -> Bytes {
+        match (self.defect, &read.throttle_at) {
+            (Defect::ThrottleIgnored, Some(at)) => {
+                let mut changed = BytesMut::from(&frame[..]);
+                changed[at.clone()].fill(0);
+                changed.freeze()
+            }
+            (Defect::AnswerOfAnother, _) if api == Api::Produce => {
+                let earlier = self.earlier.insert(link, frame.clone());
+                let earlier = earlier.unwrap_or_else(|| frame.clone());
+                // The number is this request's, the rest another's.
+                [&frame[..4], &earlier[4..]].concat().into()
+            }
+            _ => frame,
+        }
+    }
+}
+
+/// The epoch and the first sequence of the last batch that a partition got before its new epoch.
+fn failed_before(batch: &WireBatch, sent: &[WireBatch]) -> Option<(i16, i32)> {
+    let same = |earlier: &&WireBatch| {
+        earlier.producer_id == batch.producer_id && earlier.partition == batch.partition
+    };
+    let earlier = sent.iter().rev().filter(same);
+    let failed = earlier
+        .into_iter()
+        .find(|earlier| earlier.epoch < batch.epoch)?;
+    Some((failed.epoch, failed.base_sequence))
+}
+
+impl Defect {
     /// The outcomes that arrive in place of one.
     #[must_use]
     pub fn on_outcome(self, outcome: BatchOutcome) -> Vec<BatchOutcome> {
@@ -77,6 +183,17 @@ impl Defect {
             (Self::TimeOutIsFailure, BatchOutcome::Unknown(failure)) => {
                 vec![BatchOutcome::NotWritten(failure)]
             }
+            (
+                Self::DuplicateIsFailure,
+                BatchOutcome::Written {
+                    base_offset: None, ..
+                },
+            ) => vec![BatchOutcome::NotWritten(Failure {
+                kind: FailureKind::Refused(ErrorCode::DUPLICATE_SEQUENCE_NUMBER),
+                broker: None,
+                attempts: 1,
+                message: None,
+            })],
             (
                 Self::OffsetOffByOne,
                 BatchOutcome::Written {
@@ -107,8 +224,25 @@ impl Defect {
 
     /// The log that is read in place of one.
     pub fn on_log(self, log: &mut Vec<LogEntry>) {
-        if self == Self::LogForgets {
-            log.pop();
+        match self {
+            Self::LogForgets => drop(log.pop()),
+            Self::LogRewritten => {
+                if let [first, second, ..] = &mut log[..] {
+                    std::mem::swap(&mut first.content, &mut second.content);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The partition of a key in place of the right one.
+    #[must_use]
+    pub fn on_partition(self, right: i32, key: &[u8], partitions: i32) -> i32 {
+        let signed = self == Self::KeyHashSigned && key.iter().any(|byte| *byte >= 0x80);
+        if signed {
+            (right + 1) % partitions
+        } else {
+            right
         }
     }
 }

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kafka_mockbroker::engine::moves::Move;
-use kafka_mockbroker::{BrokerId, Rule};
+use kafka_mockbroker::engine::quotas::QuotaEntity;
+use kafka_mockbroker::{Api, BrokerId, Rule};
 
 use crate::client::Outlet;
 use crate::world::{ClientNumber, Leaders, World};
@@ -25,7 +26,6 @@ impl World {
 
     /// Moves the cluster; a move that the cluster's state does not allow changes nothing.
     pub fn make_move(&mut self, to_make: Move) {
-        let says = format!("{to_make:?}");
         if matches!(
             to_make,
             Move::CrashBroker { .. }
@@ -37,8 +37,8 @@ impl World {
         }
         let made = self.cluster.make_move(&to_make, self.broker_now());
         match made {
-            Ok(()) => self.note(says),
-            Err(refused) => self.note(format_args!("{says}: {refused}")),
+            Ok(()) => self.note(format_args!("{to_make:?}")),
+            Err(refused) => self.note(format_args!("{to_make:?}: {refused}")),
         }
         self.drive_cluster();
     }
@@ -47,6 +47,7 @@ impl World {
     /// broker runs and is reached, every follower follows at once.
     pub fn heal(&mut self) {
         self.note("the faults are over");
+        self.limit(None);
         let brokers = || (1..=self.setting.brokers).map(BrokerId);
         let mut moves = Vec::new();
         for broker in brokers() {
@@ -58,6 +59,16 @@ impl World {
                 to,
                 delay: Duration::ZERO,
             }));
+        }
+        for broker in brokers() {
+            for api in [Api::Produce, Api::Metadata, Api::InitProducerId] {
+                moves.push(Move::RestrictVersions {
+                    broker,
+                    api,
+                    min: 0,
+                    max: i16::MAX,
+                });
+            }
         }
         for (topic, partition) in self.setting.partitions() {
             moves.push(Move::ReleaseIsrChanges {
@@ -76,6 +87,21 @@ impl World {
         for rule in std::mem::take(&mut self.rules) {
             self.cluster.rules_mut().remove(rule);
         }
+    }
+
+    /// Limits what each producer may send, in bytes a second; nothing ends the limit.
+    ///
+    /// # Panics
+    ///
+    /// When the cluster does not take the limit.
+    pub fn limit(&mut self, bytes: Option<u32>) {
+        self.note(format_args!("bytes a second per producer: {bytes:?}"));
+        let everyone = QuotaEntity::default_client_id();
+        let (value, now) = (bytes.map(f64::from), self.broker_now());
+        let set = self
+            .cluster
+            .set_quota(&everyone, "producer_byte_rate", value, now);
+        set.expect("the limit is allowed");
     }
 
     /// Ends every link to a broker and loses what is on the way.

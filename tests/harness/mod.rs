@@ -5,10 +5,10 @@
 //! |---|---|
 //! | [`setting`] | what a world consists of |
 //! | [`world`], [`client`], [`link`] | level 1: both engines, no runtime, virtual time |
-//! | [`scenario`], [`faults`] | a world told step by step, or drawn from a seed |
+//! | [`scenario`], [`draw`], [`faults`] | a world told step by step, or drawn from a seed |
 //! | [`shell`] | level 2: the whole producer on a paused clock |
 //! | [`defect`] | mistakes between the engines, to try the oracle |
-//! | [`capture`], [`tap`], [`trace`] | what passed on the wire, what stands in the logs, what happened |
+//! | [`capture`], [`answer`], [`tap`], [`trace`] | what passed on the wire, what stands in the logs, what happened |
 //! | [`history`], [`oracle`] | a run as a value, and what must hold in it |
 //! | [`tree`] | the tracked files, parsed, and the rules they keep |
 #![allow(
@@ -18,15 +18,19 @@
     reason = "the harness runs in tests alone: a broken premise ends the test with its message"
 )]
 
+mod acting;
+pub mod answer;
 mod answers;
 pub mod capture;
 pub mod client;
 pub mod defect;
+pub mod draw;
 pub mod faults;
 pub mod history;
 pub mod link;
 mod misfortune;
 pub mod oracle;
+mod readers;
 pub mod scenario;
 pub mod setting;
 pub mod shell;

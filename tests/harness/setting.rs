@@ -15,6 +15,7 @@ use kafka_producer::engine::{EngineConfig, Idempotence};
 
 use crate::defect::Defect;
 use crate::link::Latency;
+use crate::trace::Tracing;
 
 /// The parts of a world; the defaults are Kafka's where Kafka has one.
 #[derive(Clone, Debug)]
@@ -51,8 +52,12 @@ pub struct Setting {
     pub delivery_timeout: Duration,
     /// `retries`.
     pub retries_max: u32,
+    /// `buffer.memory`, in bytes; nothing is as much as wanted.
+    pub memory_bytes: Option<usize>,
     /// A mistake between the engines, to try the oracle.
     pub defect: Option<Defect>,
+    /// Whether lines are written of what happens.
+    pub tracing: Tracing,
 }
 
 impl Default for Setting {
@@ -77,7 +82,9 @@ impl Default for Setting {
             request_timeout: Duration::from_secs(30),
             delivery_timeout: Duration::from_secs(120),
             retries_max: u32::try_from(i32::MAX).expect("positive"),
+            memory_bytes: None,
             defect: None,
+            tracing: Tracing::Kept,
         }
     }
 }
@@ -158,7 +165,10 @@ impl Setting {
             bootstrap: (1..=self.brokers).map(address).collect(),
             acks: self.acks,
             idempotence: self.idempotence,
-            in_flight_max: self.in_flight_max,
+            in_flight_max: match self.defect {
+                Some(Defect::RetryOvertaken) => 5,
+                _ => self.in_flight_max,
+            },
             request_timeout: self.request_timeout,
             delivery_timeout: self.delivery_timeout,
             linger: self.linger,

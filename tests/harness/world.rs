@@ -17,23 +17,23 @@ use bytes::Bytes;
 use kafka_mockbroker::engine::effect as broker;
 use kafka_mockbroker::engine::journal::Event;
 use kafka_mockbroker::engine::time::Instant as BrokerInstant;
-use kafka_mockbroker::engine::topology::Process;
 use kafka_mockbroker::handlers::ClusterEngine;
 use kafka_mockbroker::{Api, RuleId};
-use kafka_producer::engine::effect::{
-    Action, Address, BatchOutcome, ConnectionId, CorrelationId, Frame, Input,
-};
+use kafka_producer::Acks;
+use kafka_producer::engine::effect::Input;
 use kafka_producer::engine::time::Instant;
-use kafka_producer::{Acks, Failure, FailureKind};
 
+use crate::acting::Flushes;
 use crate::capture;
-use crate::client::{BatchNumber, Client, Connection, Outgoing, Outlet, SendNumber, without_size};
+use crate::client::{Client, Outgoing, SendNumber};
 use crate::history::{
-    Content, Durability, Ending, History, LogEntry, Partition, Promises, Resolution, SendOp,
+    Content, Durability, History, Leftovers, Liveness, LogEntry, Partition, Placed, Promises,
+    SendOp,
 };
 use crate::link::{Arrival, Arriving, End, LinkId, Links};
+use crate::readers::Readers;
 use crate::setting::Setting;
-use crate::tap::Tap;
+use crate::tap::{Tap, Wire};
 use crate::trace::Trace;
 
 /// A producer's number in its world.
@@ -57,19 +57,23 @@ pub struct World {
     pub(crate) cluster: ClusterEngine,
     pub(crate) links: Links,
     pub(crate) clients: Vec<Client>,
-    owners: BTreeMap<LinkId, ClientNumber>,
+    pub(crate) owners: BTreeMap<LinkId, ClientNumber>,
     /// What has left of replies that leave in pieces, their size included.
     pub(crate) pieces: BTreeMap<LinkId, Vec<u8>>,
     /// Brokers that refuse connections, and until when.
     pub(crate) refusing: BTreeMap<i32, Duration>,
     /// Brokers to which no byte leaves, and until when.
     pub(crate) clogged: BTreeMap<i32, Duration>,
-    sends: Vec<SendOp>,
-    tap: Tap,
+    pub(crate) sends: Vec<SendOp>,
+    pub(crate) open_count: usize,
+    pub(crate) flushes: Flushes,
+    pub(crate) readers: Readers,
+    pub(crate) tap: Tap,
     pub(crate) leaders: Leaders,
-    resolved_count: usize,
+    pub(crate) resolved_count: usize,
     steps_at_now: usize,
     pub(crate) rules: Vec<RuleId>,
+    pub(crate) liveness: Option<Liveness>,
     trace: Trace,
 }
 
@@ -87,6 +91,7 @@ impl World {
             Client::new(
                 setting.engine_config(number),
                 setting.batch_bytes,
+                setting.memory_bytes,
                 Instant::ZERO,
             )
         };
@@ -99,12 +104,16 @@ impl World {
             refusing: BTreeMap::new(),
             clogged: BTreeMap::new(),
             sends: Vec::new(),
-            tap: Tap::new(capture::topics(&cluster)),
+            open_count: 0,
+            flushes: Flushes::default(),
+            readers: Readers::default(),
+            tap: Tap::new(capture::topics(&cluster), &setting),
             leaders: Leaders::Kept,
             resolved_count: 0,
             steps_at_now: 0,
             rules: Vec::new(),
-            trace: Trace::default(),
+            liveness: None,
+            trace: Trace::new(setting.tracing),
             cluster,
             setting,
         }
@@ -155,8 +164,10 @@ impl World {
         entries.filter(|entry| of_api(&entry.event)).count()
     }
 
-    /// Asks a producer to send all it holds now.
+    /// Asks a producer to send all it holds now, as its flush does, and notes when all of it has
+    /// ended.
     pub fn flush(&mut self, client: ClientNumber) {
+        self.flush_called(client);
         self.input(client, Input::DrainRequested);
     }
 
@@ -164,8 +175,13 @@ impl World {
     #[must_use]
     pub fn open_count(&self) -> usize {
         let waiting: usize = self.clients.iter().map(Client::waiting_count).sum();
-        let open = self.sends.iter().filter(|send| send.resolutions.is_empty());
-        waiting + open.count()
+        waiting + self.open_count
+    }
+
+    /// When the last throttle ends that a producer was told.
+    #[must_use]
+    pub fn muted_until(&self) -> Duration {
+        self.tap.muted_until()
     }
 
     /// Every accepted send so far.
@@ -206,8 +222,11 @@ impl World {
             self.arrive(arrival);
         } else {
             self.unclog();
-            self.cluster.handle_timeout(self.broker_now());
-            self.drive_cluster();
+            let now = self.broker_now();
+            if self.cluster.next_deadline().is_some_and(|due| due <= now) {
+                self.cluster.handle_timeout(now);
+                self.drive_cluster();
+            }
             for client in 0..self.clients.len() {
                 self.time_out(ClientNumber(client));
             }
@@ -237,13 +256,27 @@ impl World {
                 durability,
                 idempotent: self.setting.is_idempotent(),
                 ordered: self.setting.is_ordered(),
-                in_flight_max: config.in_flight_max,
+                in_flight_max: self.setting.in_flight_max,
                 resolved_within: config.delivery_timeout + SCHEDULER_TICK,
+                liveness: self.liveness,
             },
             sends: self.sends.clone(),
             logs: self.logs(),
             wire: self.tap.batches().to_vec(),
             in_flight_most: self.tap.in_flight_most(),
+            flushes: self.flushes.all(),
+            reads: self.readers.reads().to_vec(),
+            events: self.tap.events().to_vec(),
+            left: (self.open_count() == 0).then(|| self.left()),
+        }
+    }
+
+    /// What settled batches still hold; connections and tasks are the shell's.
+    fn left(&self) -> Leftovers {
+        let used = self.clients.iter().map(Client::memory_used_bytes);
+        Leftovers {
+            memory_bytes: used.sum(),
+            ..Leftovers::default()
         }
     }
 
@@ -260,8 +293,8 @@ impl World {
         let engine = &mut self.clients[client.0].engine;
         if engine.next_deadline().is_some_and(|due| due <= now) {
             engine.handle_timeout(now);
+            self.drive_client(client);
         }
-        self.drive_client(client);
     }
 
     fn advance(&mut self, at: Duration) {
@@ -286,7 +319,7 @@ impl World {
             .for_each(|client| client.engine.check_invariants());
     }
 
-    fn producer_now(&self) -> Instant {
+    pub(crate) fn producer_now(&self) -> Instant {
         Instant::from_nanos(nanos(self.now))
     }
 
@@ -313,7 +346,7 @@ impl World {
                 self.note(format_args!(
                     "{} <- {}",
                     self.named(link),
-                    capture::request(&frame)
+                    capture::Request(&frame)
                 ));
                 self.cluster.handle_request(connection, frame, now);
             }
@@ -328,24 +361,24 @@ impl World {
         let Some(owner) = self.owners.get(&link).copied() else {
             return;
         };
-        let client = &mut self.clients[owner.0];
-        let Some(connection) = client.connection_on(link) else {
+        let Some(connection) = self.clients[owner.0].connection_on(link) else {
             return;
         };
         let input = match what {
             Arriving::Opened => Some(Input::Connected { connection }),
             Arriving::Frame(frame) => {
-                self.tap.answered(link);
+                let wire = self.wire(owner, link);
+                let frame = self.tap.answered(wire, frame, self.now);
                 Some(Input::Received { connection, frame })
             }
             Arriving::Refused => {
-                client.connections.remove(&connection);
+                self.clients[owner.0].connections.remove(&connection);
                 Some(Input::ConnectFailed {
                     connection,
                     reason: "connection refused".into(),
                 })
             }
-            Arriving::Closed => client.lose(connection, "connection reset".into()),
+            Arriving::Closed => self.clients[owner.0].lose(connection, "connection reset".into()),
         };
         if let Some(input) = input {
             self.input(owner, input);
@@ -356,7 +389,7 @@ impl World {
         self.note(format_args!(
             "producer {} <- {}",
             client.0,
-            capture::input(&input)
+            capture::Heard(&input)
         ));
         let now = self.producer_now();
         self.clients[client.0].engine.handle_input(input, now);
@@ -379,174 +412,38 @@ impl World {
         }
     }
 
-    fn accepted(&mut self, client: ClientNumber, record: Outgoing) {
-        let Outgoing {
-            topic,
-            partition,
-            content,
-        } = record;
-        let producer = u32::try_from(client.0).expect("a handful of producers");
-        let partition = Partition {
-            topic: topic.to_string(),
-            number: partition,
-        };
-        self.note(format_args!(
-            "producer {producer} accepts {:?} for {partition}",
-            content.value
-        ));
-        self.sends.push(SendOp {
-            producer,
-            partition,
-            content,
-            at: self.now,
-            resolutions: Vec::new(),
-        });
-    }
-
-    fn act(&mut self, client: ClientNumber, action: Action<BatchNumber>) {
-        match action {
-            Action::Connect {
-                connection,
-                address,
-            } => self.connect(client, connection, &address),
-            Action::Send {
-                connection,
-                correlation_id,
-                frame,
-            } => {
-                self.write(client, (connection, correlation_id), &frame);
-            }
-            Action::Disconnect { connection } => {
-                let end = self.clients[client.0].connections.remove(&connection);
-                let link = end.expect("a connection is ended once").link;
-                self.note(format_args!("{} is given up", self.named(link)));
-                self.links.close(link, End::Client, self.now);
-            }
-            Action::Complete {
-                completion,
-                outcome,
-                ..
-            } => {
-                self.complete(client, completion, outcome);
-            }
-            Action::TopicChanged { .. } => {}
-        }
-    }
-
-    fn connect(&mut self, client: ClientNumber, connection: ConnectionId, address: &Address) {
-        let broker = Setting::broker_at(address);
-        let refused = self
-            .refusing
-            .get(&broker)
-            .is_some_and(|until| *until > self.now);
-        let known = self
-            .cluster
-            .cluster()
-            .topology()
-            .broker(broker::BrokerId(broker));
-        let crashed = known.is_some_and(|known| known.process == Process::Crashed);
-        let link = if refused || crashed {
-            self.links.open_refused(broker, self.now)
-        } else {
-            self.links.open(broker, self.now)
-        };
-        let clogged = self.clogged.contains_key(&broker);
-        let outlet = if clogged {
-            Outlet::Clogged(Default::default())
-        } else {
-            Outlet::Open
-        };
-        self.owners.insert(link, client);
-        self.clients[client.0]
-            .connections
-            .insert(connection, Connection { link, outlet });
-        self.note(format_args!("{} opens", self.named(link)));
-    }
-
-    fn write(
-        &mut self,
-        client: ClientNumber,
-        (connection, correlation_id): (ConnectionId, CorrelationId),
-        frame: &Frame,
-    ) {
-        let Some(link) = self.clients[client.0].link_of(connection) else {
-            return;
-        };
-        let request = self.tap.sent(link, without_size(frame), &self.setting);
-        let written = self.clients[client.0].write(connection, correlation_id, request);
-        if let Some(bytes) = written {
-            self.leave(client, (connection, correlation_id), (link, bytes));
-        }
-    }
-
-    pub(crate) fn leave(
-        &mut self,
-        client: ClientNumber,
-        (connection, correlation_id): (ConnectionId, CorrelationId),
-        (link, bytes): (LinkId, Bytes),
-    ) {
-        self.links.send(link, End::Broker, bytes, self.now);
-        let now = self.producer_now();
-        let written = Input::Written {
-            connection,
-            correlation_id,
-        };
-        self.clients[client.0].engine.handle_input(written, now);
-    }
-
-    fn complete(&mut self, client: ClientNumber, batch: BatchNumber, outcome: BatchOutcome) {
-        let outcomes = match self.setting.defect {
-            Some(defect) => defect.on_outcome(outcome),
-            None => vec![outcome],
-        };
-        let mut sends = self.clients[client.0].sends_of(batch).to_vec();
-        if let Some(defect) = self.setting.defect {
-            sends.truncate(defect.on_resolved_count(sends.len()));
-        }
-        for outcome in outcomes {
-            let count = sends.len();
-            self.note(format_args!(
-                "producer {} completes {count} sends: {outcome:?}",
-                client.0
-            ));
-            for (index, number) in (0..).zip(&sends) {
-                self.resolve(*number, ending(&outcome, index));
-            }
-        }
-    }
-
-    fn resolve(&mut self, send: SendNumber, ending: Ending) {
-        let resolution = Resolution {
-            ending,
-            at: self.now,
-            order: self.resolved_count,
-        };
-        self.resolved_count += 1;
-        self.sends[send.0].resolutions.push(resolution);
-    }
-
     /// A link as the trace names it.
-    pub(crate) fn named(&self, link: LinkId) -> String {
-        let owner = self.owners.get(&link).map_or(0, |owner| owner.0);
-        format!(
-            "link {} (producer {owner}, broker {})",
-            link.0,
-            self.links.broker(link)
-        )
+    pub(crate) fn named(&self, link: LinkId) -> impl fmt::Display + use<> {
+        NamedLink {
+            link,
+            owner: self.owners.get(&link).map_or(0, |owner| owner.0),
+            broker: self.links.broker(link),
+        }
+    }
+
+    pub(crate) fn wire(&self, producer: ClientNumber, link: LinkId) -> Wire {
+        Wire {
+            producer: u32::try_from(producer.0).expect("a handful of producers"),
+            link,
+            broker: self.links.broker(link),
+        }
     }
 }
 
-fn ending(outcome: &BatchOutcome, index: i64) -> Ending {
-    let words = |failure: &Failure| match failure.kind {
-        FailureKind::Refused(code) => format!("refused with {}", code.0),
-        kind => format!("{kind:?}"),
-    };
-    match outcome {
-        BatchOutcome::Written { base_offset, .. } => {
-            Ending::Written(base_offset.map(|base| base + index))
-        }
-        BatchOutcome::NotWritten(failure) => Ending::NotWritten(words(failure)),
-        BatchOutcome::Unknown(failure) => Ending::Unknown(words(failure)),
+struct NamedLink {
+    link: LinkId,
+    owner: usize,
+    broker: i32,
+}
+
+impl fmt::Display for NamedLink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            link,
+            owner,
+            broker,
+        } = self;
+        write!(f, "link {} (producer {owner}, broker {broker})", link.0)
     }
 }
 
@@ -566,6 +463,7 @@ pub fn record(topic: &str, partition: i32, value: &str, timestamp_ms: i64) -> Ou
     Outgoing {
         topic: Arc::from(topic),
         partition,
+        placed: Placed::BySender,
         content,
     }
 }
