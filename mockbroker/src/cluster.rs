@@ -34,6 +34,7 @@ use crate::engine::topology::{BrokerEndpoint, Process};
 use crate::fault::{Installed, Rule, RuleId};
 use crate::guard::FaultGuard;
 use crate::io::driver::Driver;
+use crate::io::ports::Ports;
 use crate::io::{connection, listener, transport};
 
 /// A running cluster of brokers; it ends when this is dropped.
@@ -82,7 +83,10 @@ impl MockCluster {
             (listeners, control.map(TcpListener::from_std).transpose()?)
         };
         let brokers = endpoints.iter().map(|endpoint| endpoint.id);
-        let listeners: Vec<(BrokerId, TcpListener)> = brokers.zip(listeners?).collect();
+        driver.listen_at(Ports::new(
+            brokers.zip(listeners?),
+            runtime.handle().clone(),
+        ));
         let (stop, stopped) = oneshot::channel();
         let running = Running::Thread {
             stop: Some(stop),
@@ -92,7 +96,6 @@ impl MockCluster {
         cluster.control_address = control_address;
         let serving = Serving {
             driver: Arc::clone(&cluster.driver),
-            listeners,
             control: control.map(|listener| (listener, Arc::clone(&cluster.control))),
         };
         let spawned = thread::Builder::new()
@@ -246,15 +249,14 @@ impl MockCluster {
 /// What the thread of a cluster on TCP serves.
 struct Serving {
     driver: Arc<Driver>,
-    listeners: Vec<(BrokerId, TcpListener)>,
     control: Option<(TcpListener, Arc<Control>)>,
 }
 
 impl Serving {
     async fn run(self, stopped: oneshot::Receiver<()>) {
         let mut tasks = JoinSet::new();
-        for (broker, listener) in self.listeners {
-            tasks.spawn(listener::accept(listener, broker, Arc::clone(&self.driver)));
+        for (broker, door) in self.driver.ports().map(Ports::doors).unwrap_or_default() {
+            tasks.spawn(listener::accept(door, broker, Arc::clone(&self.driver)));
         }
         if let Some((listener, control)) = self.control {
             tasks.spawn(control::serve(listener, control));
@@ -293,6 +295,7 @@ impl Drop for MockCluster {
                 if let Some(Err(_)) = thread.take().map(JoinHandle::join) {
                     tracing::error!("the thread of the cluster panicked");
                 }
+                self.driver.close_ports();
             }
             Running::Memory { tasks, .. } => {
                 tasks

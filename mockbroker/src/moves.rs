@@ -49,7 +49,8 @@ impl MockCluster {
             .with(|engine, now| engine.delete_topic(name, now))
     }
 
-    /// A broker stops: its connections close, what it led is led by the next replica in sync.
+    /// A broker stops: its connections close, others are refused, what it led is led by the next
+    /// replica in sync. Its port is kept for its return.
     ///
     /// # Errors
     ///

@@ -1,6 +1,10 @@
 //! Level 3: clusters on loopback sockets, by the machine's clock.
 
-#![expect(clippy::unwrap_used, reason = "a failing helper fails its test")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a failing helper fails its test"
+)]
 
 mod raw;
 
@@ -8,7 +12,7 @@ use core::time::Duration;
 use std::io::Write;
 use std::net::TcpListener;
 
-use kafka_mockbroker::{Api, BrokerId, MockCluster, Rule, StartErrorKind, Verdict};
+use kafka_mockbroker::{Api, BrokerId, MockCluster, Move, Rule, StartErrorKind, Verdict};
 use raw::Client;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -158,6 +162,53 @@ fn hit_of_a_rule_can_be_awaited_by_a_plain_thread() {
         !spy.wait_for_hits_blocking(2, moment),
         "one request, one hit"
     );
+}
+
+/// Whether a connection to `address` is made, and how not.
+async fn reached(address: &str) -> Result<TcpStream, std::io::ErrorKind> {
+    TcpStream::connect(address)
+        .await
+        .map_err(|error| error.kind())
+}
+
+#[tokio::test]
+async fn crashed_broker_refuses_and_its_port_is_kept_until_it_is_back() {
+    use std::io::ErrorKind::{AddrInUse, ConnectionRefused};
+
+    let cluster = MockCluster::builder().brokers(2).start().unwrap();
+    let address = cluster.address(BrokerId(1)).unwrap();
+    for round in 1..=3 {
+        let mut open = client(&cluster).await;
+        open.ask(round).await;
+        assert_eq!(open.answer().await, Some(round), "{address}");
+        cluster.crash_broker(BrokerId(1)).unwrap();
+        assert_eq!(reached(&address).await.err(), Some(ConnectionRefused));
+        assert_eq!(open.answer().await, None);
+        let taken = TcpListener::bind(&address).unwrap_err();
+        assert_eq!(taken.kind(), AddrInUse, "it is kept for the broker");
+        let other = cluster.address(BrokerId(2)).unwrap();
+        reached(&other).await.unwrap();
+        cluster.restart_broker(BrokerId(1)).unwrap();
+    }
+    cluster.crash_broker(BrokerId(1)).unwrap();
+    assert_eq!(cluster.diagnostics(), []);
+    drop(cluster);
+    TcpListener::bind(&address).expect("a port that was kept is free afterwards");
+}
+
+#[tokio::test]
+async fn broker_that_has_crashed_from_the_start_refuses_and_a_paused_one_does_not() {
+    let broker = BrokerId(1);
+    let crashed = MockCluster::builder().at(Duration::ZERO, Move::CrashBroker { broker });
+    let crashed = crashed.start().unwrap();
+    let address = crashed.address(broker).unwrap();
+    assert_eq!(
+        reached(&address).await.err(),
+        Some(std::io::ErrorKind::ConnectionRefused)
+    );
+    let paused = MockCluster::builder().start().unwrap();
+    paused.pause_broker(broker).unwrap();
+    reached(&paused.address(broker).unwrap()).await.unwrap();
 }
 
 #[test]

@@ -17,6 +17,8 @@
 //! 2. The timer sleeps until the engine's next deadline or earlier: whoever brings the deadline
 //!    forward wakes it.
 //! 3. Whoever puts something in the outbox of another connection wakes its task.
+//! 4. Ports follow the brokers' processes under the lock: whoever made a crash and has returned
+//!    finds the broker refused.
 //!
 //! *Source*: quinn's connection driver, for the shape.
 //!
@@ -25,12 +27,13 @@
 use core::net::IpAddr;
 use core::time::Duration;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::{Notify, watch};
 
 use super::frame::BadSize;
+use super::ports::Ports;
 use crate::engine::effect::{BrokerId, ConnectionId, Effect};
 use crate::engine::time::Instant;
 use crate::handlers::ClusterEngine;
@@ -133,6 +136,8 @@ pub struct Driver {
     core: Mutex<Core>,
     clock: Clock,
     frame_bytes_max: usize,
+    /// Of a cluster on TCP.
+    ports: OnceLock<Ports>,
     /// Woken when the deadline comes forward.
     rearm: Notify,
     hits: watch::Sender<u64>,
@@ -217,10 +222,31 @@ impl Driver {
             core: Mutex::new(core),
             clock,
             frame_bytes_max,
+            ports: OnceLock::new(),
             rearm: Notify::new(),
             hits,
             journal_written: watch::channel(0).0,
         }
+    }
+
+    /// The brokers are listened to at these ports from now on, those that run.
+    pub fn listen_at(&self, ports: Ports) {
+        if self.ports.set(ports).is_ok() {
+            self.follow_processes(&mut self.lock());
+        }
+    }
+
+    /// Lets the ports of a cluster on TCP go.
+    pub fn close_ports(&self) {
+        if let Some(ports) = self.ports.get() {
+            ports.close();
+        }
+    }
+
+    /// The ports of a cluster on TCP.
+    #[must_use]
+    pub fn ports(&self) -> Option<&Ports> {
+        self.ports.get()
     }
 
     /// The largest frame that a connection takes, in bytes.
@@ -302,6 +328,7 @@ impl Driver {
     pub fn with<R>(&self, act: impl FnOnce(&mut ClusterEngine, Instant) -> R) -> R {
         let mut core = self.lock();
         let result = act(&mut core.engine, self.clock.now());
+        self.follow_processes(&mut core);
         self.settle(&mut core, None);
         result
     }
@@ -348,12 +375,25 @@ impl Driver {
             .is_some_and(|deadline| deadline <= now)
         {
             core.engine.handle_timeout(now);
+            self.follow_processes(&mut core);
         }
         // The timer is awake: it arms itself with what it finds below and needs no waking for it.
         core.armed = Some(Instant::ZERO);
         self.settle(&mut core, None);
         core.armed = core.engine.next_deadline();
         core.armed
+    }
+
+    /// Shuts the ports of the brokers that have crashed, and opens those of the others.
+    fn follow_processes(&self, core: &mut Core) {
+        let Some(ports) = self.ports.get() else {
+            return;
+        };
+        let brokers = core.engine.cluster().topology().brokers();
+        let complaints = ports.follow(brokers.map(|known| (known.endpoint.id, known.process)));
+        for complaint in complaints {
+            core.engine.diagnose_edge(complaint, self.clock.now());
+        }
     }
 
     /// Puts effects in outboxes and wakes whom they concern; `visitor` looks itself.

@@ -87,6 +87,9 @@ pub fn pipe() -> (DuplexStream, DuplexStream) {
     tokio::io::duplex(PIPE_BYTES)
 }
 
+/// Connections that the kernel holds until they are accepted; std's own.
+pub const BACKLOG: i32 = 128;
+
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// What one direction of a pipe holds before a writer waits.

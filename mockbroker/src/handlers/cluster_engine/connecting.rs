@@ -100,6 +100,11 @@ impl ClusterEngine {
         self.close(connection, reason.into(), now);
     }
 
+    /// What the driver cannot do for the cluster is told.
+    pub fn diagnose_edge(&mut self, text: String, now: Instant) {
+        self.journal.diagnose(text, None, now);
+    }
+
     pub(super) fn close_idle(&mut self, now: Instant) {
         while let Some(connection) = self.idle.expired(now) {
             self.close(connection, "connections.max.idle.ms".into(), now);
