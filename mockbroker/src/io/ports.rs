@@ -10,8 +10,8 @@
 //! ```
 //!
 //! *Invariants*
-//! 1. A client that connects is refused from the moment a crash is made, and accepted from the moment
-//!    a restart is.
+//! 1. A client that connects is refused from the moment a crash is made, and accepted from the
+//!    moment a restart is.
 //! 2. A port is bound all the time: nobody else gets it, neither by asking for it nor for any.
 //! 3. Only what cannot be done is an error; the broker then accepts and closes at once.
 //!
