@@ -127,6 +127,7 @@ error_codes! {
     100 UNKNOWN_TOPIC_ID
     103 INCONSISTENT_TOPIC_ID
     120 TRANSACTION_ABORTABLE
+    129 REBOOTSTRAP_REQUIRED
 }
 
 impl fmt::Debug for ErrorCode {

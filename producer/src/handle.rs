@@ -221,13 +221,15 @@ impl ProducerHandle {
                 let kind = ProduceErrorKind::Closed;
                 return Err(ProduceError::refused_here(kind, &topic.name, None));
             }
-            if !matches!(&**topic.route.load(), Route::Pending(_)) {
+            self.accumulator.want_again(topic);
+            if matches!(&**topic.route.load(), Route::Known(_) | Route::Refused(_)) {
                 return Ok(());
             }
             let in_time = patience.allowed() > Duration::ZERO;
             if !in_time || patience.wait(changed).await.is_none() {
                 let failure = match &**topic.route.load() {
                     Route::Pending(failure) => failure.clone(),
+                    Route::Forgotten(_) => None,
                     Route::Known(_) | Route::Refused(_) => return Ok(()),
                 };
                 let waited = patience.allowed();
@@ -286,6 +288,11 @@ impl ProducerHandle {
         let partitions = match &**route {
             Route::Known(partitions) => partitions,
             Route::Pending(_) => return Err(NotNow::Topic),
+            Route::Forgotten(_) => {
+                // Also for who does not wait: its next try may find it known.
+                self.accumulator.want_again(topic);
+                return Err(NotNow::Topic);
+            }
             Route::Refused(failure) => {
                 let error = self.topic_refused(topic, failure.clone());
                 return Err(NotNow::Error(error));
@@ -365,7 +372,7 @@ impl ProducerHandle {
         self.known(&entry, &mut patience).await?;
         let refused = match &**entry.route.load() {
             Route::Refused(failure) => Some(failure.clone()),
-            Route::Pending(_) | Route::Known(_) => None,
+            Route::Pending(_) | Route::Known(_) | Route::Forgotten(_) => None,
         };
         match refused {
             Some(failure) => Err(self.topic_refused(&entry, failure)),

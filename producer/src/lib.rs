@@ -88,7 +88,8 @@ mod typed_topic;
 mod types;
 
 pub use config::{
-    ConfigEntry, ConfigError, ConfigErrorKind, Configuration, KeyUse, ProducerBuilder,
+    ConfigEntry, ConfigError, ConfigErrorKind, Configuration, KeyUse, MetadataRecovery,
+    ProducerBuilder,
 };
 pub use delivery::{Delivery, Outcome, Written};
 pub use engine::Idempotence;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::delivery::{Delivery, Written, callback};
 use crate::handle::{Destination, ProducerHandle};
 use crate::io::blocking::block_on;
-use crate::io::topics::{Route, TopicEntry};
+use crate::io::topics::TopicEntry;
 use crate::produce_error::ProduceError;
 use crate::record::Record;
 use crate::types::BrokerId;
@@ -47,19 +47,14 @@ impl Topic {
     /// How many partitions it has, as last heard.
     #[must_use]
     pub fn partition_count(&self) -> usize {
-        match &**self.entry.route.load() {
-            Route::Known(partitions) => partitions.slots.len(),
-            Route::Pending(_) | Route::Refused(_) => 0,
-        }
+        self.entry.heard.load().len()
     }
 
     /// Who leads each partition, by its number, as last heard; `None` where nobody does.
     #[must_use]
     pub fn partition_leaders(&self) -> Vec<Option<BrokerId>> {
-        match &**self.entry.route.load() {
-            Route::Known(partitions) => partitions.sites.iter().map(|site| site.leader).collect(),
-            Route::Pending(_) | Route::Refused(_) => Vec::new(),
-        }
+        let heard = self.entry.heard.load();
+        heard.iter().map(|site| site.leader).collect()
     }
 
     /// [`Producer::send`](crate::Producer::send) to this topic.

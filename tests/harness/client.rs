@@ -221,6 +221,7 @@ impl Client {
 
     /// The engine's next action.
     pub fn poll_action(&mut self, now: Instant) -> Option<Action<BatchNumber>> {
+        self.want_again(now);
         self.engine.poll_action(&mut self.queues, now)
     }
 
@@ -268,6 +269,18 @@ impl Client {
             untouched_from,
             reason,
         })
+    }
+
+    /// Asks again for what records wait for and the engine has forgotten.
+    fn want_again(&mut self, now: Instant) {
+        for at in 0..self.waiting.len() {
+            let name = Arc::clone(&self.waiting[at].topic);
+            let topic = self.index(&name);
+            if matches!(self.engine.topic(topic), TopicView::Forgotten) {
+                self.engine
+                    .handle_input(Input::TopicWanted { topic, name }, now);
+            }
+        }
     }
 
     fn index(&self, topic: &Arc<str>) -> TopicIndex {

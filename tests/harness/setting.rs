@@ -182,6 +182,8 @@ impl Setting {
             connections_idle_max: Some(Duration::from_secs(540)),
             request_bytes_max: 1_048_576,
             metadata_age_max: Duration::from_secs(300),
+            rebootstrap_after: Some(Duration::from_secs(300)),
+            metadata_idle_max: Duration::from_secs(300),
             seed: self.seed.wrapping_mul(31).wrapping_add(producer as u64),
         }
     }

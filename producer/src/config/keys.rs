@@ -79,9 +79,6 @@ pub(crate) fn instead(name: &str) -> &'static str {
         "client.dns.lookup" => "all addresses of a name are tried",
         "config.providers" => "values are taken as they are",
         "metadata.cluster.check.enable" => "a broker's cluster is not checked",
-        "metadata.max.idle.ms" => "topics are not forgotten",
-        "metadata.recovery.strategy" => "it bootstraps anew when no broker can be reached",
-        "metadata.recovery.rebootstrap.trigger.ms" => "time alone does not make it bootstrap anew",
         "key.serializer" | "value.serializer" | "interceptor.classes" => "given in code",
         "enable.metrics.push" | "metric.reporters" => "no metrics are kept",
         _ if name.starts_with("metrics.") => "no metrics are kept",
@@ -127,7 +124,7 @@ const fn key(name: &'static str, default: &'static str, allowed: Allowed) -> Key
 }
 
 /// The keys that do what Kafka's documentation says of them.
-pub(crate) const HONOURED: [Key; 30] = [
+pub(crate) const HONOURED: [Key; 33] = [
     key("bootstrap.servers", "", Allowed::Servers),
     key("client.id", "", Allowed::Text),
     key("acks", "all", Allowed::Word(&["all", "-1", "0", "1"])),
@@ -155,6 +152,17 @@ pub(crate) const HONOURED: [Key; 30] = [
     number("send.buffer.bytes", "131072", (-1, INT_MAX)),
     number("receive.buffer.bytes", "32768", (-1, INT_MAX)),
     number("metadata.max.age.ms", "300000", (0, LONG_MAX)),
+    number("metadata.max.idle.ms", "300000", (5000, LONG_MAX)),
+    key(
+        "metadata.recovery.strategy",
+        "rebootstrap",
+        Allowed::Word(&["none", "rebootstrap"]),
+    ),
+    number(
+        "metadata.recovery.rebootstrap.trigger.ms",
+        "300000",
+        (0, LONG_MAX),
+    ),
     key("client.rack", "", Allowed::Text),
     key("partitioner.class", "", Allowed::Word(&["", ROUND_ROBIN])),
     key("partitioner.ignore.keys", "false", Allowed::Flag),
@@ -174,7 +182,7 @@ pub(crate) const HONOURED: [Key; 30] = [
 /// That is Kafka's default for what both leave out, and the value that turns a feature off where
 /// Kafka has it and this producer does not: a configuration may not claim what is not done. Keys
 /// without such a value stand here with none; they may not be given at all.
-const FIXED: [(&str, &str); 88] = [
+const FIXED: [(&str, &str); 85] = [
     ("bootstrap.resolve.timeout.ms", "0"),
     ("buffer.memory.allocation.strategy", "full"),
     ("client.dns.lookup", "use_all_dns_ips"),
@@ -187,12 +195,6 @@ const FIXED: [(&str, &str); 88] = [
     ("key.serializer", ""),
     ("value.serializer", ""),
     ("metadata.cluster.check.enable", "false"),
-    ("metadata.max.idle.ms", "9223372036854775807"),
-    (
-        "metadata.recovery.rebootstrap.trigger.ms",
-        "9223372036854775807",
-    ),
-    ("metadata.recovery.strategy", "rebootstrap"),
     ("metric.reporters", ""),
     ("metrics.num.samples", ""),
     ("metrics.recording.level", ""),

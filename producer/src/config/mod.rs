@@ -41,8 +41,8 @@ mod values;
 
 pub use configuration::{ConfigEntry, Configuration};
 pub use error::{ConfigError, ConfigErrorKind};
-pub use resolve::KeyUse;
 pub(crate) use resolve::Settings;
+pub use resolve::{KeyUse, MetadataRecovery};
 use values::Values;
 
 /// Sets up a [`Producer`]. Everything but `bootstrap.servers` has Kafka's default.
@@ -286,6 +286,29 @@ impl ProducerBuilder {
         self.set("metadata.max.age.ms", millis(age))
     }
 
+    /// `metadata.max.idle.ms`: how long a topic that nobody sends to is asked about, from 5 s.
+    /// Default: 300 s. A record after that waits until the topic is known again.
+    pub fn metadata_max_idle(self, time: Duration) -> Self {
+        self.set("metadata.max.idle.ms", millis(time))
+    }
+
+    /// `metadata.recovery.strategy`: what to do when none of the known brokers can be reached, or
+    /// answers for long. Default: ask the bootstrap addresses again.
+    pub fn metadata_recovery(self, recovery: MetadataRecovery) -> Self {
+        let strategy = match recovery {
+            MetadataRecovery::None => "none",
+            MetadataRecovery::Rebootstrap => "rebootstrap",
+        };
+        self.set("metadata.recovery.strategy", strategy)
+    }
+
+    /// `metadata.recovery.rebootstrap.trigger.ms`: how long metadata is asked for in vain until all
+    /// connections are given up for the bootstrap addresses. Default: 300 s. Shorter than a usual
+    /// answer takes, it gives up connections that only are slow.
+    pub fn metadata_rebootstrap_trigger(self, time: Duration) -> Self {
+        self.set("metadata.recovery.rebootstrap.trigger.ms", millis(time))
+    }
+
     /// `partitioner.ignore.keys`: whether a key decides the partition. Default: it does.
     pub fn partitioner_keys(self, key_use: KeyUse) -> Self {
         let ignored = key_use == KeyUse::Ignored;
@@ -440,6 +463,18 @@ mod tests {
         "1000"
     )]
     #[case(given().connections_max_idle(Some(SECOND)), "connections.max.idle.ms", "1000")]
+    #[case(given().metadata_max_idle(5 * SECOND), "metadata.max.idle.ms", "5000")]
+    #[case(given().metadata_recovery(MetadataRecovery::None), "metadata.recovery.strategy", "none")]
+    #[case(
+        given().metadata_recovery(MetadataRecovery::Rebootstrap),
+        "metadata.recovery.strategy",
+        "rebootstrap"
+    )]
+    #[case(
+        given().metadata_rebootstrap_trigger(SECOND),
+        "metadata.recovery.rebootstrap.trigger.ms",
+        "1000"
+    )]
     #[case(given().connections_max_idle(None), "connections.max.idle.ms", "-1")]
     #[case(given().send_buffer(Some(7)), "send.buffer.bytes", "7")]
     #[case(given().send_buffer(None), "send.buffer.bytes", "-1")]

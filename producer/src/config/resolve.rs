@@ -30,6 +30,17 @@ pub enum KeyUse {
     Ignored,
 }
 
+/// What to do when none of the known brokers can be reached, or answers for long
+/// (`metadata.recovery.strategy`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MetadataRecovery {
+    /// Go on trying them.
+    None,
+    /// Ask the bootstrap addresses again (KIP-899, KIP-1102).
+    #[default]
+    Rebootstrap,
+}
+
 /// Everything a producer is built from, checked.
 #[derive(Clone)]
 pub(crate) struct Settings {
@@ -135,6 +146,11 @@ fn engine(values: &Values, seed: u64) -> Result<EngineConfig, ConfigError> {
         connections_idle_max: values.bounded_duration("connections.max.idle.ms"),
         request_bytes_max: values.bytes("max.request.size"),
         metadata_age_max: values.duration("metadata.max.age.ms"),
+        rebootstrap_after: match values.text("metadata.recovery.strategy") {
+            none if none.eq_ignore_ascii_case("none") => None,
+            _ => Some(values.duration("metadata.recovery.rebootstrap.trigger.ms")),
+        },
+        metadata_idle_max: values.duration("metadata.max.idle.ms"),
         seed,
     })
 }

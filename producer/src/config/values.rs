@@ -226,6 +226,8 @@ mod tests {
     #[case("reconnect.backoff.max.ms", "0", "9223372036854775807")]
     #[case("socket.connection.setup.timeout.ms", "0", "9223372036854775807")]
     #[case("metadata.max.age.ms", "0", "9223372036854775807")]
+    #[case("metadata.max.idle.ms", "5000", "9223372036854775807")]
+    #[case("metadata.recovery.rebootstrap.trigger.ms", "0", "9223372036854775807")]
     #[case("connections.max.idle.ms", "-1", "9223372036854775807")]
     #[case("socket.connection.setup.timeout.max.ms", "0", "9223372036854775807")]
     #[case("send.buffer.bytes", "-1", "2147483647")]

@@ -7,32 +7,38 @@
 use core::time::Duration;
 
 use crate::engine::Engine;
-use crate::engine::brokers::{NodeKey, ReadyNode};
+use crate::engine::brokers::{Fallback, NodeKey, ReadyNode};
 use crate::engine::effect::{Action, BatchOutcome, ConnectionId, Queues};
 use crate::engine::in_flight::Content;
 use crate::engine::links::Outgoing;
 use crate::engine::time::{Deadline, Instant};
 use crate::error::{ErrorCode, Failure, FailureKind};
-use crate::types::TopicIndex;
+use crate::types::{TopicIndex, TopicPartition};
 use crate::wire::message::{MetadataAnswer, ProducerIdAnswer};
 use crate::wire::{Api, Versions, control};
 
 impl<C> Engine<C> {
     /// Asks what is due to be asked, and connects to somebody if nobody can be asked.
     pub(super) fn ask(&mut self, now: Instant) {
+        self.rebootstrap_if_due(now);
         let metadata_due = self.metadata.is_due(now);
         let identity_due = self.metadata.names().next().is_some()
             && self.identity.ask_at().is_some_and(|at| at <= now);
         if metadata_due && let Some((node, version)) = self.ready_for(now, |v| v.metadata) {
+            self.forget_unused_topics(now);
             self.ask_metadata(node, version, now);
         }
         if identity_due {
             self.ask_producer_id(now);
         }
         let nobody = self.brokers.all_ready().next().is_none();
+        let fallback = match self.config.rebootstrap_after {
+            Some(_) => Fallback::Bootstrap,
+            None => Fallback::None,
+        };
         if (metadata_due || identity_due)
             && nobody
-            && let Some(node) = self.brokers.connect_candidate(&mut self.rng)
+            && let Some(node) = self.brokers.connect_candidate(fallback, &mut self.rng)
         {
             self.connect(node, now);
         }
@@ -47,7 +53,14 @@ impl<C> Engine<C> {
         now: Instant,
     ) {
         self.throttle(connection, answer.throttle_ms, now);
-        if answer.error != ErrorCode::NONE {
+        if answer.error == ErrorCode::REBOOTSTRAP_REQUIRED
+            && self.config.rebootstrap_after.is_some()
+        {
+            self.on_question_lost(&Content::Metadata, now);
+            return self.rebootstrap("the broker asks to bootstrap anew", now);
+        }
+        // A broker that starts may name no brokers yet.
+        if answer.error != ErrorCode::NONE || answer.brokers.is_empty() {
             return self.on_question_lost(&Content::Metadata, now);
         }
         let from = self.broker_of(connection);
@@ -56,6 +69,9 @@ impl<C> Engine<C> {
         self.brokers.retain(&answer.brokers);
         self.learn_endpoints(&answer.brokers, now);
         let changes = self.metadata.on_answer(answer, from, retry_at, aged_at);
+        for topic in changes.made_anew {
+            self.on_topic_made_anew(topic);
+        }
         for topic in changes.topics {
             self.on_topic_changed(topic);
         }
@@ -133,6 +149,15 @@ impl<C> Engine<C> {
         self.retry_backoff.delay(failures, &mut self.rng)
     }
 
+    /// The brokers know nothing of us in a log that is new.
+    fn on_topic_made_anew(&mut self, topic: TopicIndex) {
+        for (at, partition) in &mut self.partitions {
+            if at.topic == topic {
+                partition.run.on_new_log();
+            }
+        }
+    }
+
     pub(super) fn on_topic_changed(&mut self, topic: TopicIndex) {
         let of_topic = self
             .partitions
@@ -142,7 +167,59 @@ impl<C> Engine<C> {
         self.actions.push_back(Action::TopicChanged { topic });
     }
 
+    /// Nobody answers for so long that the known brokers may be of the past (KIP-1102).
+    fn rebootstrap_if_due(&mut self, now: Instant) {
+        let since = self.metadata.unanswered_since(now);
+        let due_at = match (self.config.rebootstrap_after, since) {
+            (Some(after), Some(since)) if self.brokers.are_known() => Some(since + after),
+            // Bootstrap addresses alone have their own time-outs.
+            _ => None,
+        };
+        if due_at.is_some_and(|at| at <= now) {
+            self.rebootstrap(
+                "no metadata within metadata.recovery.rebootstrap.trigger.ms",
+                now,
+            );
+        } else {
+            self.set_future(Deadline::Rebootstrap, due_at, now);
+        }
+    }
+
+    /// Gives up every connection that takes requests, forgets the brokers, and leaves the bootstrap
+    /// addresses to be asked.
+    fn rebootstrap(&mut self, reason: &str, now: Instant) {
+        tracing::info!(reason, "bootstraps anew");
+        for connection in self.brokers.known_connections() {
+            self.give_up(connection, FailureKind::Disconnected, reason, now);
+        }
+        self.brokers.forget_brokers();
+        self.metadata.on_rebootstrap(now);
+    }
+
+    /// Topics that nobody used for `metadata.max.idle.ms` are not asked for any more.
+    fn forget_unused_topics(&mut self, now: Instant) {
+        let idle_max = self.config.metadata_idle_max;
+        let first = |topic| TopicPartition {
+            topic,
+            partition: 0,
+        };
+        let (queued, partitions) = (&self.queued, &self.partitions);
+        let in_use = |topic| {
+            let waits = queued.range(first(topic)..).next();
+            let waits = waits.is_some_and(|at| at.topic == topic);
+            let of_topic = partitions.range(first(topic)..);
+            let mut of_topic = of_topic.take_while(|(at, _)| at.topic == topic);
+            waits || of_topic.any(|(_, partition)| partition.first_open().is_some())
+        };
+        for topic in self.metadata.forget_unused(idle_max, in_use, now) {
+            self.actions.push_back(Action::TopicChanged { topic });
+        }
+    }
+
     fn ask_metadata(&mut self, node: ReadyNode, version: i16, now: Instant) {
+        if self.metadata.names().next().is_none() {
+            return;
+        }
         let header = self.header(node.connection, Api::Metadata, version);
         let frame = control::metadata_request(&header, self.metadata.names());
         let question = frame.map(|frame| Outgoing::one(Content::Metadata, frame, version));

@@ -74,6 +74,15 @@ pub(crate) enum Phase {
     BackingOff { until: Instant },
 }
 
+/// Whom to try when no known broker is left to try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fallback {
+    /// Nobody, once brokers are known.
+    None,
+    /// The addresses that we were started with.
+    Bootstrap,
+}
+
 /// What to do after an answer about versions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Negotiation {
@@ -263,6 +272,30 @@ impl Brokers {
         });
     }
 
+    /// Whether any broker is.
+    pub(crate) fn are_known(&self) -> bool {
+        self.nodes.keys().any(|key| key.broker().is_some())
+    }
+
+    /// Every connection but those to bootstrap addresses that are still being made.
+    pub(crate) fn known_connections(&self) -> Vec<ConnectionId> {
+        let known = self
+            .nodes
+            .iter()
+            .filter_map(|(key, node)| match node.phase {
+                Phase::Connecting { .. } | Phase::Negotiating { .. } if key.broker().is_none() => {
+                    None
+                }
+                phase => phase.connection(),
+            });
+        known.collect()
+    }
+
+    /// Forgets all brokers that have no connection.
+    pub(crate) fn forget_brokers(&mut self) {
+        self.retain(&[]);
+    }
+
     pub(crate) fn keys(&self) -> impl Iterator<Item = NodeKey> {
         self.nodes.keys().copied()
     }
@@ -341,8 +374,12 @@ impl Brokers {
 
     /// Whom to connect to when anybody would do: nobody while a connection is being made.
     ///
-    /// Brokers first; the bootstrap addresses when no broker is left to try (KIP-899).
-    pub(crate) fn connect_candidate(&self, rng: &mut fastrand::Rng) -> Option<NodeKey> {
+    /// Brokers first; when none of them is left to try, what the fallback says (KIP-899).
+    pub(crate) fn connect_candidate(
+        &self,
+        fallback: Fallback,
+        rng: &mut fastrand::Rng,
+    ) -> Option<NodeKey> {
         let making = |node: &Node| {
             matches!(
                 node.phase,
@@ -359,10 +396,10 @@ impl Brokers {
             .map(|(key, _)| *key)
             .collect();
         let brokers = idle.iter().take_while(|key| key.broker().is_some()).count();
-        let choices = if brokers > 0 {
-            &idle[..brokers]
-        } else {
-            &idle[..]
+        let choices = match fallback {
+            Fallback::None if self.are_known() => &idle[..brokers],
+            _ if brokers > 0 => &idle[..brokers],
+            Fallback::None | Fallback::Bootstrap => &idle[..],
         };
         (!choices.is_empty()).then(|| choices[rng.usize(..choices.len())])
     }
@@ -635,17 +672,38 @@ mod tests {
     fn brokers_are_tried_before_bootstrap_addresses() {
         let mut rng = fastrand::Rng::with_seed(1);
         let mut brokers = Brokers::new(&[address(1)]);
-        assert_eq!(brokers.connect_candidate(&mut rng), Some(BOOTSTRAP));
+        assert_eq!(
+            brokers.connect_candidate(Fallback::Bootstrap, &mut rng),
+            Some(BOOTSTRAP)
+        );
         brokers.learn(&[endpoint(1, 5)]);
-        assert_eq!(brokers.connect_candidate(&mut rng), Some(BROKER));
+        assert_eq!(
+            brokers.connect_candidate(Fallback::Bootstrap, &mut rng),
+            Some(BROKER)
+        );
         let (connection, _) = brokers.connect(BROKER, LATER).expect("idle");
         assert_eq!(
-            brokers.connect_candidate(&mut rng),
+            brokers.connect_candidate(Fallback::Bootstrap, &mut rng),
             None,
             "one attempt at a time"
         );
         brokers.on_lost(connection, LATER, "refused".into());
-        assert_eq!(brokers.connect_candidate(&mut rng), Some(BOOTSTRAP));
+        assert_eq!(
+            brokers.connect_candidate(Fallback::Bootstrap, &mut rng),
+            Some(BOOTSTRAP)
+        );
+    }
+
+    #[test]
+    fn without_a_fallback_bootstrap_addresses_are_tried_only_while_no_broker_is_known() {
+        let mut rng = fastrand::Rng::with_seed(1);
+        let mut brokers = Brokers::new(&[address(1)]);
+        let candidate = brokers.connect_candidate(Fallback::None, &mut rng);
+        assert_eq!(candidate, Some(BOOTSTRAP));
+        brokers.learn(&[endpoint(1, 5)]);
+        let (connection, _) = brokers.connect(BROKER, LATER).expect("idle");
+        brokers.on_lost(connection, LATER, "refused".into());
+        assert_eq!(brokers.connect_candidate(Fallback::None, &mut rng), None);
     }
 
     #[test]

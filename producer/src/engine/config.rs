@@ -58,6 +58,12 @@ pub struct EngineConfig {
     pub request_bytes_max: usize,
     /// How old metadata may grow before it is asked again (`metadata.max.age.ms`).
     pub metadata_age_max: Duration,
+    /// How long metadata is asked for in vain until the known brokers are given up for the
+    /// bootstrap addresses (`metadata.recovery.rebootstrap.trigger.ms`); `None`: they never are,
+    /// nor when none of them can be reached (`metadata.recovery.strategy=none`).
+    pub rebootstrap_after: Option<Duration>,
+    /// How long a topic is asked for after its last use (`metadata.max.idle.ms`).
+    pub metadata_idle_max: Duration,
     /// The seed of all jitter.
     pub seed: u64,
 }

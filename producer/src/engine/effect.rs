@@ -172,6 +172,9 @@ pub enum TopicView {
     },
     /// A broker refused for good (invalid name, no permission).
     Refused(Failure),
+    /// Nothing is asked about it: it was never wanted, or not used for too long. Whoever needs it
+    /// says so with [`Input::TopicWanted`].
+    Forgotten,
 }
 
 /// What is known of a partition, for whoever chooses one.

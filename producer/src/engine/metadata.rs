@@ -15,17 +15,22 @@
 //!   Pending ─────────▶ Known        Pending, Known ─────────▶ Refused
 //!     │  ▲               │             ▲                         │
 //!     └──┘ 3, 5, …       └─ leaders    └──────── wanted again ───┘
+//!
+//!   any ── not used for so long ──▶ forgotten ── wanted, or a batch after all ──▶ Pending
 //! ```
 //!
 //! *Invariants*
 //! 1. At most one question is on its way.
 //! 2. A leader epoch never goes back for the same topic id: an answer with an older one is ignored.
 //! 3. A refresh that was asked for while a question is on its way leads to another question.
+//! 4. A topic with a batch that is not settled is not forgotten.
 //!
-//! *Source*: Kafka's `Metadata`, `ProducerMetadata`; KIP-516 (topic ids), KIP-951 (leader hints).
+//! *Source*: Kafka's `Metadata`, `ProducerMetadata`; KIP-516 (topic ids), KIP-526 (topics that are
+//! not used), KIP-951 (leader hints).
 //!
 //! *Not here*: brokers' addresses (`brokers.rs`), who is asked (`asking.rs`).
 
+use core::time::Duration;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -40,12 +45,16 @@ use crate::wire::message::{MetadataAnswer, PartitionAnswer, TopicAnswer};
 #[derive(Debug)]
 pub(crate) struct Metadata {
     topics: BTreeMap<TopicIndex, Topic>,
+    /// What topics that are not asked for any more were called.
+    forgotten: BTreeMap<TopicIndex, TopicNames>,
     by_name: BTreeMap<Arc<str>, TopicIndex>,
     /// Where brokers stand, as far as they say.
     racks: BTreeMap<BrokerId, Arc<str>>,
     question: Question,
     /// Answers in a row that left something missing, and questions in a row that were lost.
     failures: u32,
+    /// Since when an answer has been due.
+    unanswered_since: Option<Instant>,
 }
 
 /// Who leads a partition, as far as is known.
@@ -78,34 +87,37 @@ impl TopicNames {
 pub(crate) struct Changes {
     /// Topics whose view changed.
     pub(crate) topics: Vec<TopicIndex>,
+    /// Topics that were deleted and created anew: what was written to them is gone.
+    pub(crate) made_anew: Vec<TopicIndex>,
 }
 
 impl Metadata {
     pub(crate) fn new() -> Self {
         Self {
             topics: BTreeMap::new(),
+            forgotten: BTreeMap::new(),
             by_name: BTreeMap::new(),
             racks: BTreeMap::new(),
-            question: Question::Settled {
-                asked_again_at: None,
-                not_before: Instant::ZERO,
-            },
+            question: Question::NONE,
             failures: 0,
+            unanswered_since: None,
         }
     }
 
-    /// Somebody wants a topic; a topic refused before is asked for again. Says whether its view
-    /// changed.
+    /// Somebody wants a topic; a topic refused or forgotten before is asked for again. Says whether
+    /// its view changed.
     pub(crate) fn want(&mut self, topic: TopicIndex, name: Arc<str>, now: Instant) -> bool {
         self.by_name.entry(Arc::clone(&name)).or_insert(topic);
-        let fresh = Topic {
-            names: TopicNames {
-                name,
-                id: TopicId::ZERO,
-            },
+        let forgotten = self.forgotten.remove(&topic);
+        let was_forgotten = forgotten.is_some();
+        let id = TopicId::ZERO;
+        let fresh = || Topic {
+            names: forgotten.unwrap_or(TopicNames { name, id }),
             state: TopicState::Pending { last_failure: None },
+            used_at: now,
         };
-        let known = self.topics.entry(topic).or_insert(fresh);
+        let known = self.topics.entry(topic).or_insert_with(fresh);
+        known.used_at = now;
         let refused = matches!(known.state, TopicState::Refused(_));
         if refused {
             known.state = TopicState::Pending { last_failure: None };
@@ -113,7 +125,44 @@ impl Metadata {
         if matches!(known.state, TopicState::Pending { .. }) {
             self.question.want_at(now);
         }
-        refused
+        refused || was_forgotten
+    }
+
+    /// A topic has a new batch: it is kept, or wanted again. Says whether its view changed.
+    pub(crate) fn on_used(&mut self, topic: TopicIndex, now: Instant) -> bool {
+        if let Some(known) = self.topics.get_mut(&topic) {
+            known.used_at = now;
+            return false;
+        }
+        // Its batch was opened while it was being forgotten.
+        match self.forgotten.get(&topic) {
+            Some(names) => self.want(topic, Arc::clone(&names.name), now),
+            None => false,
+        }
+    }
+
+    /// Forgets the topics that were not used for `idle_max`, unless they are `in_use` all the same;
+    /// says which (KIP-526).
+    pub(crate) fn forget_unused(
+        &mut self,
+        idle_max: Duration,
+        in_use: impl Fn(TopicIndex) -> bool,
+        now: Instant,
+    ) -> Vec<TopicIndex> {
+        let unused = |(index, topic): (&TopicIndex, &Topic)| {
+            (topic.used_at + idle_max <= now && !in_use(*index)).then_some(*index)
+        };
+        let unused: Vec<TopicIndex> = self.topics.iter().filter_map(unused).collect();
+        for index in &unused {
+            if let Some(topic) = self.topics.remove(index) {
+                self.forgotten.insert(*index, topic.names);
+            }
+        }
+        if self.topics.is_empty() {
+            self.question = Question::NONE;
+            self.unanswered_since = None;
+        }
+        unused
     }
 
     /// A leader is missing or wrong: ask as soon as the last question's back-off allows.
@@ -126,6 +175,19 @@ impl Metadata {
     /// Whether to ask now.
     pub(crate) fn is_due(&self, now: Instant) -> bool {
         self.deadline().is_some_and(|at| at <= now)
+    }
+
+    /// Since when an answer has been due; from now on if it is due now. `None` when it is not due.
+    pub(crate) fn unanswered_since(&mut self, now: Instant) -> Option<Instant> {
+        if self.unanswered_since.is_none() && self.is_due(now) {
+            self.unanswered_since = Some(now);
+        }
+        self.unanswered_since
+    }
+
+    /// Whoever was asked is not asked any more: the time for an answer starts again.
+    pub(crate) fn on_rebootstrap(&mut self, now: Instant) {
+        self.unanswered_since = Some(now);
     }
 
     /// When to ask next, unless a question is on its way.
@@ -197,10 +259,14 @@ impl Metadata {
             else {
                 continue; // a topic that was not asked for
             };
+            if topic.is_made_anew(row) {
+                changes.made_anew.push(index);
+            }
             if topic.learn(row, from) && !changes.topics.contains(&index) {
                 changes.topics.push(index);
             }
         }
+        self.unanswered_since = None;
         self.settle(retry_at, aged_at);
         changes
     }
@@ -250,7 +316,7 @@ impl Metadata {
 
     pub(crate) fn view(&self, topic: TopicIndex) -> TopicView {
         match self.topics.get(&topic).map(|topic| &topic.state) {
-            None => TopicView::Pending { last_failure: None },
+            None => TopicView::Forgotten,
             Some(TopicState::Pending { last_failure }) => TopicView::Pending {
                 last_failure: last_failure.clone(),
             },
@@ -314,6 +380,8 @@ impl Metadata {
 struct Topic {
     names: TopicNames,
     state: TopicState,
+    /// When it was last wanted, or a batch of it opened.
+    used_at: Instant,
 }
 
 #[derive(Debug)]
@@ -324,6 +392,11 @@ enum TopicState {
 }
 
 impl Topic {
+    /// Whether the row tells of another topic by the same name.
+    fn is_made_anew(&self, row: &TopicAnswer) -> bool {
+        row.error == ErrorCode::NONE && self.names.id != TopicId::ZERO && self.names.id != row.id
+    }
+
     /// Takes in a row; says whether the view changed.
     fn learn(&mut self, row: &TopicAnswer, from: Option<BrokerId>) -> bool {
         let failure = || Failure {
@@ -431,6 +504,12 @@ enum Again {
 }
 
 impl Question {
+    /// There is nothing to ask for.
+    const NONE: Self = Self::Settled {
+        asked_again_at: None,
+        not_before: Instant::ZERO,
+    };
+
     /// Something was never asked for: ask at this time.
     fn want_at(&mut self, wished_at: Instant) {
         match self {

@@ -127,6 +127,10 @@ impl<C> Engine<C> {
                 }
             }
             Input::Queued { partition } => {
+                let topic = partition.topic;
+                if self.metadata.on_used(topic, now) {
+                    self.actions.push_back(Action::TopicChanged { topic });
+                }
                 self.queued.insert(partition);
                 self.touched.insert(partition);
             }
@@ -167,7 +171,7 @@ impl<C> Engine<C> {
                     self.touched.insert(partition);
                 }
                 // Whether to ask is looked at in each poll.
-                Deadline::Metadata | Deadline::ProducerId => {}
+                Deadline::Metadata | Deadline::Rebootstrap | Deadline::ProducerId => {}
             }
         }
     }

@@ -16,7 +16,7 @@
 //! ```text
 //!               assign               on_acked
 //!   Unassigned ────────▶ Probing ───────────────▶ Flowing
-//!                          │ ▲                       │
+//!                          │ ▲ ▲ ◀── on_new_log ─────┤
 //!                   on_gap │ │ restart (epoch + 1)   │ on_gap
 //!                          ▼ │                       │
 //!                        Broken ◀────────────────────┘
@@ -215,6 +215,13 @@ impl Run {
             && position.owns(stamp)
         {
             *self = Self::Flowing(position);
+        }
+    }
+
+    /// The log is another one: no broker knows this run, so it goes alone again until it does.
+    pub(crate) fn on_new_log(&mut self) {
+        if let Self::Flowing(position) = *self {
+            *self = Self::Probing(position);
         }
     }
 

@@ -66,6 +66,8 @@ pub(crate) enum Deadline {
     Partition(TopicPartition),
     /// Metadata is too old, or its back-off ends.
     Metadata,
+    /// Metadata was asked for in vain for so long that the cluster may be another one.
+    Rebootstrap,
     /// The back-off before the next question for a producer id ends.
     ProducerId,
 }

@@ -38,7 +38,7 @@ use crate::io::incomplete::Incomplete;
 use crate::io::memory::{Memory, Reservation};
 use crate::io::phase::PhaseCell;
 use crate::io::sticky::{self, Batch, Circumstances, Spreading};
-use crate::io::topics::{Gate, Partitions, Slot, SlotQueue, TopicEntry, Topics};
+use crate::io::topics::{Gate, Partitions, Route, Slot, SlotQueue, TopicEntry, Topics};
 
 /// The handle that travels with a batch.
 pub(crate) type Ticket = Arc<BatchCompletion>;
@@ -190,6 +190,15 @@ impl Accumulator {
         self.topics.add(name, self.seed, |entry| {
             self.inbox.post_wanted(entry.index, Arc::clone(&entry.name));
         })
+    }
+
+    /// Asks the driver to learn about a topic again, if it was forgotten and nobody did.
+    pub(crate) fn want_again(&self, topic: &TopicEntry) {
+        if let Route::Forgotten(wanted) = &**topic.route.load()
+            && wanted.is_first()
+        {
+            self.inbox.post_wanted(topic.index, Arc::clone(&topic.name));
+        }
     }
 
     /// The bounds of each partition's queue.

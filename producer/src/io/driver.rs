@@ -38,7 +38,7 @@ use crate::io::connection::Connection;
 use crate::io::inbox::{Drain, End, Posted};
 use crate::io::phase::Phase;
 use crate::io::sticky::Standing;
-use crate::io::topics::{Gate, Partitions, Route, Site, Slot};
+use crate::io::topics::{Gate, Partitions, Route, Site, Slot, Wanted};
 use crate::io::transport::Connector;
 use crate::types::{TopicIndex, TopicPartition};
 
@@ -314,6 +314,7 @@ impl Slots {
         entry.publish(match view {
             TopicView::Pending { last_failure } => Route::Pending(last_failure),
             TopicView::Refused(failure) => Route::Refused(failure),
+            TopicView::Forgotten => Route::Forgotten(Wanted::default()),
             TopicView::Known { partitions } => Route::Known(Partitions {
                 slots: self.slots(topic, partitions.len()),
                 sites: partitions.iter().map(|one| self.site(one)).collect(),

@@ -12,6 +12,7 @@
 //! *Not here*: what is known and when it is asked for (`engine/metadata.rs`).
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -45,6 +46,8 @@ pub(crate) struct TopicEntry {
     pub(crate) name: Arc<str>,
     /// What is known.
     pub(crate) route: ArcSwap<Route>,
+    /// Where the partitions' leaders were when they were last known, by number.
+    pub(crate) heard: ArcSwap<Vec<Site>>,
     /// Notified when `route` changes, and when the producer closes.
     pub(crate) changed: Notify,
     pub(crate) sticky: Sticky,
@@ -59,6 +62,19 @@ pub(crate) enum Route {
     Known(Partitions),
     /// A broker refused for good.
     Refused(Failure),
+    /// Nothing any more: nobody used it for too long.
+    Forgotten(Wanted),
+}
+
+/// Whether somebody has asked for a topic to be learnt about again.
+#[derive(Debug, Default)]
+pub(crate) struct Wanted(AtomicBool);
+
+impl Wanted {
+    /// Says whether this is the first time.
+    pub(crate) fn is_first(&self) -> bool {
+        !self.0.swap(true, Ordering::Relaxed)
+    }
 }
 
 /// A topic's partitions.
@@ -138,6 +154,7 @@ impl Topics {
             index: TopicIndex(index),
             name: Arc::from(name),
             route: ArcSwap::from_pointee(Route::Pending(None)),
+            heard: ArcSwap::default(),
             changed: Notify::new(),
             sticky: Sticky::new(seed ^ u64::from(index)),
         });
@@ -162,12 +179,15 @@ impl TopicEntry {
     pub(crate) fn last_failure(&self) -> Option<Failure> {
         match &**self.route.load() {
             Route::Pending(failure) => failure.clone(),
-            Route::Known(_) | Route::Refused(_) => None,
+            Route::Known(_) | Route::Refused(_) | Route::Forgotten(_) => None,
         }
     }
 
     /// Lets appends see what is known now, and wakes who waits for it.
     pub(crate) fn publish(&self, route: Route) {
+        if let Route::Known(partitions) = &route {
+            self.heard.store(Arc::new(partitions.sites.clone()));
+        }
         self.route.store(Arc::new(route));
         self.changed.notify_waiters();
     }

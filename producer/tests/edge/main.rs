@@ -5,6 +5,7 @@
 //! | `sending` | what a send waits for, what it refuses, whom it wakes |
 //! | `allocating` | what a record costs of the heap: nothing |
 //! | `ending` | flushing, closing, dropping, and runtimes that end |
+//! | `forgetting` | topics that nobody used for a while |
 //! | `intercepting` | what interceptors change, what they are told, how they end |
 //! | `many` | many records at once |
 //! | `placing` | which partition a record goes to |
@@ -15,6 +16,7 @@
 
 mod allocating;
 mod ending;
+mod forgetting;
 mod intercepting;
 mod many;
 mod peer;

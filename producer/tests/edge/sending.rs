@@ -333,6 +333,7 @@ async fn an_idle_producer_sets_no_timer_below_its_metadata_age() {
     let peer = orders();
     let producer = joined(&peer)
         .metadata_max_age(10 * MINUTE)
+        .metadata_max_idle(60 * MINUTE)
         .build()
         .expect("allowed");
     producer.deliver(to_first("v")).await.expect("written");

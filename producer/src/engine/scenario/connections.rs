@@ -223,7 +223,9 @@ fn a_topic_refused_for_good_is_refused(#[case] code: i16) {
 
 #[test]
 fn metadata_is_asked_again_when_it_is_old() {
-    let mut world = World::ready(settings(), script());
+    let mut config = settings();
+    config.metadata_idle_max = Duration::MAX;
+    let mut world = World::ready(config, script());
     let metadata = |world: &World| world.asked.iter().filter(|(api, _)| *api == 3).count();
     assert_eq!(metadata(&world), 1);
     world.pass_ms(299_000);

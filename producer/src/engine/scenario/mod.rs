@@ -34,6 +34,10 @@ struct Script {
     versions: Vec<(i16, i16, i16)>,
     nodes: Vec<Node>,
     topics: Vec<Topic>,
+    /// What Metadata says as a whole.
+    metadata_code: i16,
+    /// Whether Metadata is answered at all.
+    metadata_answered: bool,
     /// Codes for the next questions for a producer id; 0 when used up.
     producer_id_codes: VecDeque<i16>,
     next_producer_id: i64,
@@ -132,6 +136,8 @@ fn settings() -> EngineConfig {
         connections_idle_max: Some(Duration::from_secs(540)),
         request_bytes_max: 1 << 20,
         metadata_age_max: Duration::from_secs(300),
+        rebootstrap_after: Some(Duration::from_secs(300)),
+        metadata_idle_max: Duration::from_secs(300),
         seed: 1,
     }
 }
@@ -143,9 +149,12 @@ fn script() -> Script {
         nodes: vec![Node { id: 1, port: 9001 }, Node { id: 2, port: 9002 }],
         topics: vec![Topic {
             name: "orders".into(),
+            id: 0,
             code: 0,
             partitions: vec![(1, 0), (1, 0)],
         }],
+        metadata_code: 0,
+        metadata_answered: true,
         producer_id_codes: VecDeque::new(),
         next_producer_id: 7,
         closed_ports: Vec::new(),
@@ -400,6 +409,9 @@ impl World {
         if request.api_key != 0 {
             pipeline.push_back((request.correlation_id, None));
             self.asked.push((request.api_key, request.version));
+            if request.api_key == 3 && !self.script.metadata_answered {
+                return;
+            }
             let answer = self.answer_control(&request);
             return self.put_answer(connection, request.correlation_id, answer);
         }
@@ -420,7 +432,10 @@ impl World {
 
     fn answer_control(&mut self, request: &Request) -> Vec<u8> {
         match request.api_key {
-            3 => peer::metadata(request, &self.script.nodes, &self.script.topics),
+            3 => {
+                let Script { nodes, topics, .. } = &self.script;
+                peer::metadata(request, nodes, topics, self.script.metadata_code)
+            }
             18 => {
                 let row = self.script.versions.iter().find(|row| row.0 == 18);
                 let known = row.is_some_and(|row| request.version <= row.2);

@@ -118,6 +118,7 @@ pub(super) struct Node {
 #[derive(Clone, Debug)]
 pub(super) struct Topic {
     pub(super) name: String,
+    pub(super) id: i64,
     pub(super) code: i16,
     pub(super) partitions: Vec<(i32, i32)>,
 }
@@ -148,9 +149,9 @@ pub(super) fn api_versions(request: &Request, code: i16, ranges: &[(i16, i16, i1
     output.0
 }
 
-/// The answer to Metadata v12.
-pub(super) fn metadata(request: &Request, nodes: &[Node], topics: &[Topic]) -> Vec<u8> {
-    assert_eq!(request.version, 12);
+/// The answer to Metadata v12 and v13, which has a code for the whole.
+pub(super) fn metadata(request: &Request, nodes: &[Node], topics: &[Topic], code: i16) -> Vec<u8> {
+    assert!((12..=13).contains(&request.version));
     let mut output = Output::answer_to(request);
     output.u8(0).i32(0).varint(nodes.len() as u32 + 1);
     for node in nodes {
@@ -163,7 +164,12 @@ pub(super) fn metadata(request: &Request, nodes: &[Node], topics: &[Topic]) -> V
     }
     output.u8(0).i32(-1).varint(topics.len() as u32 + 1);
     for topic in topics {
-        output.i16(topic.code).text(&topic.name).i64(0).i64(0).u8(0);
+        output
+            .i16(topic.code)
+            .text(&topic.name)
+            .i64(0)
+            .i64(topic.id)
+            .u8(0);
         output.varint(topic.partitions.len() as u32 + 1);
         for (index, (leader, epoch)) in (0..).zip(&topic.partitions) {
             output
@@ -174,6 +180,9 @@ pub(super) fn metadata(request: &Request, nodes: &[Node], topics: &[Topic]) -> V
             output.u8(1).u8(1).u8(1).u8(0);
         }
         output.i32(i32::MIN).u8(0);
+    }
+    if request.version >= 13 {
+        output.i16(code);
     }
     output.u8(0);
     output.0
