@@ -7,7 +7,7 @@ use kafka_producer::wire::record_batch::{
     BatchHeader, HeaderView, Place, PlacedRecord, ProducerStamp, RecordView, complete_header,
     reserve_header,
 };
-use kafka_producer::{ProducerEpoch, ProducerId, Sequence};
+use kafka_producer::{CompressionType, ProducerEpoch, ProducerId, Sequence};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -76,6 +76,7 @@ fn write(records: &[Record], producer: Option<ProducerStamp>) -> BytesMut {
     }
     let max_timestamp_ms = records.iter().map(|record| record.timestamp_ms).max();
     let header = BatchHeader {
+        compression: CompressionType::None,
         base_timestamp_ms,
         max_timestamp_ms: max_timestamp_ms.unwrap_or_default(),
         record_count: u32::try_from(records.len()).unwrap_or_default(),

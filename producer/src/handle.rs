@@ -352,7 +352,7 @@ impl ProducerHandle {
     }
 
     fn check_size(&self, topic: &Arc<str>, record: &Record<'_>) -> Result<(), ProduceError> {
-        match self.accumulator.batch_bytes_for(&view(record)) {
+        match self.accumulator.check_size(&view(record)) {
             Ok(_) => Ok(()),
             Err(too_large) => {
                 let kind = kind_of(too_large);

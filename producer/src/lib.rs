@@ -102,6 +102,6 @@ pub use record::{Header, Record};
 pub use topic::Topic;
 pub use typed_topic::{TypedRecord, TypedTopic};
 pub use types::{
-    Acks, BrokerId, LeaderEpoch, ProducerEpoch, ProducerId, Sequence, TopicId, TopicIndex,
-    TopicPartition,
+    Acks, BrokerId, CompressionType, LeaderEpoch, ProducerEpoch, ProducerId, Sequence, TopicId,
+    TopicIndex, TopicPartition,
 };

@@ -84,9 +84,10 @@ impl Producer {
             settings.spreading,
             settings.engine.seed,
         ));
+        let codec = settings.engine.codec;
         let engine = Engine::new(settings.engine, accumulator.clock.now());
         let interceptors = chain.start();
-        let mut driver = Driver::new(Arc::clone(&accumulator), engine, connector, timer);
+        let mut driver = Driver::new(Arc::clone(&accumulator), engine, codec, connector, timer);
         if let Some(chain) = interceptors.clone() {
             driver.call_at_end(Box::new(move || chain.close()));
         }

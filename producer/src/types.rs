@@ -32,6 +32,51 @@ impl Acks {
     }
 }
 
+/// How a batch's records are compressed (`compression.type`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CompressionType {
+    /// Not at all.
+    #[default]
+    None,
+    /// gzip: small, and slow to make.
+    Gzip,
+    /// Snappy: fast, and not so small.
+    Snappy,
+    /// LZ4: fast, and not so small.
+    Lz4,
+    /// Zstandard: about as small as gzip, and several times as fast to make.
+    Zstd,
+}
+
+impl CompressionType {
+    /// Each of them.
+    pub const ALL: [Self; 5] = [Self::None, Self::Gzip, Self::Snappy, Self::Lz4, Self::Zstd];
+
+    /// The value in a batch's attributes.
+    #[must_use]
+    pub fn wire(self) -> i16 {
+        match self {
+            Self::None => 0,
+            Self::Gzip => 1,
+            Self::Snappy => 2,
+            Self::Lz4 => 3,
+            Self::Zstd => 4,
+        }
+    }
+
+    /// Kafka's name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Gzip => "gzip",
+            Self::Snappy => "snappy",
+            Self::Lz4 => "lz4",
+            Self::Zstd => "zstd",
+        }
+    }
+}
+
 /// A broker's node id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BrokerId(pub i32);

@@ -77,6 +77,14 @@ impl World {
             } => {
                 self.write(client, (connection, correlation_id), &frame);
             }
+            Action::Compress { id, plain } => {
+                let (now, bytes) = (self.producer_now(), plain.len());
+                self.note(format_args!(
+                    "producer {} compresses {bytes} bytes",
+                    client.0
+                ));
+                self.clients[client.0].compress(id, plain, now);
+            }
             Action::Disconnect { connection } => {
                 let end = self.clients[client.0].connections.remove(&connection);
                 let link = end.expect("a connection is ended once").link;

@@ -1,5 +1,8 @@
 //! A producer without its shell: the engine, plain queues, and the ends of its links.
 //!
+//! Batches are compressed at once, and come back as late as a thread would bring them, in any
+//! order.
+//!
 //! *Invariants*
 //! 1. Records of one partition are accepted in the order of their sends; those of a topic that is
 //!    not known yet wait, as a caller of `send` does.
@@ -12,19 +15,22 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use kafka_producer::TopicIndex;
 use kafka_producer::TopicPartition;
 use kafka_producer::engine::effect::{
-    Action, ConnectionId, CorrelationId, Frame, Input, QueueState, Queues, TopicView,
+    Action, CompressionId, ConnectionId, CorrelationId, Frame, Input, QueueState, Queues, TopicView,
 };
 use kafka_producer::engine::queue::{
     Appended, HeaderView, NewBatch, Notice, PartitionQueue, QueueLimits, RecordView, SealedBatch,
     single_record_batch_bytes,
 };
+use kafka_producer::engine::ratio::Ratio;
 use kafka_producer::engine::time::Instant;
 use kafka_producer::engine::{Engine, EngineConfig};
+use kafka_producer::wire::compression::{CompressedBatch, Compressor};
 
 use crate::history::{Content, Placed};
 use crate::link::LinkId;
@@ -55,6 +61,7 @@ pub struct Outgoing {
 pub struct PlainQueues {
     limits: QueueLimits,
     queues: BTreeMap<TopicPartition, PartitionQueue<BatchNumber>>,
+    ratios: BTreeMap<TopicIndex, Ratio>,
 }
 
 impl PlainQueues {
@@ -75,6 +82,10 @@ impl Queues for PlainQueues {
 
     fn take(&mut self, partition: TopicPartition) -> Option<SealedBatch<BatchNumber>> {
         self.queue(partition).take()
+    }
+
+    fn expect_ratio(&mut self, topic: TopicIndex, ratio: Ratio) {
+        self.ratios.insert(topic, ratio);
     }
 }
 
@@ -104,6 +115,8 @@ pub struct Client {
     /// Its connections.
     pub connections: BTreeMap<ConnectionId, Connection>,
     queues: PlainQueues,
+    compressor: Compressor,
+    compressed: BTreeMap<(Instant, CompressionId), CompressedBatch>,
     topics: Vec<Arc<str>>,
     waiting: VecDeque<Outgoing>,
     batches: Vec<Batch>,
@@ -146,11 +159,14 @@ impl Client {
                 bytes_max: memory_bytes,
                 used_bytes: 0,
             },
+            compressor: Compressor::new(config.codec),
+            compressed: BTreeMap::new(),
             engine: Engine::new(config, now),
             connections: BTreeMap::new(),
             queues: PlainQueues {
                 limits: QueueLimits { batch_bytes },
                 queues: BTreeMap::new(),
+                ratios: BTreeMap::new(),
             },
             topics: Vec::new(),
             waiting: VecDeque::new(),
@@ -223,6 +239,30 @@ impl Client {
     pub fn poll_action(&mut self, now: Instant) -> Option<Action<BatchNumber>> {
         self.want_again(now);
         self.engine.poll_action(&mut self.queues, now)
+    }
+
+    /// Compresses a batch; it comes back later than some that are compressed after it.
+    pub fn compress(&mut self, id: CompressionId, plain: BytesMut, now: Instant) {
+        let batch = self.compressor.compress(plain);
+        let due = now + Duration::from_micros(id.0 * 7 % 10 * 40);
+        self.compressed.insert((due, id), batch);
+    }
+
+    /// When the next compressed batch comes back.
+    #[must_use]
+    pub fn compressed_at(&self) -> Option<Instant> {
+        self.compressed.keys().next().map(|(due, _)| *due)
+    }
+
+    /// Brings back the batches that are compressed by now.
+    pub fn bring_compressed(&mut self, now: Instant) {
+        while let Some(entry) = self.compressed.first_entry()
+            && entry.key().0 <= now
+        {
+            let ((_, id), batch) = entry.remove_entry();
+            self.engine
+                .handle_input(Input::Compressed { id, batch }, now);
+        }
     }
 
     /// The connection that stands on a link.
@@ -330,7 +370,11 @@ impl Client {
         record: &RecordView<'_>,
         now: Instant,
     ) -> Option<Appended<BatchNumber>> {
-        let room = self.queues.limits.batch_bytes;
+        let ratio = self.queues.ratios.get(&partition.topic).copied();
+        let ratio = ratio.unwrap_or(Ratio::PLAIN);
+        let memory_bytes = self.memory.bytes_max.unwrap_or(usize::MAX);
+        let room = ratio.plain(self.queues.limits.batch_bytes);
+        let room = room.min(memory_bytes);
         let room = room.max(single_record_batch_bytes(record));
         if !self.memory.has_room(room) {
             return None;
@@ -343,6 +387,7 @@ impl Client {
         });
         let buffer = BytesMut::with_capacity(room);
         let batch = NewBatch {
+            ratio,
             buffer,
             completion,
             now,

@@ -10,8 +10,9 @@ use bytes::Bytes;
 use kafka_mockbroker::engine::chance::{Field, Losses};
 use kafka_mockbroker::engine::moves::Move;
 use kafka_mockbroker::{Api, BrokerId, ErrorCode, Rule, Verdict};
-use kafka_producer::Acks;
 use kafka_producer::engine::Idempotence;
+use kafka_producer::wire::compression::Codec;
+use kafka_producer::{Acks, CompressionType};
 
 use crate::faults::{Fault, Place, Plan, PlannedSend, Step};
 use crate::link::Latency;
@@ -77,6 +78,19 @@ impl fmt::Display for Workload {
     }
 }
 
+/// Half of the producers compress; drawn apart, so that it changes nothing else of a seed.
+fn draw_codec(seed: u64) -> Codec {
+    let compression = match fastrand::Rng::with_seed(!seed).u8(..8) {
+        0 => CompressionType::Gzip,
+        1 => CompressionType::Snappy,
+        2 => CompressionType::Lz4,
+        3 => CompressionType::Zstd,
+        _ => CompressionType::None,
+    };
+    let level = 1;
+    Codec { compression, level }
+}
+
 impl Workload {
     fn draw_setting(self, seed: u64, random: &mut fastrand::Rng) -> Setting {
         let millis = |random: &mut fastrand::Rng, range| Duration::from_millis(random.u64(range));
@@ -99,6 +113,7 @@ impl Workload {
                 max: Duration::from_micros(random.u64(200..20_000)),
             },
             batch_bytes,
+            codec: draw_codec(seed),
             acks,
             idempotence,
             linger,

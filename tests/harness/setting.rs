@@ -12,6 +12,7 @@ use kafka_mockbroker::engine::{ClusterConfig, TopicSpec};
 use kafka_producer::Acks;
 use kafka_producer::engine::effect::Address;
 use kafka_producer::engine::{EngineConfig, Idempotence};
+use kafka_producer::wire::compression::Codec;
 
 use crate::defect::Defect;
 use crate::link::Latency;
@@ -38,6 +39,8 @@ pub struct Setting {
     pub latency: Latency,
     /// `batch.size`, in bytes.
     pub batch_bytes: usize,
+    /// `compression.type` and its level.
+    pub codec: Codec,
     /// `acks`.
     pub acks: Acks,
     /// `enable.idempotence`.
@@ -75,6 +78,7 @@ impl Default for Setting {
                 max: Duration::from_millis(2),
             },
             batch_bytes: 16_384,
+            codec: Codec::NONE,
             acks: Acks::All,
             idempotence: Idempotence::Enabled,
             linger: Duration::from_millis(5),
@@ -171,6 +175,7 @@ impl Setting {
             },
             request_timeout: self.request_timeout,
             delivery_timeout: self.delivery_timeout,
+            codec: self.codec,
             linger: self.linger,
             retries_max: self.retries_max,
             retry_backoff: Duration::from_millis(100),

@@ -196,7 +196,8 @@ impl World {
         let clients = self
             .clients
             .iter()
-            .filter_map(|client| client.engine.next_deadline());
+            .flat_map(|client| [client.engine.next_deadline(), client.compressed_at()])
+            .flatten();
         let clients = clients.map(|at| Duration::from_nanos(at.as_nanos()));
         let cluster = self.cluster.next_deadline();
         let cluster = cluster.map(|at| Duration::from_nanos(at.as_nanos()));
@@ -290,9 +291,15 @@ impl World {
 
     fn time_out(&mut self, client: ClientNumber) {
         let now = self.producer_now();
-        let engine = &mut self.clients[client.0].engine;
-        if engine.next_deadline().is_some_and(|due| due <= now) {
-            engine.handle_timeout(now);
+        let client_of = &mut self.clients[client.0];
+        let compressed = client_of.compressed_at().is_some_and(|due| due <= now);
+        let engine_due = client_of.engine.next_deadline();
+        let timed_out = engine_due.is_some_and(|due| due <= now);
+        client_of.bring_compressed(now);
+        if timed_out {
+            client_of.engine.handle_timeout(now);
+        }
+        if compressed || timed_out {
             self.drive_client(client);
         }
     }

@@ -26,6 +26,8 @@ pub(crate) struct Key {
 pub(crate) enum Allowed {
     /// An integer of this range.
     Number { min: i64, max: i64 },
+    /// An integer of this range, or another one.
+    NumberOr { other: i64, min: i64, max: i64 },
     /// `true` or `false`.
     Flag,
     /// One of these words.
@@ -42,6 +44,7 @@ impl fmt::Display for Allowed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Number { min, max } => write!(f, "{min} to {max}"),
+            Self::NumberOr { other, min, max } => write!(f, "{other}, {min} to {max}"),
             Self::Flag => f.write_str("true, false"),
             Self::Word(words) => f.write_str(&words.join(", ")),
             Self::Text => f.write_str("any text"),
@@ -82,7 +85,7 @@ pub(crate) fn instead(name: &str) -> &'static str {
         "key.serializer" | "value.serializer" | "interceptor.classes" => "given in code",
         "enable.metrics.push" | "metric.reporters" => "no metrics are kept",
         _ if name.starts_with("metrics.") => "no metrics are kept",
-        _ if name.starts_with("compression.") => "records are not compressed",
+        "compression.lz4.level" => "LZ4's fast compressor, which is Kafka's default",
         _ if name.starts_with("transaction") => "there are no transactions",
         _ => "connections are neither encrypted nor authenticated",
     }
@@ -102,6 +105,9 @@ const fn fixed((name, default): (&'static str, &'static str)) -> Key {
 
 /// The one class that Kafka brings for `partitioner.class`.
 pub(crate) const ROUND_ROBIN: &str = "org.apache.kafka.clients.producer.RoundRobinPartitioner";
+
+/// The codecs of Kafka's producer.
+const CODECS: [&str; 5] = ["none", "gzip", "snappy", "lz4", "zstd"];
 
 const INT_MAX: i64 = i32::MAX as i64;
 const LONG_MAX: i64 = i64::MAX;
@@ -124,7 +130,7 @@ const fn key(name: &'static str, default: &'static str, allowed: Allowed) -> Key
 }
 
 /// The keys that do what Kafka's documentation says of them.
-pub(crate) const HONOURED: [Key; 33] = [
+pub(crate) const HONOURED: [Key; 35] = [
     key("bootstrap.servers", "", Allowed::Servers),
     key("client.id", "", Allowed::Text),
     key("acks", "all", Allowed::Word(&["all", "-1", "0", "1"])),
@@ -173,7 +179,17 @@ pub(crate) const HONOURED: [Key; 33] = [
     ),
     number("partitioner.availability.timeout.ms", "0", (0, LONG_MAX)),
     key("partitioner.rack.aware", "false", Allowed::Flag),
-    key("compression.type", "none", Allowed::Word(&["none"])),
+    key("compression.type", "none", Allowed::Word(&CODECS)),
+    key(
+        "compression.gzip.level",
+        "-1",
+        Allowed::NumberOr {
+            other: -1,
+            min: 1,
+            max: 9,
+        },
+    ),
+    number("compression.zstd.level", "3", (-131_072, 22)),
 ];
 
 /// The keys that Kafka knows and this producer accepts with one value only: the one that says what
@@ -182,13 +198,11 @@ pub(crate) const HONOURED: [Key; 33] = [
 /// That is Kafka's default for what both leave out, and the value that turns a feature off where
 /// Kafka has it and this producer does not: a configuration may not claim what is not done. Keys
 /// without such a value stand here with none; they may not be given at all.
-const FIXED: [(&str, &str); 85] = [
+const FIXED: [(&str, &str); 83] = [
     ("bootstrap.resolve.timeout.ms", "0"),
     ("buffer.memory.allocation.strategy", "full"),
     ("client.dns.lookup", "use_all_dns_ips"),
-    ("compression.gzip.level", "-1"),
     ("compression.lz4.level", "9"),
-    ("compression.zstd.level", "3"),
     ("config.providers", ""),
     ("enable.metrics.push", "false"),
     ("interceptor.classes", ""),

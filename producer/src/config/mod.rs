@@ -29,7 +29,7 @@ use crate::io::sticky::Weighting;
 use crate::io::transport::{Connector, TcpConnector};
 use crate::partitioner::Partitioner;
 use crate::producer::Producer;
-use crate::types::Acks;
+use crate::types::{Acks, CompressionType};
 
 mod configuration;
 mod cross_checks;
@@ -198,6 +198,22 @@ impl ProducerBuilder {
     /// soon as it can; the longer, the larger the batches and the later the records.
     pub fn linger(self, time: Duration) -> Self {
         self.set("linger.ms", millis(time))
+    }
+
+    /// `compression.type`; default [`CompressionType::None`]. A codec is built in with the crate's
+    /// feature of its name; all are by default.
+    pub fn compression_type(self, compression: CompressionType) -> Self {
+        self.set("compression.type", compression.name())
+    }
+
+    /// `compression.gzip.level`, 1 to 9, or −1 for gzip's own default, which is 6; default −1.
+    pub fn compression_gzip_level(self, level: i32) -> Self {
+        self.set("compression.gzip.level", level.to_string())
+    }
+
+    /// `compression.zstd.level`, −131072 to 22; default 3.
+    pub fn compression_zstd_level(self, level: i32) -> Self {
+        self.set("compression.zstd.level", level.to_string())
     }
 
     /// `batch.size`: a batch's largest size in bytes, 0 to 2147483647. Default: 16384. At 0 each
@@ -444,6 +460,13 @@ mod tests {
     #[case(given().delivery_timeout(SECOND), "delivery.timeout.ms", "1000")]
     #[case(given().request_timeout(SECOND), "request.timeout.ms", "1000")]
     #[case(given().linger(Duration::from_micros(1500)), "linger.ms", "2")]
+    #[case(
+        given().compression_type(CompressionType::Zstd),
+        "compression.type",
+        "zstd"
+    )]
+    #[case(given().compression_gzip_level(7), "compression.gzip.level", "7")]
+    #[case(given().compression_zstd_level(-7), "compression.zstd.level", "-7")]
     #[case(given().batch_size(7), "batch.size", "7")]
     #[case(given().buffer_memory(7), "buffer.memory", "7")]
     #[case(given().max_block(Duration::ZERO), "max.block.ms", "0")]

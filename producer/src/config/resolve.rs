@@ -12,13 +12,14 @@ use crate::config::configuration::Configuration;
 use crate::config::cross_checks::cross_check;
 use crate::config::error::ConfigError;
 use crate::config::keys;
-use crate::config::values::{Values, servers};
+use crate::config::values::{Values, compression, servers};
 use crate::engine::{EngineConfig, Idempotence};
 use crate::handle::Placing;
 use crate::io::sticky::{Spreading, Weighting};
 use crate::io::transport::SocketBuffers;
 use crate::partitioner::{Partitioner, RoundRobin};
-use crate::types::Acks;
+use crate::types::{Acks, CompressionType};
+use crate::wire::compression::Codec;
 
 /// Whether records with a key go where its hash says (`partitioner.ignore.keys`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -135,6 +136,7 @@ fn engine(values: &Values, seed: u64) -> Result<EngineConfig, ConfigError> {
         in_flight_max: values.bytes("max.in.flight.requests.per.connection"),
         request_timeout: values.duration("request.timeout.ms"),
         delivery_timeout: values.duration("delivery.timeout.ms"),
+        codec: codec(values),
         linger: values.duration("linger.ms"),
         retries_max: values.small_number("retries").unwrap_or_default(),
         retry_backoff: values.duration("retry.backoff.ms"),
@@ -153,6 +155,16 @@ fn engine(values: &Values, seed: u64) -> Result<EngineConfig, ConfigError> {
         metadata_idle_max: values.duration("metadata.max.idle.ms"),
         seed,
     })
+}
+
+fn codec(values: &Values) -> Codec {
+    let compression = compression(values.text("compression.type")).unwrap_or_default();
+    let level = match compression {
+        CompressionType::Gzip => values.signed_number("compression.gzip.level"),
+        CompressionType::Zstd => values.signed_number("compression.zstd.level"),
+        CompressionType::None | CompressionType::Snappy | CompressionType::Lz4 => 0,
+    };
+    Codec { compression, level }
 }
 
 #[cfg(test)]
@@ -182,6 +194,7 @@ mod tests {
         assert_eq!(engine.acks, Acks::All);
         assert_eq!(engine.idempotence, Idempotence::Enabled);
         assert_eq!(engine.in_flight_max, 5);
+        assert_eq!(engine.codec, Codec::NONE);
         assert_eq!(engine.linger, Duration::from_millis(5));
         assert_eq!(engine.delivery_timeout, Duration::from_secs(120));
         assert_eq!(engine.request_timeout, Duration::from_secs(30));

@@ -14,6 +14,8 @@ use std::time::Duration;
 use crate::config::error::ConfigError;
 use crate::config::keys::{self, Allowed, Key};
 use crate::engine::effect::Address;
+use crate::types::CompressionType;
+use crate::wire::compression::Codec;
 
 /// Checked values by key.
 #[derive(Clone, Debug, Default)]
@@ -88,6 +90,11 @@ impl Values {
         self.text(name).parse().unwrap_or_default()
     }
 
+    /// A number of 32 bits with its sign; 0 if it is none.
+    pub(crate) fn signed_number(&self, name: &str) -> i32 {
+        self.text(name).parse().unwrap_or_default()
+    }
+
     /// A number of 32 bits; `None` for a negative one.
     pub(crate) fn small_number(&self, name: &str) -> Option<u32> {
         self.text(name).parse().ok()
@@ -119,13 +126,16 @@ fn check(key: Key, value: &str) -> Result<(), ConfigError> {
         Allowed::Number { min, max } => value
             .parse::<i64>()
             .is_ok_and(|number| (min..=max).contains(&number)),
+        Allowed::NumberOr { other, min, max } => value
+            .parse::<i64>()
+            .is_ok_and(|number| number == other || (min..=max).contains(&number)),
         Allowed::Flag => is_one_of(value, &["true", "false"]),
         Allowed::Word(words) => is_one_of(value, words),
         Allowed::Text => true,
         Allowed::Servers => servers(value).is_some(),
         Allowed::Fixed => value.eq_ignore_ascii_case(key.default),
     };
-    if fits {
+    if fits && (key.name != COMPRESSION || is_built(value)) {
         return Ok(());
     }
     if let Some(method) = keys::method_for(key.name) {
@@ -136,8 +146,11 @@ fn check(key: Key, value: &str) -> Result<(), ConfigError> {
     };
     Err(match key.allowed {
         Allowed::Fixed => not_supported(key.default),
-        Allowed::Word(words) if key.name == COMPRESSION && is_one_of(value, &CODECS) => {
-            not_supported(&words.join(", "))
+        _ if fits => {
+            let built = CompressionType::ALL.map(CompressionType::name);
+            let built: Vec<_> = built.into_iter().filter(|name| is_built(name)).collect();
+            let why = "the crate was built without the feature of this name";
+            ConfigError::not_supported(key.name, value, &built.join(", "), why)
         }
         allowed => ConfigError::invalid(key.name, value, &allowed.to_string()),
     })
@@ -178,8 +191,17 @@ fn server(entry: &str) -> Option<Address> {
     })
 }
 
+/// The codec of this name, in any case.
+pub(crate) fn compression(name: &str) -> Option<CompressionType> {
+    let mut all = CompressionType::ALL.into_iter();
+    all.find(|one| one.name().eq_ignore_ascii_case(name))
+}
+
+fn is_built(codec: &str) -> bool {
+    compression(codec).is_some_and(Codec::is_built)
+}
+
 const COMPRESSION: &str = "compression.type";
-const CODECS: [&str; 4] = ["gzip", "snappy", "lz4", "zstd"];
 
 #[cfg(test)]
 impl Values {
@@ -259,7 +281,7 @@ mod tests {
         ConfigErrorKind::InvalidValue,
         "true, false"
     )]
-    #[case("compression.type", "lz4", ConfigErrorKind::NotSupported, "none")]
+    #[case("compression.lz4.level", "3", ConfigErrorKind::NotSupported, "9")]
     #[case("compression.type", "rar", ConfigErrorKind::InvalidValue, "none")]
     #[case("security.protocol", "SSL", ConfigErrorKind::NotSupported, "PLAINTEXT")]
     #[case(
@@ -294,6 +316,8 @@ mod tests {
         ConfigErrorKind::NotSupported,
         "leave it out"
     )]
+    #[case("compression.gzip.level", "0", ConfigErrorKind::InvalidValue, "1 to 9")]
+    #[case("compression.gzip.level", "-2", ConfigErrorKind::InvalidValue, "-1")]
     #[case("lingerms", "5", ConfigErrorKind::UnknownKey, "linger.ms")]
     fn a_bad_value_is_told_with_what_is_allowed(
         #[case] key: &str,
@@ -310,6 +334,9 @@ mod tests {
     #[rstest]
     #[case("security.protocol", "plaintext")]
     #[case("compression.type", " NONE ")]
+    #[case("compression.type", "Zstd")]
+    #[case("compression.gzip.level", "-1")]
+    #[case("compression.gzip.level", "9")]
     #[case("acks", "ALL")]
     #[case("enable.idempotence", "False")]
     #[case("transactional.id", "")]

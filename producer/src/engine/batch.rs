@@ -2,12 +2,17 @@
 //!
 //! *State*
 //! ```text
-//!            append*          seal             stamp            restamp*
-//! NewBatch ──────────▶ Open ─────────▶ Sealed ────────▶ Stamped ─────────▶ Stamped
+//!            append*          seal              stamp            restamp*
+//! NewBatch ──────────▶ Open ─────────▶ Sealed ─────────▶ Stamped ─────────▶ Stamped
+//!                                       │  ▲
+//!                            take_plain │  │ put_back: compressed, at most once
+//!                                       ▼  │
+//!                                     lent out
 //! ```
 //!
 //! *Invariants*
-//! 1. An open batch's bytes stay within its limit, unless its first record alone is larger.
+//! 1. An open batch's bytes, as its records are expected to be compressed, stay within its limit,
+//!    unless its first record alone is larger. They never outgrow its buffer.
 //! 2. A sealed batch takes no records; a stamped one keeps its bytes on every retry.
 //! 3. Only a batch that is certainly in no log is stamped again (`sequence.rs` decides).
 //!
@@ -17,7 +22,10 @@
 
 use bytes::{Bytes, BytesMut};
 
+use crate::engine::ratio::Ratio;
 use crate::engine::time::Instant;
+use crate::types::CompressionType;
+use crate::wire::compression::CompressedBatch;
 use crate::wire::record_batch::{
     BatchHeader, HEADER_BYTES, Place, PlacedRecord, ProducerStamp, RecordView, complete_header,
     reserve_header,
@@ -26,8 +34,10 @@ use crate::wire::record_batch::{
 /// What a new batch starts from.
 #[derive(Debug)]
 pub struct NewBatch<C> {
-    /// Empty, with room for the batch size or at least for header and first record.
+    /// Empty, with room for header and first record at least; more records than fit are not taken.
     pub buffer: BytesMut,
+    /// How small its records are expected to become.
+    pub ratio: Ratio,
     /// The handle by which all records of the batch are resolved.
     pub completion: C,
     /// When the batch is opened: linger and delivery time-out count from here.
@@ -43,7 +53,11 @@ pub(crate) struct OpenBatch<C> {
     base_timestamp_ms: i64,
     max_timestamp_ms: i64,
     record_count: u32,
+    ratio: Ratio,
+    /// What its records, as they are expected to be compressed, may come to with the header.
     bytes_max: usize,
+    /// What its buffer holds.
+    room: usize,
 }
 
 impl<C> OpenBatch<C> {
@@ -51,21 +65,24 @@ impl<C> OpenBatch<C> {
     pub(crate) fn open(batch: NewBatch<C>, record: &RecordView<'_>, bytes_max: usize) -> Self {
         let NewBatch {
             mut buffer,
+            ratio,
             completion,
             now,
         } = batch;
         buffer.clear();
         reserve_header(&mut buffer);
         PlacedRecord::new(record, Place::FIRST).append_to(&mut buffer);
-        let bytes_max = bytes_max.min(buffer.capacity()).min(BATCH_BYTES_MAX);
+        let room = buffer.capacity().min(BATCH_BYTES_MAX);
         Self {
             buffer,
+            ratio,
             completion,
             opened_at: now,
             base_timestamp_ms: record.timestamp_ms,
             max_timestamp_ms: record.timestamp_ms,
             record_count: 1,
             bytes_max,
+            room,
         }
     }
 
@@ -77,7 +94,7 @@ impl<C> OpenBatch<C> {
             offset_delta: self.record_count,
         };
         let placed = PlacedRecord::new(record, place);
-        if self.buffer.len() + placed.bytes() > self.bytes_max {
+        if !self.has_room(placed.bytes()) {
             return None;
         }
         placed.append_to(&mut self.buffer);
@@ -88,7 +105,14 @@ impl<C> OpenBatch<C> {
 
     /// Whether not even the smallest record fits.
     pub(crate) fn is_full(&self) -> bool {
-        self.buffer.len() + RECORD_BYTES_MIN > self.bytes_max
+        !self.has_room(RECORD_BYTES_MIN)
+    }
+
+    /// Whether so many bytes more fit; they themselves count as they are.
+    fn has_room(&self, bytes: usize) -> bool {
+        let records = self.buffer.len().saturating_sub(HEADER_BYTES);
+        let expected = HEADER_BYTES + self.ratio.compressed(records);
+        expected + bytes <= self.bytes_max && self.buffer.len() + bytes <= self.room
     }
 
     pub(crate) fn completion(&self) -> &C {
@@ -116,6 +140,7 @@ impl<C> OpenBatch<C> {
             base_timestamp_ms: self.base_timestamp_ms,
             max_timestamp_ms: self.max_timestamp_ms,
             record_count: self.record_count,
+            compression: CompressionType::None,
         }
     }
 }
@@ -129,6 +154,7 @@ pub struct SealedBatch<C> {
     base_timestamp_ms: i64,
     max_timestamp_ms: i64,
     record_count: u32,
+    compression: CompressionType,
 }
 
 impl<C> SealedBatch<C> {
@@ -150,12 +176,24 @@ impl<C> SealedBatch<C> {
         self.record_count
     }
 
+    /// Lends out header room and records, to be compressed.
+    pub(crate) fn take_plain(&mut self) -> BytesMut {
+        core::mem::take(&mut self.buffer)
+    }
+
+    /// Takes back what was lent out.
+    pub(crate) fn put_back(&mut self, batch: CompressedBatch) {
+        self.buffer = batch.buffer;
+        self.compression = batch.compression;
+    }
+
     /// Completes header and checksum.
     pub(crate) fn stamp(self, producer: Option<ProducerStamp>) -> StampedBatch<C> {
         let header = BatchHeader {
             base_timestamp_ms: self.base_timestamp_ms,
             max_timestamp_ms: self.max_timestamp_ms,
             record_count: self.record_count,
+            compression: self.compression,
             producer,
         };
         let mut buffer = self.buffer;

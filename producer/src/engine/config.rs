@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::engine::effect::Address;
 use crate::types::Acks;
+use crate::wire::compression::Codec;
 
 /// Whether batches carry producer id and sequence (`enable.idempotence`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,6 +36,8 @@ pub struct EngineConfig {
     pub request_timeout: Duration,
     /// How long a batch may take from its opening to its end (`delivery.timeout.ms`).
     pub delivery_timeout: Duration,
+    /// How batches are compressed (`compression.type` and its level).
+    pub codec: Codec,
     /// How long an open batch waits for more records (`linger.ms`).
     pub linger: Duration,
     /// How often a batch is sent again after its first time (`retries`).

@@ -32,8 +32,7 @@ impl<C> Engine<C> {
         now: Instant,
     ) {
         self.drain.withdraw(at);
-        let fresh = || Partition::new(at, Run::new(self.config.idempotence));
-        self.partitions.entry(at).or_insert_with(fresh);
+        self.partition(at);
         self.expire_taken(at, now);
         self.expire_queued(at, queues, now);
         if let Some(refusal) = self.metadata.refusal(at.topic).cloned() {
@@ -42,8 +41,16 @@ impl<C> Engine<C> {
         if let Some(partition) = self.partitions.get_mut(&at) {
             partition.restart_if_settled(&mut self.identity);
         }
+        self.compress_ahead(at, queues);
         self.schedule(at, queues, now);
         self.complete(at);
+    }
+
+    /// The partition of this number, made at its first use.
+    pub(super) fn partition(&mut self, at: TopicPartition) -> &mut Partition<C> {
+        let idempotence = self.config.idempotence;
+        let fresh = || Partition::new(at, Run::new(idempotence));
+        self.partitions.entry(at).or_insert_with(fresh)
     }
 
     /// Sends one request to each broker that has something ready and room; says whether any went.
@@ -101,6 +108,9 @@ impl<C> Engine<C> {
         queues: &mut impl Queues<Completion = C>,
         outcome: &BatchOutcome,
     ) {
+        while let Some(batch) = self.take_prepared_unsent(at) {
+            self.finish(batch, outcome.clone());
+        }
         while let Some(batch) = queues.take(at) {
             self.finish_unsent(at, batch, outcome.clone());
         }
@@ -115,12 +125,12 @@ impl<C> Engine<C> {
         now: Instant,
     ) {
         let queue = queues.state(at);
-        match queue.oldest_opened_at {
-            Some(_) => self.queued.insert(at),
-            None => self.queued.remove(&at),
-        };
         let Some(partition) = self.partitions.get(&at) else {
             return;
+        };
+        match queue.oldest_opened_at.is_some() || partition.preparing_count() > 0 {
+            true => self.queued.insert(at),
+            false => self.queued.remove(&at),
         };
         let leadership = self.metadata.leadership(at);
         let expiry = queue
@@ -136,6 +146,7 @@ impl<C> Engine<C> {
                 }
                 _ => ready_bytes = Some(bytes),
             },
+            Candidate::Prepared { bytes } => ready_bytes = Some(bytes),
             Candidate::New => match due(queue, self.config.linger, self.drain_requested_at, now) {
                 Due::Empty => {}
                 Due::Now => ready_bytes = Some(queue.oldest_bytes),
@@ -241,9 +252,15 @@ impl<C> Engine<C> {
         at: TopicPartition,
         queues: &mut impl Queues<Completion = C>,
     ) -> Option<Tracked<C>> {
+        let compresses = self.compresses();
         let partition = self.partitions.get_mut(&at)?;
         match partition.candidate(&self.identity) {
             Candidate::Retry { index, .. } => partition.take_waiting(index),
+            Candidate::Prepared { .. } => partition.take_prepared(&self.identity),
+            Candidate::New if compresses => {
+                self.compress_next(at, queues);
+                None
+            }
             Candidate::New => {
                 let batch = queues.take(at)?;
                 let deadline = batch.opened_at() + self.config.delivery_timeout;
@@ -286,9 +303,8 @@ impl<C> Engine<C> {
     }
 
     fn finish_unsent(&mut self, at: TopicPartition, batch: SealedBatch<C>, outcome: BatchOutcome) {
-        let fresh = || Partition::new(at, Run::new(self.config.idempotence));
-        let partition = self.partitions.entry(at).or_insert_with(fresh);
-        partition.finish_unsent(batch.into_completion(), outcome);
+        self.partition(at)
+            .finish_unsent(batch.into_completion(), outcome);
     }
 
     /// `delivery.timeout.ms` for batches that were taken.
@@ -298,7 +314,10 @@ impl<C> Engine<C> {
             let Some(batch) = self.take_first_open(at) else {
                 return;
             };
-            let failure = batch.failure(FailureKind::DeliveryTimedOut, batch.last_reason.clone());
+            let failure = match batch.attempts {
+                0 => self.never_sent(at),
+                _ => batch.failure(FailureKind::DeliveryTimedOut, batch.last_reason.clone()),
+            };
             self.fail(batch, failure);
         }
     }
@@ -314,23 +333,27 @@ impl<C> Engine<C> {
         let overdue = |opened_at: Instant| opened_at + timeout <= now;
         while queues.state(at).oldest_opened_at.is_some_and(overdue) {
             let Some(batch) = queues.take(at) else { return };
-            let leader = self.metadata.leadership(at).leader;
-            let message = match leader {
-                Some(leader) => self.brokers.last_failure(leader),
-                None => Some(
-                    self.brokers
-                        .last_failures()
-                        .unwrap_or_else(|| "no leader is known".into()),
-                ),
-            };
-            let kind = FailureKind::DeliveryTimedOut;
-            let failure = Failure {
-                kind,
-                broker: leader,
-                attempts: 0,
-                message,
-            };
+            let failure = self.never_sent(at);
             self.finish_unsent(at, batch, BatchOutcome::NotWritten(failure));
+        }
+    }
+
+    /// Why a batch of this partition was never sent in its time.
+    fn never_sent(&self, at: TopicPartition) -> Failure {
+        let leader = self.metadata.leadership(at).leader;
+        let message = match leader {
+            Some(leader) => self.brokers.last_failure(leader),
+            None => Some(
+                self.brokers
+                    .last_failures()
+                    .unwrap_or_else(|| "no leader is known".into()),
+            ),
+        };
+        Failure {
+            kind: FailureKind::DeliveryTimedOut,
+            broker: leader,
+            attempts: 0,
+            message,
         }
     }
 
@@ -339,7 +362,8 @@ impl<C> Engine<C> {
         let partition = self.partitions.get_mut(&at)?;
         let number = partition.first_open()?;
         let Some(place) = partition.wire_place(number) else {
-            return partition.take_waiting_number(number);
+            let waiting = partition.take_waiting_number(number);
+            return waiting.or_else(|| partition.take_preparing());
         };
         partition.on_returned(number);
         let connection = place.connection;
@@ -359,10 +383,11 @@ impl<C> Engine<C> {
         queues: &mut impl Queues<Completion = C>,
     ) {
         for at in chosen {
+            let message = "no common version of the Produce api";
             while let Some(mut batch) = self.take_next(*at, queues) {
                 batch.broker = Some(broker);
-                let message = "no common version of the Produce api".into();
-                let failure = batch.failure(FailureKind::UnsupportedVersion, Some(message));
+                let kind = FailureKind::UnsupportedVersion;
+                let failure = batch.failure(kind, Some(message.into()));
                 self.fail(batch, failure);
             }
             self.complete(*at);

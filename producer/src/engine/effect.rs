@@ -14,11 +14,13 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use crate::engine::batch::SealedBatch;
+use crate::engine::ratio::Ratio;
 use crate::error::Failure;
 use crate::types::{BrokerId, TopicIndex, TopicPartition};
+use crate::wire::compression::CompressedBatch;
 
 /// A host name or address with its port, as the user or a broker gave it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -36,6 +38,10 @@ pub struct ConnectionId(pub u64);
 /// A request's number on its connection; grows by one with each request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CorrelationId(pub i32);
+
+/// A batch's number while it is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CompressionId(pub u64);
 
 /// A request ready for the socket, size prefix included, as slices in order.
 ///
@@ -57,6 +63,13 @@ pub enum Input {
     Queued {
         /// Whose queue.
         partition: TopicPartition,
+    },
+    /// A batch was compressed, or could not be and is as it was.
+    Compressed {
+        /// Which.
+        id: CompressionId,
+        /// What became of it.
+        batch: CompressedBatch,
     },
     /// All that is queued now is due now: somebody flushes, or waits for memory.
     DrainRequested,
@@ -109,6 +122,15 @@ pub enum Action<C> {
         connection: ConnectionId,
         /// Where to.
         address: Address,
+    },
+    /// Compress this batch with the codec of the configuration
+    /// ([`Compressor::compress`](crate::wire::compression::Compressor::compress)) and answer
+    /// `Compressed`; several at once and in any order.
+    Compress {
+        /// Which.
+        id: CompressionId,
+        /// Its header's room and its records.
+        plain: BytesMut,
     },
     /// Write this frame and answer `Written`.
     Send {
@@ -198,6 +220,10 @@ pub trait Queues {
 
     /// Takes the oldest batch; the open one is sealed for it when none is sealed.
     fn take(&mut self, partition: TopicPartition) -> Option<SealedBatch<Self::Completion>>;
+
+    /// From now on a topic's records are expected to become so small: for
+    /// [`NewBatch::ratio`](crate::engine::batch::NewBatch::ratio). Told with compression only.
+    fn expect_ratio(&mut self, topic: TopicIndex, ratio: Ratio);
 }
 
 /// What waits in a queue.

@@ -6,12 +6,14 @@
 //! | `queue`, `batch` | records not yet sent; a batch's three lives |
 //! | `partition` | a partition's batches after the queue, and their order of completion |
 //! | `sequence` | the producer id; each partition's run of sequences |
+//! | `ratio` | how small a topic's records are expected to become |
 //! | `drain` | which partitions are ready at which broker, and whose turn it is |
 //! | `in_flight` | what is on which connection, in which order, since when |
 //! | `verdict` | what an answer means |
 //! | `metadata`, `brokers` | topics and leaders; nodes and their connections |
 //! | `backoff`, `time` | waits; every deadline |
 //! | `links`, `asking` | the engine's own steps: connections, questions |
+//! | `compressing` | the engine's own steps: batches that are compressed |
 //! | `delivery`, `settlement` | the engine's own steps: batches that go, batches that come back |
 //!
 //! How to drive it: [`Engine::handle_input`] for what happened, [`Engine::handle_timeout`] when
@@ -27,6 +29,7 @@ mod asking;
 mod backoff;
 pub mod batch;
 mod brokers;
+mod compressing;
 pub mod config;
 mod delivery;
 mod drain;
@@ -36,6 +39,7 @@ mod links;
 mod metadata;
 mod partition;
 pub mod queue;
+pub mod ratio;
 mod sequence;
 mod settlement;
 pub mod time;
@@ -50,10 +54,11 @@ use crate::engine::backoff::BackOff;
 use crate::engine::brokers::Brokers;
 pub use crate::engine::config::{EngineConfig, Idempotence};
 use crate::engine::drain::Drain;
-use crate::engine::effect::{Action, Input, Queues, TopicView};
+use crate::engine::effect::{Action, CompressionId, Input, Queues, TopicView};
 use crate::engine::in_flight::InFlight;
 use crate::engine::metadata::Metadata;
 use crate::engine::partition::Partition;
+use crate::engine::ratio::RatioEstimate;
 use crate::engine::sequence::Identity;
 use crate::engine::time::{Deadline, Deadlines, Instant};
 use crate::types::{TopicIndex, TopicPartition};
@@ -74,6 +79,12 @@ pub struct Engine<C> {
     identity: Identity,
     partitions: BTreeMap<TopicPartition, Partition<C>>,
     drain: Drain,
+    next_compression: u64,
+    /// Batches that are compressed, with their bytes before.
+    compressing: BTreeMap<CompressionId, (TopicPartition, usize)>,
+    ratios: BTreeMap<TopicIndex, RatioEstimate>,
+    /// Topics whose estimate the queues have not been told.
+    ratios_changed: BTreeSet<TopicIndex>,
     /// Partitions whose queue may hold something.
     queued: BTreeSet<TopicPartition>,
     /// Partitions to look at again before anything is sent.
@@ -109,6 +120,10 @@ impl<C> Engine<C> {
             identity: Identity::new(config.idempotence),
             partitions: BTreeMap::new(),
             drain: Drain::default(),
+            next_compression: 0,
+            compressing: BTreeMap::new(),
+            ratios: BTreeMap::new(),
+            ratios_changed: BTreeSet::new(),
             queued: BTreeSet::new(),
             touched: BTreeSet::new(),
             drain_requested_at: None,
@@ -134,6 +149,7 @@ impl<C> Engine<C> {
                 self.queued.insert(partition);
                 self.touched.insert(partition);
             }
+            Input::Compressed { id, batch } => self.on_compressed(id, batch),
             Input::DrainRequested => {
                 self.drain_requested_at = Some(now);
                 self.touched.extend(&self.queued);
@@ -230,6 +246,7 @@ impl<C> Engine<C> {
     fn advance(&mut self, queues: &mut impl Queues<Completion = C>, now: Instant) {
         self.fail_without_identity(queues, now);
         self.ask(now);
+        self.tell_ratios(queues);
         loop {
             while let Some(partition) = self.touched.pop_first() {
                 self.evaluate(partition, queues, now);

@@ -5,10 +5,11 @@
 //! ```text
 //!            send                 finish
 //!   queue ─────────▶ on the wire ────────▶ finished ──▶ completed, once all before it are
-//!                     │      ▲                ▲
-//!               retry │      │ send           │ finish
-//!                     ▼      │                │
-//!                   waiting for a retry ──────┘
+//!     │       ▲       │      ▲                ▲
+//!     │  send │ retry │      │ send           │ finish
+//!     ▼       │       ▼      │                │
+//!   preparing: it   waiting for a retry ──────┤
+//!   is compressed ────────────────────────────┘
 //! ```
 //! *State* of its history: what its past attempts may have left in a log
 //! ```text
@@ -22,7 +23,8 @@
 //!    the wire, and new ones follow only when no batch waits.
 //! 4. All batches of a partition on the wire are on one connection, so a new leader cannot take a
 //!    later batch before an earlier one is settled.
-//! 5. A broken run restarts only when nothing is on the wire and no waiting batch is possibly
+//! 5. Batches that are compressed go in the order of the queue, whichever is ready first.
+//! 6. A broken run restarts only when nothing is on the wire and no waiting batch is possibly
 //!    written.
 //!
 //! *Source*: Kafka's `TxnPartitionEntry`, `RecordAccumulator.shouldStopDrainBatchesForPartition`.
@@ -33,13 +35,14 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::engine::batch::StampedBatch;
-use crate::engine::effect::{BatchOutcome, ConnectionId, CorrelationId};
+use crate::engine::batch::{SealedBatch, StampedBatch};
+use crate::engine::effect::{BatchOutcome, CompressionId, ConnectionId, CorrelationId};
 use crate::engine::metadata::Leadership;
 use crate::engine::sequence::{Identity, Run};
 use crate::engine::time::Instant;
 use crate::error::{Failure, FailureKind};
 use crate::types::{BrokerId, TopicPartition};
+use crate::wire::compression::CompressedBatch;
 
 /// A batch's number within its partition, in the order of the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -105,6 +108,8 @@ pub(crate) struct RetryWait {
 pub(crate) enum Candidate {
     /// The waiting batch at this place, of this size in bytes.
     Retry { index: usize, bytes: usize },
+    /// The oldest that was compressed, of this size in bytes.
+    Prepared { bytes: usize },
     /// The queue's oldest, once it is due.
     New,
     /// Nothing until something on the wire is answered, or a producer id comes.
@@ -117,10 +122,28 @@ pub(crate) struct Partition<C> {
     key: TopicPartition,
     pub(crate) run: Run,
     pub(crate) retry_wait: Option<RetryWait>,
+    preparing: VecDeque<Preparing<C>>,
     waiting: VecDeque<Tracked<C>>,
     on_wire: VecDeque<OnWire>,
     ledger: VecDeque<Row<C>>,
     ledger_start: u64,
+}
+
+/// A batch on its way from the queue to its first request.
+#[derive(Debug)]
+struct Preparing<C> {
+    number: BatchNumber,
+    batch: SealedBatch<C>,
+    stage: Stage,
+}
+
+/// How far a batch is prepared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Its bytes are lent out.
+    AtWork(CompressionId),
+    /// They are back.
+    Ready,
 }
 
 #[derive(Debug)]
@@ -140,6 +163,7 @@ impl<C> Partition<C> {
             key,
             run,
             retry_wait: None,
+            preparing: VecDeque::new(),
             waiting: VecDeque::new(),
             on_wire: VecDeque::new(),
             ledger: VecDeque::new(),
@@ -149,8 +173,17 @@ impl<C> Partition<C> {
 
     /// Enters a new batch.
     pub(crate) fn track(&mut self, batch: StampedBatch<C>, deadline: Instant) -> Tracked<C> {
+        let number = self.enter(deadline);
+        self.tracked(number, batch)
+    }
+
+    fn enter(&mut self, deadline: Instant) -> BatchNumber {
         let number = BatchNumber(self.ledger_start + self.ledger.len() as u64);
         self.ledger.push_back(Row::Open { deadline });
+        number
+    }
+
+    fn tracked(&self, number: BatchNumber, batch: StampedBatch<C>) -> Tracked<C> {
         Tracked {
             partition: self.key,
             number,
@@ -160,6 +193,44 @@ impl<C> Partition<C> {
             broker: None,
             last_reason: None,
         }
+    }
+
+    /// Enters a new batch whose bytes are lent out to be compressed.
+    pub(crate) fn prepare(&mut self, batch: SealedBatch<C>, id: CompressionId, deadline: Instant) {
+        let number = self.enter(deadline);
+        self.preparing.push_back(Preparing {
+            number,
+            batch,
+            stage: Stage::AtWork(id),
+        });
+    }
+
+    /// How many batches are prepared or ready for their first request.
+    pub(crate) fn preparing_count(&self) -> usize {
+        self.preparing.len()
+    }
+
+    /// Puts back a batch's bytes, unless it ended meanwhile.
+    pub(crate) fn on_prepared(&mut self, id: CompressionId, bytes: CompressedBatch) {
+        let lent = |one: &&mut Preparing<C>| one.stage == Stage::AtWork(id);
+        if let Some(one) = self.preparing.iter_mut().find(lent) {
+            one.batch.put_back(bytes);
+            one.stage = Stage::Ready;
+        }
+    }
+
+    /// Takes the oldest batch that was prepared, stamped.
+    pub(crate) fn take_prepared(&mut self, identity: &Identity) -> Option<Tracked<C>> {
+        let ready = self.preparing.front()?.stage == Stage::Ready;
+        let Preparing { number, batch, .. } = self.preparing.pop_front_if(|_| ready)?;
+        let stamp = self.run.assign(batch.record_count(), identity);
+        Some(self.tracked(number, batch.stamp(stamp)))
+    }
+
+    /// Takes the oldest batch that is prepared, to end it: its bytes may still be lent out.
+    pub(crate) fn take_preparing(&mut self) -> Option<Tracked<C>> {
+        let Preparing { number, batch, .. } = self.preparing.pop_front()?;
+        Some(self.tracked(number, batch.stamp(None)))
     }
 
     /// Notes that a batch is on the wire.
@@ -310,13 +381,24 @@ impl<C> Partition<C> {
             Run::Off | Run::Unassigned | Run::Probing(_) | Run::Flowing(_) => 0,
         };
         match self.waiting.get(index) {
-            None if self.run.admits(self.on_wire.len(), identity) => Candidate::New,
+            None if self.run.admits(self.on_wire.len(), identity) => self.first_candidate(),
             None => Candidate::Blocked,
             Some(_) if self.run != Run::Off && !self.on_wire.is_empty() => Candidate::Blocked,
             Some(waiting) => Candidate::Retry {
                 index,
                 bytes: waiting.batch.bytes().len(),
             },
+        }
+    }
+
+    /// What could go for the first time.
+    fn first_candidate(&self) -> Candidate {
+        match self.preparing.front() {
+            None => Candidate::New,
+            Some(one) if one.stage == Stage::Ready => Candidate::Prepared {
+                bytes: one.batch.bytes(),
+            },
+            Some(_) => Candidate::Blocked,
         }
     }
 
@@ -353,10 +435,15 @@ impl<C> Partition<C> {
             .iter()
             .filter(|row| matches!(row, Row::Open { .. }))
             .count();
-        let held = self.waiting.len() + self.on_wire.len();
+        let held = self.preparing.len() + self.waiting.len() + self.on_wire.len();
         assert_eq!(
             open, held,
-            "partition 1: every open batch is waiting or on the wire"
+            "partition 1: every open batch is prepared, waiting or on the wire"
+        );
+        let prepared: Vec<_> = self.preparing.iter().map(|one| one.number).collect();
+        assert!(
+            prepared.is_sorted_by(|one, next| one < next),
+            "partition 5: prepared in order"
         );
         let connections = self
             .on_wire
@@ -386,6 +473,7 @@ mod tests {
     use crate::engine::batch::NewBatch;
     use crate::engine::config::Idempotence;
     use crate::engine::queue::{PartitionQueue, QueueLimits, RecordView};
+    use crate::engine::ratio::Ratio;
     use crate::engine::sequence::Gap;
     use crate::types::{ProducerEpoch, ProducerId, TopicIndex};
     use bytes::BytesMut;
@@ -418,6 +506,7 @@ mod tests {
         queue.append_opening(
             &record,
             NewBatch {
+                ratio: Ratio::PLAIN,
                 buffer,
                 completion,
                 now,

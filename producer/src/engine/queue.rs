@@ -29,8 +29,9 @@ pub use crate::wire::record_batch::{HeaderView, RecordView, single_record_batch_
 /// The bounds of a queue.
 #[derive(Clone, Copy, Debug)]
 pub struct QueueLimits {
-    /// `batch.size`: a batch's largest size on the wire in bytes, unless its first record alone is
-    /// larger. At 0 every record is a batch of its own.
+    /// `batch.size`: a batch's largest size on the wire in bytes, as it is expected to be
+    /// compressed, unless its first record alone is larger. At 0 every record is a batch of its
+    /// own.
     pub batch_bytes: usize,
 }
 
@@ -173,6 +174,7 @@ impl<C: Clone> PartitionQueue<C> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::ratio::Ratio;
     use crate::engine::time::Instant;
     use crate::types::{ProducerEpoch, ProducerId, Sequence};
     use crate::wire::read_back::{ReadRecord, read_batch};
@@ -192,6 +194,7 @@ mod tests {
     fn new_batch(completion: u32, room: usize) -> NewBatch<u32> {
         let now = Instant::from_nanos(u64::from(completion));
         NewBatch {
+            ratio: Ratio::PLAIN,
             buffer: BytesMut::with_capacity(room),
             completion,
             now,

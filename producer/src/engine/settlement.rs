@@ -243,7 +243,7 @@ impl<C> Engine<C> {
         }
     }
 
-    fn finish(&mut self, batch: Tracked<C>, outcome: BatchOutcome) {
+    pub(super) fn finish(&mut self, batch: Tracked<C>, outcome: BatchOutcome) {
         if let Some(partition) = self.partitions.get_mut(&batch.partition) {
             partition.finish(batch, outcome);
         }

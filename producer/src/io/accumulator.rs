@@ -31,6 +31,7 @@ use crate::engine::queue::{
     Appended, NewBatch, NoRoom, Notice, QueueLimits, RecordView, SealedBatch,
     single_record_batch_bytes,
 };
+use crate::engine::ratio::Ratio;
 use crate::io::clock::Clock;
 use crate::io::completion::{BatchCompletion, Callback, RecordInBatch};
 use crate::io::inbox::Inbox;
@@ -39,6 +40,7 @@ use crate::io::memory::{Memory, Reservation};
 use crate::io::phase::PhaseCell;
 use crate::io::sticky::{self, Batch, Circumstances, Spreading};
 use crate::io::topics::{Gate, Partitions, Route, Slot, SlotQueue, TopicEntry, Topics};
+use crate::wire::record_batch::HEADER_BYTES;
 
 /// The handle that travels with a batch.
 pub(crate) type Ticket = Arc<BatchCompletion>;
@@ -235,7 +237,7 @@ impl Accumulator {
                 Err(Missed::NoRoom) => {}
             }
             let bytes = self
-                .batch_bytes_for(&outgoing.view)
+                .batch_bytes_for(topic, &outgoing.view)
                 .map_err(Refused::TooLarge)?;
             let reservation = room
                 .take()
@@ -263,7 +265,19 @@ impl Accumulator {
     }
 
     /// What a batch takes of memory that this record opens.
-    pub(crate) fn batch_bytes_for(&self, record: &RecordView<'_>) -> Result<u32, TooLarge> {
+    fn batch_bytes_for(
+        &self,
+        topic: &TopicEntry,
+        record: &RecordView<'_>,
+    ) -> Result<u32, TooLarge> {
+        let record_bytes = self.check_size(record)?;
+        let batch_bytes = self.plain_bytes(topic.ratio()).min(self.memory.bytes_max());
+        // Both are bounded by sizes that are integers of 31 bits.
+        Ok(u32::try_from(batch_bytes.max(record_bytes)).unwrap_or(u32::MAX))
+    }
+
+    /// The smallest batch that holds a record, in bytes, if no limit is below.
+    pub(crate) fn check_size(&self, record: &RecordView<'_>) -> Result<usize, TooLarge> {
         let record_bytes = single_record_batch_bytes(record);
         let limits = [
             (self.limits.request_bytes, "max.request.size"),
@@ -278,9 +292,19 @@ impl Accumulator {
                 });
             }
         }
-        let batch_bytes = self.limits.batch_bytes.min(self.memory.bytes_max());
-        // Both are bounded by sizes that are integers of 31 bits.
-        Ok(u32::try_from(batch_bytes.max(record_bytes)).unwrap_or(u32::MAX))
+        Ok(record_bytes)
+    }
+
+    /// How many bytes a batch takes before it is compressed, so that it fills when it is.
+    fn plain_bytes(&self, ratio: Ratio) -> usize {
+        let batch_bytes = self.limits.batch_bytes;
+        if ratio == Ratio::PLAIN {
+            return batch_bytes;
+        }
+        // Records that all but vanish must not take all memory for one batch.
+        let largest = batch_bytes.max(self.memory.bytes_max() / BATCHES_IN_MEMORY_MIN);
+        let records = ratio.plain(batch_bytes.saturating_sub(HEADER_BYTES));
+        records.saturating_add(HEADER_BYTES).min(largest)
     }
 
     fn target<'a>(
@@ -376,6 +400,7 @@ impl Accumulator {
                 target.slot.load.on_opened(now);
                 self.incomplete.insert(Arc::clone(&completion));
                 let batch = NewBatch {
+                    ratio: target.topic.ratio(),
                     buffer,
                     completion,
                     now,
@@ -421,7 +446,7 @@ impl Accumulator {
             completion.call_back(record, callback);
         }
         let moves_on = target.choice == Choice::Sticky
-            && self.counts_on(queue, payload_bytes(&outgoing.view), notice);
+            && self.counts_on(queue, sent_bytes(target.topic, &outgoing.view), notice);
         let accepted = Accepted {
             ticket: completion,
             record,
@@ -526,7 +551,12 @@ impl<'a> Target<'a> {
     }
 }
 
-/// A record's size as the sticky choice counts it: its bytes, and about what frames them.
+/// A record's size as the sticky choice counts it: what is expected to be sent of it.
+fn sent_bytes(topic: &TopicEntry, record: &RecordView<'_>) -> usize {
+    topic.ratio().compressed(payload_bytes(record))
+}
+
+/// A record's bytes, and about what frames them.
 fn payload_bytes(record: &RecordView<'_>) -> usize {
     const FRAMING_BYTES: usize = 8;
     let headers: usize = record
@@ -539,6 +569,9 @@ fn payload_bytes(record: &RecordView<'_>) -> usize {
         + headers
         + FRAMING_BYTES
 }
+
+/// Even where records become very small, memory has room for so many batches.
+const BATCHES_IN_MEMORY_MIN: usize = 16;
 
 #[cfg(test)]
 mod tests {

@@ -30,10 +30,12 @@ use crate::engine::effect::{
     Action, BatchOutcome, ConnectionId, Input, PartitionView, QueueState, Queues, TopicView,
 };
 use crate::engine::queue::SealedBatch;
+use crate::engine::ratio::Ratio;
 use crate::engine::time::Instant;
 use crate::error::{Failure, FailureKind};
 use crate::io::accumulator::{Accumulator, Ticket};
 use crate::io::clock::TICK;
+use crate::io::compression_pool::CompressionPool;
 use crate::io::connection::Connection;
 use crate::io::inbox::{Drain, End, Posted};
 use crate::io::phase::Phase;
@@ -41,12 +43,14 @@ use crate::io::sticky::Standing;
 use crate::io::topics::{Gate, Partitions, Route, Site, Slot, Wanted};
 use crate::io::transport::Connector;
 use crate::types::{TopicIndex, TopicPartition};
+use crate::wire::compression::{Codec, Compressor};
 
 /// A producer's task.
 pub(crate) struct Driver {
     accumulator: Arc<Accumulator>,
     engine: Engine<Ticket>,
     slots: Slots,
+    compression: CompressionPool,
     connector: Arc<dyn Connector>,
     connections: BTreeMap<ConnectionId, Connection>,
     timer: Pin<Box<Sleep>>,
@@ -73,10 +77,21 @@ impl Driver {
     pub(crate) fn new(
         accumulator: Arc<Accumulator>,
         engine: Engine<Ticket>,
+        codec: Codec,
         connector: Arc<dyn Connector>,
         timer: Sleep,
     ) -> Self {
+        let reported = Arc::clone(&accumulator);
+        let compression = CompressionPool::new(
+            CompressionPool::threads_for_this_machine(),
+            Box::new(move || {
+                let mut compressor = Compressor::new(codec);
+                Box::new(move |plain| compressor.try_compress(plain))
+            }),
+            Box::new(move |id, batch| reported.inbox.post_compressed(id, batch)),
+        );
         Self {
+            compression,
             slots: Slots {
                 accumulator: Arc::clone(&accumulator),
                 topics: Vec::new(),
@@ -110,6 +125,10 @@ impl Driver {
         }
         for partition in self.posted.queued.drain(..) {
             self.engine.handle_input(Input::Queued { partition }, now);
+        }
+        for (id, batch) in self.posted.compressed.drain(..) {
+            self.engine
+                .handle_input(Input::Compressed { id, batch }, now);
         }
         if self.posted.end != End::No {
             self.slots.close();
@@ -173,6 +192,7 @@ impl Driver {
                     connection.send(correlation_id, frame);
                 }
             }
+            Action::Compress { id, plain } => self.compression.submit(id, plain),
             Action::Disconnect { connection } => {
                 self.connections.remove(&connection);
             }
@@ -387,6 +407,12 @@ impl Queues for Slots {
     fn take(&mut self, partition: TopicPartition) -> Option<SealedBatch<Ticket>> {
         let slot = self.slot(partition)?;
         self.accumulator.take(slot)
+    }
+
+    fn expect_ratio(&mut self, topic: TopicIndex, ratio: Ratio) {
+        if let Some(entry) = self.accumulator.topics.at(topic) {
+            entry.expect_ratio(ratio);
+        }
     }
 }
 

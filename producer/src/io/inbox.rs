@@ -1,4 +1,4 @@
-//! What producers tell their driver, and how it is woken.
+//! What producers and threads that compress tell the driver, and how it is woken.
 //!
 //! Callers post under one short lock, once per batch; the driver takes everything at once. It
 //! leaves its waker only when it goes to sleep, so that a busy driver is never woken.
@@ -11,7 +11,9 @@ use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
 
+use crate::engine::effect::CompressionId;
 use crate::types::{TopicIndex, TopicPartition};
+use crate::wire::compression::CompressedBatch;
 
 /// The driver's post box.
 #[derive(Debug, Default)]
@@ -30,6 +32,8 @@ pub(crate) struct Posted {
     pub(crate) wanted: Vec<(TopicIndex, Arc<str>)>,
     /// Queues in which a batch was opened or filled.
     pub(crate) queued: Vec<TopicPartition>,
+    /// Batches that were compressed.
+    pub(crate) compressed: Vec<(CompressionId, CompressedBatch)>,
     /// Whether all that is queued is due now.
     pub(crate) drain: Drain,
     /// Whether the producer is to end.
@@ -64,15 +68,18 @@ impl Posted {
         let Self {
             wanted,
             queued,
+            compressed,
             drain,
             end,
         } = self;
-        wanted.is_empty() && queued.is_empty() && *drain == Drain::WhenDue && *end == End::No
+        let nothing = wanted.is_empty() && queued.is_empty() && compressed.is_empty();
+        nothing && *drain == Drain::WhenDue && *end == End::No
     }
 
     fn clear(&mut self) {
         self.wanted.clear();
         self.queued.clear();
+        self.compressed.clear();
         self.drain = Drain::WhenDue;
         self.end = End::No;
     }
@@ -87,6 +94,11 @@ impl Inbox {
     /// Tells of a batch opened or filled.
     pub(crate) fn post_queued(&self, partition: TopicPartition) {
         self.post(|posted| posted.queued.push(partition));
+    }
+
+    /// Brings back a batch that was compressed.
+    pub(crate) fn post_compressed(&self, id: CompressionId, batch: CompressedBatch) {
+        self.post(|posted| posted.compressed.push((id, batch)));
     }
 
     /// Asks to send what is queued, due or not.

@@ -12,6 +12,7 @@
 //! | `phase` | how far a producer's life is |
 //! | `inbox` | what callers tell the driver |
 //! | `driver` | inputs in, actions out, sleep until the next deadline |
+//! | `compression_pool` | the threads that compress batches |
 //! | `connection` | one connection's reads and writes |
 //! | `transport` | how connections are made |
 //! | `blocking` | the bridge from a plain thread to a future |
@@ -24,6 +25,7 @@ pub(crate) mod accumulator;
 pub(crate) mod blocking;
 pub(crate) mod clock;
 pub(crate) mod completion;
+pub(crate) mod compression_pool;
 pub(crate) mod connection;
 pub(crate) mod driver;
 pub(crate) mod entropy;

@@ -12,13 +12,14 @@
 //! *Not here*: what is known and when it is asked for (`engine/metadata.rs`).
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
 use crate::engine::queue::{PartitionQueue, QueueLimits};
+use crate::engine::ratio::Ratio;
 use crate::error::Failure;
 use crate::io::accumulator::Ticket;
 use crate::io::load::Load;
@@ -51,6 +52,8 @@ pub(crate) struct TopicEntry {
     /// Notified when `route` changes, and when the producer closes.
     pub(crate) changed: Notify,
     pub(crate) sticky: Sticky,
+    /// How small its records are expected to become, per mille.
+    ratio: AtomicU32,
 }
 
 /// What is known of a topic, for appends.
@@ -157,6 +160,7 @@ impl Topics {
             heard: ArcSwap::default(),
             changed: Notify::new(),
             sticky: Sticky::new(seed ^ u64::from(index)),
+            ratio: AtomicU32::new(Ratio::PLAIN.per_mille()),
         });
         list.by_name
             .insert(Arc::clone(&entry.name), Arc::clone(&entry));
@@ -181,6 +185,16 @@ impl TopicEntry {
             Route::Pending(failure) => failure.clone(),
             Route::Known(_) | Route::Refused(_) | Route::Forgotten(_) => None,
         }
+    }
+
+    /// How small its records are expected to become.
+    pub(crate) fn ratio(&self) -> Ratio {
+        Ratio::from_per_mille(self.ratio.load(Ordering::Relaxed))
+    }
+
+    /// Lets appends see what is expected from now on.
+    pub(crate) fn expect_ratio(&self, ratio: Ratio) {
+        self.ratio.store(ratio.per_mille(), Ordering::Relaxed);
     }
 
     /// Lets appends see what is known now, and wakes who waits for it.

@@ -13,7 +13,9 @@ use super::record_batch::{
 };
 use super::{Api, TopicRef, control};
 use crate::error::ErrorCode;
-use crate::types::{Acks, BrokerId, LeaderEpoch, ProducerEpoch, ProducerId, Sequence, TopicId};
+use crate::types::{
+    Acks, BrokerId, CompressionType, LeaderEpoch, ProducerEpoch, ProducerId, Sequence, TopicId,
+};
 use crate::wire::frame::RequestHeader;
 
 fn hex(text: &str) -> Vec<u8> {
@@ -47,6 +49,7 @@ fn batch(timestamp_ms: i64, producer: Option<ProducerStamp>) -> Bytes {
     reserve_header(&mut buffer);
     PlacedRecord::new(&record, Place::FIRST).append_to(&mut buffer);
     let header = BatchHeader {
+        compression: CompressionType::None,
         base_timestamp_ms: timestamp_ms,
         max_timestamp_ms: timestamp_ms,
         record_count: 1,

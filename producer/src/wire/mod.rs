@@ -5,6 +5,7 @@
 //! | `primitives` | varints, the bounded reader |
 //! | `frame` | request and response headers |
 //! | `record_batch` | the v2 record batch, written in place |
+//! | `compression` | the codecs of a batch's records |
 //! | `produce_request`, `produce_response` | Produce, written and read by hand: the record path |
 //! | `message` | the other questions' answers, as our own values |
 //! | `control` | the other questions, through `kafka_protocol` |
@@ -15,6 +16,7 @@
 //!
 //! *Source*: KIP-35 (ApiVersions), KIP-482 (flexible versions), KIP-511 (ApiVersions headers).
 
+pub mod compression;
 pub mod control;
 pub mod error;
 pub mod frame;

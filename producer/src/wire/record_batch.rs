@@ -15,11 +15,12 @@
 //!
 //! *Source*: Kafka's `DefaultRecordBatch` and `DefaultRecord`.
 //!
-//! *Not here*: when a batch is full or sealed (`engine/queue.rs`), compression.
+//! *Not here*: when a batch is full or sealed (`engine/queue.rs`), compression
+//! (`compression.rs`).
 
 use bytes::{BufMut, BytesMut};
 
-use crate::types::{ProducerEpoch, ProducerId, Sequence};
+use crate::types::{CompressionType, ProducerEpoch, ProducerId, Sequence};
 use crate::wire::primitives::{Prefix, length_value, varint_bytes};
 
 /// The header's size in bytes.
@@ -73,6 +74,8 @@ pub struct BatchHeader {
     pub max_timestamp_ms: i64,
     /// How many records follow, at least 1.
     pub record_count: u32,
+    /// How what follows is compressed.
+    pub compression: CompressionType,
     /// Who wrote it, for idempotent producers.
     pub producer: Option<ProducerStamp>,
 }
@@ -161,7 +164,8 @@ pub fn complete_header(buffer: &mut [u8], header: &BatchHeader) {
     room.put_i32(-1); // partition leader epoch: the broker assigns it
     room.put_i8(MAGIC);
     room.put_u32(0);
-    room.put_i16(0); // no compression, create time, not transactional, no control batch
+    // Create time, not transactional, no control batch.
+    room.put_i16(header.compression.wire());
     room.put_i32(count - 1);
     room.put_i64(header.base_timestamp_ms);
     room.put_i64(header.max_timestamp_ms);

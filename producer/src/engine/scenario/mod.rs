@@ -4,6 +4,7 @@
 //! scenario to answer, lose or ignore. After every step the engine's invariants are checked.
 
 mod chaos;
+mod compressing;
 mod connections;
 mod peer;
 mod retries;
@@ -19,12 +20,15 @@ use bytes::{Bytes, BytesMut};
 
 use crate::engine::batch::{NewBatch, SealedBatch};
 use crate::engine::effect::{
-    Action, Address, BatchOutcome, ConnectionId, CorrelationId, Input, QueueState, Queues,
+    Action, Address, BatchOutcome, CompressionId, ConnectionId, CorrelationId, Input, QueueState,
+    Queues,
 };
 use crate::engine::queue::{Notice, PartitionQueue, QueueLimits, RecordView};
+use crate::engine::ratio::Ratio;
 use crate::engine::time::Instant;
 use crate::engine::{Engine, EngineConfig, Idempotence};
 use crate::types::{Acks, TopicIndex, TopicPartition};
+use crate::wire::compression::Codec;
 use peer::{Node, Request, Row, SeenBatch, Topic};
 
 /// What the peer answers by itself.
@@ -89,13 +93,15 @@ struct World {
     /// Per connection the requests in order, each with its answer once there is one: a broker
     /// answers a connection's requests one after the other.
     pipelines: BTreeMap<ConnectionId, VecDeque<Exchange>>,
+    /// Batches that are to be compressed.
+    compressing: Vec<(CompressionId, BytesMut)>,
     next_completion: u32,
 }
 
 /// A request's number and its answer.
 type Exchange = (i32, Option<Vec<u8>>);
 
-struct PlainQueues(BTreeMap<TopicPartition, PartitionQueue<u32>>);
+struct PlainQueues(BTreeMap<TopicPartition, PartitionQueue<u32>>, Ratio);
 
 impl Queues for PlainQueues {
     type Completion = u32;
@@ -110,11 +116,16 @@ impl Queues for PlainQueues {
     fn take(&mut self, partition: TopicPartition) -> Option<SealedBatch<u32>> {
         self.0.get_mut(&partition)?.take()
     }
+
+    fn expect_ratio(&mut self, _topic: TopicIndex, ratio: Ratio) {
+        self.1 = ratio;
+    }
 }
 
 /// Settings with round numbers; linger 0, so that each append is a batch that goes at once.
 fn settings() -> EngineConfig {
     EngineConfig {
+        codec: Codec::NONE,
         client_id: "scenario".into(),
         bootstrap: vec![Address {
             host: "bootstrap".into(),
@@ -174,9 +185,10 @@ impl World {
             done: Vec::new(),
             connects: Vec::new(),
             disconnects: Vec::new(),
-            queues: PlainQueues(BTreeMap::new()),
+            queues: PlainQueues(BTreeMap::new(), Ratio::PLAIN),
             ports: BTreeMap::new(),
             pipelines: BTreeMap::new(),
+            compressing: Vec::new(),
             next_completion: 0,
         }
     }
@@ -225,6 +237,7 @@ impl World {
             headers: &[],
         };
         let batch = NewBatch {
+            ratio: Ratio::PLAIN,
             buffer: BytesMut::with_capacity(200),
             completion,
             now: self.now,
@@ -352,6 +365,7 @@ impl World {
                     connection,
                     address,
                 } => self.connect(connection, &address),
+                Action::Compress { id, plain } => self.compressing.push((id, plain)),
                 Action::Send {
                     connection,
                     correlation_id,
