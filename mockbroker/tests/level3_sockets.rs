@@ -1,10 +1,6 @@
 //! Level 3: clusters on loopback sockets, by the machine's clock.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a failing helper fails its test"
-)]
+#![expect(clippy::unwrap_used, reason = "a failing helper fails its test")]
 
 mod raw;
 
