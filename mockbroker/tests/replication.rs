@@ -1,5 +1,7 @@
 //! Acks, in-sync replicas, the watermark, and leaders that change.
 
+#![expect(clippy::unwrap_used, reason = "a failing helper fails its test")]
+
 mod frames;
 mod world;
 
@@ -92,6 +94,45 @@ fn an_isr_that_shrinks_below_min_leaves_the_parked_request_to_its_timeout() {
     assert_eq!(world.shrink(SECOND), []);
     assert_eq!(world.shrink(THIRD), []);
     assert_eq!(outcome(world.pass(Duration::from_secs(1))), (7, 0));
+}
+
+/// The link to the second broker takes a second, the third is out of sync; a batch is appended, and
+/// after as long as is said the second leaves the ISR too. What the batch is answered with.
+fn answered_where_the_isr_shrinks_after(shrinks: Duration, acks: i16) -> Vec<(i16, i64)> {
+    let mut world = World::new();
+    world.shrink(THIRD);
+    world.make(&Move::DelayReplication {
+        from: LEADER,
+        to: SECOND,
+        delay: Duration::from_secs(1),
+    });
+    let shrink = Move::ShrinkIsr {
+        topic: "orders".into(),
+        partition: 0,
+        broker: SECOND,
+    };
+    let at = world.now + shrinks;
+    world.engine.plan_move(shrink, at).unwrap();
+    let connection = world.connect(LEADER);
+    let entries = [(0, Some(Batch::plain(1).encode()))];
+    let mut effects = world.send(connection, produce(acks, 3_000, "orders", &entries));
+    for ms in [999, 1, 1, 1_999] {
+        effects.extend(world.pass(Duration::from_millis(ms)));
+    }
+    let answers = effects.into_iter().map(|effect| outcome(vec![effect]));
+    answers.collect()
+}
+
+/// `Partition.checkEnoughReplicasReachOffset`: the watermark passes, the ISR shrinks, and then it
+/// is looked whether the request is complete.
+#[test]
+fn an_isr_that_shrinks_as_the_watermark_passes_gives_20_and_the_offset() {
+    let after = |ms| answered_where_the_isr_shrinks_after(Duration::from_millis(ms), -1);
+    assert_eq!(after(999), [(7, 0)], "before: it never passes");
+    assert_eq!(after(1_000), [(20, 0)]);
+    assert_eq!(after(1_001), [(0, 0)], "after: it was answered");
+    let unasked = answered_where_the_isr_shrinks_after(Duration::from_secs(1), 1);
+    assert_eq!(unasked, [(0, 0)], "acks=1 waits for no replica");
 }
 
 #[test]

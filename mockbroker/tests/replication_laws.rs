@@ -286,6 +286,83 @@ proptest! {
     }
 }
 
+/// A link that takes whole seconds, and moves planned for whole seconds: they meet. Returns the
+/// rows of 20 that were heard, each checked to be what Kafka's window makes it.
+fn twenties(seed: u64) -> usize {
+    let random = &mut fastrand::Rng::with_seed(seed);
+    let mut world = settings("2");
+    let mut heard = 0;
+    let (topic, partition) = (std::sync::Arc::<str>::from("orders"), 0);
+    let second = |random: &mut fastrand::Rng| Duration::from_secs(random.u64(1..4));
+    for number in 0..40 {
+        let broker = BrokerId(random.i32(1..=3));
+        let topic = topic.clone();
+        let effects = match random.u8(..8) {
+            0 => {
+                let delay = Move::DelayReplication {
+                    from: world.placement().leadership.leader.unwrap_or(broker),
+                    to: broker,
+                    delay: second(random),
+                };
+                let _refused = world.engine.make_move(&delay, world.now);
+                world.effects()
+            }
+            kind @ 1..=3 => {
+                let planned = match kind {
+                    1 => Move::ExpandIsr {
+                        topic,
+                        partition,
+                        broker,
+                    },
+                    _ => Move::ShrinkIsr {
+                        topic,
+                        partition,
+                        broker,
+                    },
+                };
+                let at = world.now + second(random);
+                world.engine.plan_move(planned, at).unwrap();
+                Vec::new()
+            }
+            4..=5 => {
+                let leader = world.placement().leadership.leader.unwrap_or(broker);
+                let batch = Batch::idempotent(i64::from(number), number, 1);
+                let connection = world.connect(leader);
+                let entries = [(0, Some(batch.encode()))];
+                world.send(connection, frames::produce(-1, 10_000, "orders", &entries))
+            }
+            _ => world.pass(Duration::from_secs(1)),
+        };
+        for effect in effects {
+            let Effect::Reply { frame, .. } = effect else {
+                continue;
+            };
+            let row = produce_rows(frame)[0];
+            assert!([0, 7, 19, 20].contains(&row.code), "seed {seed}: {row:?}");
+            if row.code == 20 {
+                heard += 1;
+                assert!(row.base_offset >= 0, "seed {seed}: it is in the log");
+                assert!(
+                    row.base_offset < world.watermark(),
+                    "seed {seed}: it is replicated"
+                );
+                let mut settled = world.engine.plan().settled().iter();
+                let shrinks = settled.any(|planned| {
+                    planned.at == world.now && matches!(planned.to_make, Move::ShrinkIsr { .. })
+                });
+                assert!(shrinks, "seed {seed}: the ISR shrank just now");
+            }
+        }
+    }
+    heard
+}
+
+#[test]
+fn code_20_arises_by_itself_and_for_what_is_replicated_alone() {
+    let heard: usize = (0..300).map(twenties).sum();
+    assert!(heard > 0, "the window is narrow, and there");
+}
+
 /// Ends every fault.
 fn mend(world: &mut World) {
     let brokers = [1, 2, 3].map(BrokerId);

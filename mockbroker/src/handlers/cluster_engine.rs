@@ -146,9 +146,13 @@ impl ClusterEngine {
     }
 
     /// Time has come to [`next_deadline`](Self::next_deadline).
+    ///
+    /// What replicas learn and what the plan does to them at the same instant are threads of a
+    /// broker in Kafka, and so is who looks whether a request is complete: it may look last, and
+    /// find the watermark passed and the ISR too small since (20). Here it does.
     pub fn handle_timeout(&mut self, now: Instant) {
-        self.make_due_moves(now);
         self.cluster.handle_timeout(now);
+        self.make_due_moves(now);
         self.settle(now);
         self.expire(now);
         self.close_idle(now);
