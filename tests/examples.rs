@@ -99,6 +99,28 @@ fn typed_json_sends_json_and_a_tombstone() {
     assert_eq!(values[3], None);
 }
 
+#[rstest]
+#[case::throughput("throughput", "constant")]
+#[case::latency("latency", "json")]
+fn throughput_tells_what_a_record_costs(#[case] mode: &str, #[case] payload: &str) {
+    let cluster = start();
+    let servers = cluster.bootstrap_servers();
+    let rest = ["--records", "500", "--mode", mode, "--payload", payload];
+    let output = run(
+        "throughput",
+        &[&["--bootstrap", servers], &rest[..]].concat(),
+    );
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(told["records"], 500);
+    assert_eq!(told["mode"], mode);
+    assert!(told["records_per_second"].as_f64() > Some(0.0), "{told}");
+    assert!(told["cpu_ns_per_record"].as_f64() > Some(0.0), "{told}");
+    assert_eq!(told["p99_us"].is_f64(), mode == "latency", "{told}");
+    let values = values(&cluster);
+    assert_eq!(values.len(), 501, "and the warm-up's");
+    assert!(values.iter().flatten().all(|value| value.len() == 100));
+}
+
 /// A file that is removed at the end.
 struct TemporaryFile(PathBuf);
 

@@ -113,9 +113,12 @@ impl Future for Delivery {
             index: this.index,
             timestamp_ms: this.timestamp_ms,
         };
-        this.batch
-            .poll_settled(&mut this.waker_slot, cx)
-            .map(|outcome| result_of(&this.batch, outcome, record))
+        let is_first = this.waker_slot.is_none();
+        let settled = this.batch.poll_settled(&mut this.waker_slot, cx);
+        if is_first && settled.is_pending() {
+            this.batch.hurry();
+        }
+        settled.map(|outcome| result_of(&this.batch, outcome, record))
     }
 }
 

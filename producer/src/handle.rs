@@ -30,7 +30,7 @@ use crate::error::Failure;
 use crate::interceptor::{Interceptors, Underway};
 use crate::io::accumulator::{Accumulator, Choice, Outgoing, Refused, Timestamp, TooLarge};
 use crate::io::completion::{Callback, WakerSlot};
-use crate::io::inbox::End;
+use crate::io::inbox::{Drain, End};
 use crate::io::memory::Reservation;
 use crate::io::phase::Phase;
 use crate::io::topics::{Partitions, Route, TopicEntry};
@@ -58,6 +58,32 @@ impl Drop for ProducerHandle {
 }
 
 impl ProducerHandle {
+    /// Accepts a record at once if nothing stands in the way: what nearly every record does. `None`
+    /// changes nothing and says nothing; [`ProducerHandle::send`] finds out.
+    #[inline]
+    pub(crate) fn accept_now(&self, topic: &TopicEntry, record: &Record<'_>) -> Option<Delivery> {
+        let timestamp = match record.timestamp_ms {
+            None => Timestamp::Clock,
+            Some(0..) => Timestamp::Own,
+            Some(_) => return None,
+        };
+        // Interceptors and partitioners of the user's are asked once for each record.
+        let asks = self.interceptors.is_some() || matches!(self.placing, Placing::Own(_));
+        if asks || !self.accumulator.phase.is_open() {
+            return None;
+        }
+        let route = topic.route.load();
+        let Route::Known(partitions) = &**route else {
+            return None;
+        };
+        let choice = self.choose(topic, record, partitions)?;
+        let how = (timestamp, choice);
+        let accepted = self
+            .accumulator
+            .append_now(topic, partitions, view(record), how)?;
+        Some(Delivery::new(accepted.ticket, accepted.record))
+    }
+
     /// The topic of a name. A record too large for any topic is refused before a broker is asked
     /// for one.
     fn topic_of(&self, name: &str, record: &Record<'_>) -> Result<Arc<TopicEntry>, ProduceError> {
@@ -250,7 +276,7 @@ impl ProducerHandle {
         let kind = if waited.is_zero() {
             ProduceErrorKind::MemoryFull
         } else {
-            let drain = || self.accumulator.inbox.post_drain();
+            let drain = || self.accumulator.inbox.post_drain(Drain::All);
             match patience
                 .wait(self.accumulator.memory.reserve(bytes, drain))
                 .await
@@ -323,6 +349,7 @@ impl ProducerHandle {
     }
 
     /// Where a record goes; `None` if it, or the partitioner, names a partition there is not.
+    #[inline]
     pub(crate) fn choose(
         &self,
         topic: &TopicEntry,
@@ -386,7 +413,7 @@ impl ProducerHandle {
         if incomplete.is_empty() {
             return Ok(());
         }
-        self.accumulator.inbox.post_drain();
+        self.accumulator.inbox.post_drain(Drain::All);
         let mut flushed = Ok(());
         for batch in incomplete {
             let mut waker_slot = WakerSlot::NONE;
@@ -457,6 +484,7 @@ pub(crate) fn outgoing<'a>(record: &'a Record<'_>, callback: Option<Callback>) -
     }
 }
 
+#[inline]
 fn view<'a>(record: &'a Record<'_>) -> RecordView<'a> {
     RecordView {
         timestamp_ms: record.timestamp_ms.unwrap_or_default(),

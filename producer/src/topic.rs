@@ -67,7 +67,10 @@ impl Topic {
     ///
     /// Dropping the future before it is ready leaves the record unsent and holds nothing back.
     pub async fn send(&self, record: Record<'_>) -> Result<Delivery, ProduceError> {
-        self.handle.send(self.destination(), &record, None).await
+        match self.handle.accept_now(&self.entry, &record) {
+            Some(delivery) => Ok(delivery),
+            None => self.handle.send(self.destination(), &record, None).await,
+        }
     }
 
     /// [`Producer::send_blocking`](crate::Producer::send_blocking) to this topic.

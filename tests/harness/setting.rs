@@ -177,6 +177,8 @@ impl Setting {
             delivery_timeout: self.delivery_timeout,
             codec: self.codec,
             linger: self.linger,
+            // About three small batches.
+            hold_bytes: self.batch_bytes.min(400) * 3,
             retries_max: self.retries_max,
             retry_backoff: Duration::from_millis(100),
             retry_backoff_max: Duration::from_secs(1),

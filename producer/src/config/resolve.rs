@@ -138,6 +138,11 @@ fn engine(values: &Values, seed: u64) -> Result<EngineConfig, ConfigError> {
         delivery_timeout: values.duration("delivery.timeout.ms"),
         codec: codec(values),
         linger: values.duration("linger.ms"),
+        // What is to be compressed had better be so at once.
+        hold_bytes: match codec(values).compression {
+            CompressionType::None => HOLD_BYTES,
+            _ => 0,
+        },
         retries_max: values.small_number("retries").unwrap_or_default(),
         retry_backoff: values.duration("retry.backoff.ms"),
         retry_backoff_max: values.duration("retry.backoff.max.ms"),
@@ -166,6 +171,10 @@ fn codec(values: &Values) -> Codec {
     };
     Codec { compression, level }
 }
+
+/// What full batches that may linger wait for: less makes requests so small that most of the time
+/// goes into system calls and switches of tasks.
+const HOLD_BYTES: usize = 64 * 1024;
 
 #[cfg(test)]
 mod tests {

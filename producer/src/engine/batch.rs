@@ -44,6 +44,14 @@ pub struct NewBatch<C> {
     pub now: Instant,
 }
 
+/// Where a record went in its batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Placed {
+    pub(crate) index: u32,
+    /// What it takes there.
+    pub(crate) bytes: usize,
+}
+
 /// A batch that takes records.
 #[derive(Debug)]
 pub(crate) struct OpenBatch<C> {
@@ -86,35 +94,43 @@ impl<C> OpenBatch<C> {
         }
     }
 
-    /// Appends a record and says its index; `None` when it does not fit.
-    pub(crate) fn append(&mut self, record: &RecordView<'_>) -> Option<u32> {
+    /// Appends a record and says where; `None` when it does not fit.
+    #[inline]
+    pub(crate) fn append(&mut self, record: &RecordView<'_>) -> Option<Placed> {
         let place = Place {
             // Wraps for timestamps more than half the range apart, as Kafka's readers do.
             timestamp_delta_ms: record.timestamp_ms.wrapping_sub(self.base_timestamp_ms),
             offset_delta: self.record_count,
         };
         let placed = PlacedRecord::new(record, place);
-        if !self.has_room(placed.bytes()) {
+        let bytes = placed.bytes();
+        if !self.has_room(bytes) {
             return None;
         }
         placed.append_to(&mut self.buffer);
         self.max_timestamp_ms = self.max_timestamp_ms.max(record.timestamp_ms);
         self.record_count += 1;
-        Some(place.offset_delta)
+        Some(Placed {
+            index: place.offset_delta,
+            bytes,
+        })
     }
 
     /// Whether not even the smallest record fits.
+    #[inline]
     pub(crate) fn is_full(&self) -> bool {
         !self.has_room(RECORD_BYTES_MIN)
     }
 
     /// Whether so many bytes more fit; they themselves count as they are.
+    #[inline]
     fn has_room(&self, bytes: usize) -> bool {
         let records = self.buffer.len().saturating_sub(HEADER_BYTES);
         let expected = HEADER_BYTES + self.ratio.compressed(records);
         expected + bytes <= self.bytes_max && self.buffer.len() + bytes <= self.room
     }
 
+    #[inline]
     pub(crate) fn completion(&self) -> &C {
         &self.completion
     }
@@ -203,6 +219,12 @@ impl<C> SealedBatch<C> {
             completion: self.completion,
             header,
         }
+    }
+
+    /// The handle by which its records are resolved.
+    #[must_use]
+    pub fn completion(&self) -> &C {
+        &self.completion
     }
 
     /// Gives up the batch for its handle.

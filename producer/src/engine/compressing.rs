@@ -33,7 +33,7 @@ impl<C> Engine<C> {
         queues: &mut impl Queues<Completion = C>,
     ) {
         let ahead = |one: &Self| one.partitions.get(&at).map_or(0, |p| p.preparing_count());
-        while self.compresses() && ahead(self) < AHEAD_MAX && queues.state(at).sealed_count > 0 {
+        while self.compresses() && ahead(self) < AHEAD_MAX && queues.state(at).sealed_bytes > 0 {
             self.compress_next(at, queues);
         }
     }

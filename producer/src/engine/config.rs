@@ -40,6 +40,8 @@ pub struct EngineConfig {
     pub codec: Codec,
     /// How long an open batch waits for more records (`linger.ms`).
     pub linger: Duration,
+    /// How many bytes of full batches make a request while they may linger; 0 for any.
+    pub hold_bytes: usize,
     /// How often a batch is sent again after its first time (`retries`).
     pub retries_max: u32,
     /// The first wait before a retry (`retry.backoff.ms`).

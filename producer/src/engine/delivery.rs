@@ -9,7 +9,7 @@
 use crate::engine::Engine;
 use crate::engine::batch::SealedBatch;
 use crate::engine::brokers::{NodeKey, ReadyNode};
-use crate::engine::drain::{Due, due};
+use crate::engine::drain::{Due, Hurry, Offer, due};
 use crate::engine::effect::{BatchOutcome, ConnectionId, Frame, Queues};
 use crate::engine::in_flight::{Content, Entry};
 use crate::engine::links::Outgoing;
@@ -137,25 +137,37 @@ impl<C> Engine<C> {
             .oldest_opened_at
             .map(|opened| opened + self.config.delivery_timeout);
         let mut wake = earliest(partition.delivery_deadline(), expiry);
-        let mut ready_bytes = None;
+        let mut offer = None;
+        let now_with = |bytes| Offer {
+            bytes,
+            hurry: Hurry::Now,
+        };
         match partition.candidate(&self.identity) {
             Candidate::Blocked => {}
             Candidate::Retry { bytes, .. } => match partition.retry_wait {
                 Some(wait) if wait.until > now && wait.tried == leadership => {
                     wake = earliest(wake, Some(wait.until));
                 }
-                _ => ready_bytes = Some(bytes),
+                _ => offer = Some(now_with(bytes)),
             },
-            Candidate::Prepared { bytes } => ready_bytes = Some(bytes),
-            Candidate::New => match due(queue, self.config.linger, self.drain_requested_at, now) {
+            Candidate::Prepared { bytes } => offer = Some(now_with(bytes)),
+            Candidate::New => match due(queue, self.config.linger, self.urging, now) {
                 Due::Empty => {}
-                Due::Now => ready_bytes = Some(queue.oldest_bytes),
+                Due::Now => offer = Some(now_with(queue.oldest_bytes)),
+                Due::Held(lingered_at) => {
+                    wake = earliest(wake, Some(lingered_at));
+                    let bytes = queue.sealed_bytes;
+                    offer = Some(Offer {
+                        bytes: queue.oldest_bytes,
+                        hurry: Hurry::Held { bytes },
+                    });
+                }
                 Due::At(lingered_at) => wake = earliest(wake, Some(lingered_at)),
             },
         }
         let elsewhere = partition.wire_connection();
-        if let Some(bytes) = ready_bytes {
-            self.offer(at, leadership, elsewhere, bytes);
+        if let Some(offer) = offer {
+            self.offer(at, leadership, elsewhere, offer);
         }
         match wake {
             Some(wake) => self.deadlines.set_by(Deadline::Partition(at), wake),
@@ -169,7 +181,7 @@ impl<C> Engine<C> {
         at: TopicPartition,
         leadership: Leadership,
         on_wire: Option<ConnectionId>,
-        bytes: usize,
+        offer: Offer,
     ) {
         let Some(leader) = leadership.leader else {
             return self.metadata.request_refresh();
@@ -179,7 +191,7 @@ impl<C> Engine<C> {
             .phase(NodeKey::Broker(leader))
             .and_then(|one| one.connection());
         if on_wire.is_none() || on_wire == current {
-            self.drain.offer(leader, at, bytes);
+            self.drain.offer(leader, at, offer);
         }
     }
 

@@ -2,10 +2,14 @@
 //!
 //! *State*
 //! ```text
-//!                 offer                    choose
-//!   not ready ───────────▶ ready at one ───────────▶ not ready
-//!       ▲                  broker │
-//!       └─────────────────────────┘ withdraw
+//!                 offer: now                choose
+//!   not ready ─────────────▶ ready at one ───────────▶ not ready
+//!       │ ▲                    broker │       ▲
+//!       │ └───────────────────────────┘       │ choose: with those that are ready,
+//!       │ ▲             withdraw              │ or with enough that are held
+//!       │ └─────────────────────────────┐     │
+//!       └──────────────────────────▶ held at one
+//!                 offer: held          broker
 //! ```
 //!
 //! *Invariants*
@@ -14,8 +18,10 @@
 //!    batch alone is larger.
 //! 3. Turns go round: a partition passed over for lack of room is first next time.
 //! 4. Only what is ready is looked at: the cost does not grow with the partitions that are not.
+//! 5. What is held goes when its linger ends, when somebody asks for it, or when `hold_bytes` are
+//!    held for its broker: what may linger fills requests rather than hurry.
 //!
-//! *Source*: Kafka's `RecordAccumulator.ready` and `drainBatchesForOneNode`.
+//! *Source*: Kafka's `RecordAccumulator.ready` and `drainBatchesForOneNode`; holding is ours.
 //!
 //! *Not here*: whether a batch may go (`partition.rs`), when to look again (`delivery.rs`).
 
@@ -34,54 +40,111 @@ pub(crate) enum Due {
     Empty,
     /// Now.
     Now,
+    /// It takes no more records, and goes in company, or when its linger ends.
+    Held(Instant),
     /// When its linger ends.
     At(Instant),
 }
 
-/// A batch is due when it takes no more records, lingered long enough, or was there when somebody
-/// asked for all to go.
-pub(crate) fn due(
-    queue: QueueState,
-    linger: Duration,
-    drain_requested_at: Option<Instant>,
-    now: Instant,
-) -> Due {
+/// What makes batches go before their time.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Urging {
+    /// When somebody last asked for all to go.
+    pub(crate) drain_requested_at: Option<Instant>,
+    /// When somebody last awaited a record.
+    pub(crate) awaited_at: Option<Instant>,
+}
+
+/// A batch is due when it lingered long enough, was there when somebody asked for all to go, or
+/// takes no more records and is awaited.
+pub(crate) fn due(queue: QueueState, linger: Duration, urging: Urging, now: Instant) -> Due {
     let Some(opened_at) = queue.oldest_opened_at else {
         return Due::Empty;
     };
-    let requested = drain_requested_at.is_some_and(|at| opened_at <= at);
+    let there_at = |moment: Option<Instant>| moment.is_some_and(|at| opened_at <= at);
     let lingered_at = opened_at + linger;
-    if queue.sealed_count > 0 || requested || lingered_at <= now {
+    let full = queue.sealed_bytes > 0;
+    if lingered_at <= now
+        || there_at(urging.drain_requested_at)
+        || (full && there_at(urging.awaited_at))
+    {
         Due::Now
+    } else if full {
+        Due::Held(lingered_at)
     } else {
         Due::At(lingered_at)
     }
 }
 
 /// The ready partitions of all brokers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Drain {
+    hold_bytes: usize,
     ready: BTreeMap<BrokerId, Turn>,
     places: BTreeMap<TopicPartition, BrokerId>,
 }
 
 #[derive(Debug, Default)]
 struct Turn {
-    /// Each with the size of its next batch in bytes.
-    partitions: BTreeMap<TopicPartition, usize>,
+    partitions: BTreeMap<TopicPartition, Offer>,
     /// Who went last.
     last: Option<TopicPartition>,
+    /// What is held, in bytes.
+    held_bytes: usize,
+    /// How many are not held.
+    hurried: usize,
+}
+
+/// What a partition has for its broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Offer {
+    /// The size of its next batch.
+    pub(crate) bytes: usize,
+    pub(crate) hurry: Hurry,
+}
+
+/// Whether a batch goes at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hurry {
+    /// It does, and takes with it whatever is held for its broker.
+    Now,
+    /// It may wait for company; all that could go with and after it has this size.
+    Held { bytes: usize },
+}
+
+impl Turn {
+    fn insert(&mut self, partition: TopicPartition, offer: Offer) {
+        match offer.hurry {
+            Hurry::Now => self.hurried += 1,
+            Hurry::Held { bytes } => self.held_bytes += bytes,
+        }
+        self.partitions.insert(partition, offer);
+    }
+
+    fn remove(&mut self, partition: TopicPartition) {
+        match self.partitions.remove(&partition).map(|one| one.hurry) {
+            Some(Hurry::Now) => self.hurried -= 1,
+            Some(Hurry::Held { bytes }) => self.held_bytes -= bytes,
+            None => {}
+        }
+    }
 }
 
 impl Drain {
+    /// Nothing is ready; what may wait does until so many bytes are held for a broker.
+    pub(crate) fn new(hold_bytes: usize) -> Self {
+        Self {
+            hold_bytes,
+            ready: BTreeMap::new(),
+            places: BTreeMap::new(),
+        }
+    }
+
     /// A partition has a batch for this broker.
-    pub(crate) fn offer(&mut self, broker: BrokerId, partition: TopicPartition, bytes: usize) {
+    pub(crate) fn offer(&mut self, broker: BrokerId, partition: TopicPartition, offer: Offer) {
         self.withdraw(partition);
-        self.ready
-            .entry(broker)
-            .or_default()
-            .partitions
-            .insert(partition, bytes);
+        let turn = self.ready.entry(broker).or_default();
+        turn.insert(partition, offer);
         self.places.insert(partition, broker);
     }
 
@@ -91,17 +154,23 @@ impl Drain {
             return;
         };
         if let Some(turn) = self.ready.get_mut(&broker) {
-            turn.partitions.remove(&partition);
+            turn.remove(partition);
         }
     }
 
-    /// The brokers that something is ready for.
+    /// The brokers that something goes to now.
     pub(crate) fn brokers(&self) -> Vec<BrokerId> {
-        let ready = self
-            .ready
-            .iter()
-            .filter(|(_, turn)| !turn.partitions.is_empty());
+        let ready = self.ready.iter().filter(|(_, turn)| {
+            let enough = turn.held_bytes > 0 && turn.held_bytes >= self.hold_bytes;
+            turn.hurried > 0 || enough
+        });
         ready.map(|(broker, _)| *broker).collect()
+    }
+
+    /// How many more bytes make something go, at the broker that lacks least.
+    pub(crate) fn lacking_bytes(&self) -> usize {
+        let held = self.ready.values().map(|turn| turn.held_bytes).max();
+        self.hold_bytes.saturating_sub(held.unwrap_or_default())
     }
 
     /// Takes the partitions whose batches go in one request; `fits` counts them and says whether
@@ -121,15 +190,15 @@ impl Drain {
             .partitions
             .range((after, Bound::Unbounded))
             .chain(turn.partitions.range((Bound::Unbounded, upto)));
-        for (partition, bytes) in round {
-            if !fits(*partition, *bytes) && !chosen.is_empty() {
+        for (partition, offer) in round {
+            if !fits(*partition, offer.bytes) && !chosen.is_empty() {
                 break;
             }
             chosen.push(*partition);
         }
         turn.last = chosen.last().copied().or(turn.last);
         for partition in &chosen {
-            turn.partitions.remove(partition);
+            turn.remove(*partition);
             self.places.remove(partition);
         }
         // One topic's partitions must stand together in a request.
@@ -150,6 +219,19 @@ impl Drain {
                 there,
                 "drain 1: {partition:?} is ready where its place says"
             );
+        }
+        for (broker, turn) in &self.ready {
+            let hurries = turn.partitions.values().map(|offer| offer.hurry);
+            let held = hurries.clone().map(|hurry| match hurry {
+                Hurry::Now => 0,
+                Hurry::Held { bytes } => bytes,
+            });
+            let counted = (
+                held.sum(),
+                hurries.filter(|hurry| *hurry == Hurry::Now).count(),
+            );
+            let kept = (turn.held_bytes, turn.hurried);
+            assert_eq!(kept, counted, "drain 5: what is held at {broker:?}");
         }
     }
 }
@@ -173,10 +255,23 @@ mod tests {
         }
     }
 
+    const NOW: Offer = Offer {
+        bytes: 10,
+        hurry: Hurry::Now,
+    };
+
+    /// Full batches of so many bytes in all, the first of them of 10.
+    fn held(bytes: usize) -> Offer {
+        Offer {
+            bytes: 10,
+            hurry: Hurry::Held { bytes },
+        }
+    }
+
     fn ready(numbers: &[i32]) -> Drain {
-        let mut drain = Drain::default();
+        let mut drain = Drain::new(100);
         for number in numbers {
-            drain.offer(BrokerId(1), partition(*number), 10);
+            drain.offer(BrokerId(1), partition(*number), NOW);
         }
         drain
     }
@@ -199,8 +294,8 @@ mod tests {
     fn turns_go_round_so_that_no_partition_starves() {
         let mut drain = ready(&[0, 1, 2]);
         assert_eq!(choose(&mut drain, 2), [0, 1]);
-        drain.offer(BrokerId(1), partition(0), 10);
-        drain.offer(BrokerId(1), partition(1), 10);
+        drain.offer(BrokerId(1), partition(0), NOW);
+        drain.offer(BrokerId(1), partition(1), NOW);
         // 2 was passed over: it goes first now, then 0; 1 has to wait.
         assert_eq!(choose(&mut drain, 2), [0, 2]);
         assert_eq!(choose(&mut drain, 2), [1]);
@@ -216,36 +311,71 @@ mod tests {
     #[test]
     fn a_partition_moves_with_its_leader() {
         let mut drain = ready(&[0]);
-        drain.offer(BrokerId(2), partition(0), 10);
+        drain.offer(BrokerId(2), partition(0), NOW);
         drain.check_invariants();
         assert_eq!(drain.brokers(), [BrokerId(2)]);
         drain.withdraw(partition(0));
         assert_eq!(drain.brokers(), []);
     }
 
+    #[test]
+    fn full_batches_are_held_until_enough_of_them_fill_a_request() {
+        let mut drain = ready(&[]);
+        drain.offer(BrokerId(1), partition(0), held(60));
+        drain.offer(BrokerId(2), partition(5), held(30));
+        assert_eq!((drain.brokers(), drain.lacking_bytes()), (vec![], 40));
+        drain.offer(BrokerId(1), partition(1), held(40));
+        drain.check_invariants();
+        assert_eq!(drain.brokers(), [BrokerId(1)]);
+        assert_eq!(choose(&mut drain, 2), [0, 1]);
+        drain.check_invariants();
+        assert_eq!((drain.brokers(), drain.lacking_bytes()), (vec![], 70));
+    }
+
+    #[test]
+    fn what_is_held_goes_with_what_goes_now() {
+        let mut drain = ready(&[1]);
+        drain.offer(BrokerId(1), partition(0), held(20));
+        assert_eq!(choose(&mut drain, 2), [0, 1]);
+    }
+
+    #[test]
+    fn without_a_wish_to_hold_nothing_is_held() {
+        let mut drain = Drain::new(0);
+        drain.offer(BrokerId(1), partition(0), held(1));
+        assert_eq!(drain.brokers(), [BrokerId(1)]);
+    }
+
+    const LINGERING: Due = Due::At(Instant::from_nanos(140));
+    const HELD: Due = Due::Held(Instant::from_nanos(140));
+
     #[rstest]
-    #[case::empty(None, 0, None, Due::Empty)]
-    #[case::lingering(Some(90), 0, None, Due::At(Instant::from_nanos(140)))]
-    #[case::lingered(Some(50), 0, None, Due::Now)]
-    #[case::sealed(Some(99), 1, None, Due::Now)]
-    #[case::asked_for(Some(90), 0, Some(95), Due::Now)]
-    #[case::opened_after_the_asking(Some(96), 0, Some(95), Due::At(Instant::from_nanos(146)))]
+    #[case::empty(None, 0, (None, None), Due::Empty)]
+    #[case::lingering(Some(90), 0, (None, None), LINGERING)]
+    #[case::lingered(Some(50), 0, (None, None), Due::Now)]
+    #[case::full(Some(90), 100, (None, None), HELD)]
+    #[case::full_and_lingered(Some(50), 100, (None, None), Due::Now)]
+    #[case::asked_for(Some(90), 0, (Some(95), None), Due::Now)]
+    #[case::opened_after_the_asking(Some(90), 0, (Some(89), None), LINGERING)]
+    #[case::awaited(Some(90), 0, (None, Some(95)), LINGERING)]
+    #[case::full_and_awaited(Some(90), 100, (None, Some(95)), Due::Now)]
+    #[case::full_and_opened_after_the_awaiting(Some(90), 100, (None, Some(89)), HELD)]
     fn a_batch_is_due(
         #[case] opened_at: Option<u64>,
-        #[case] sealed_count: usize,
-        #[case] requested_at: Option<u64>,
+        #[case] sealed_bytes: usize,
+        #[case] (requested_at, awaited_at): (Option<u64>, Option<u64>),
         #[case] expected: Due,
     ) {
         let queue = QueueState {
             oldest_opened_at: opened_at.map(Instant::from_nanos),
             oldest_bytes: 100,
-            sealed_count,
+            sealed_bytes,
         };
-        let requested_at = requested_at.map(Instant::from_nanos);
+        let urging = Urging {
+            drain_requested_at: requested_at.map(Instant::from_nanos),
+            awaited_at: awaited_at.map(Instant::from_nanos),
+        };
         let now = Instant::from_nanos(100);
-        assert_eq!(
-            due(queue, Duration::from_nanos(50), requested_at, now),
-            expected
-        );
+        assert_eq!(due(queue, Duration::from_nanos(50), urging, now), expected);
     }
 }

@@ -73,6 +73,8 @@ pub enum Input {
     },
     /// All that is queued now is due now: somebody flushes, or waits for memory.
     DrainRequested,
+    /// Batches that take no more records need not wait for company: somebody awaits a record.
+    Awaited,
     /// The user gave up waiting for the rest: complete every batch, queued or in flight, at once.
     AbortRequested,
     /// A connection stands; nothing was sent on it yet.
@@ -233,6 +235,6 @@ pub struct QueueState {
     pub oldest_opened_at: Option<crate::engine::time::Instant>,
     /// The oldest batch's size on the wire in bytes, 0 when empty.
     pub oldest_bytes: usize,
-    /// Batches that take no more records: sealed, whatever their age.
-    pub sealed_count: usize,
+    /// The size of all batches that take no more records, whatever their age.
+    pub sealed_bytes: usize,
 }

@@ -53,7 +53,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use crate::engine::backoff::BackOff;
 use crate::engine::brokers::Brokers;
 pub use crate::engine::config::{EngineConfig, Idempotence};
-use crate::engine::drain::Drain;
+use crate::engine::drain::{Drain, Urging};
 use crate::engine::effect::{Action, CompressionId, Input, Queues, TopicView};
 use crate::engine::in_flight::InFlight;
 use crate::engine::metadata::Metadata;
@@ -89,7 +89,7 @@ pub struct Engine<C> {
     queued: BTreeSet<TopicPartition>,
     /// Partitions to look at again before anything is sent.
     touched: BTreeSet<TopicPartition>,
-    drain_requested_at: Option<Instant>,
+    urging: Urging,
     mode: Mode,
     actions: VecDeque<Action<C>>,
 }
@@ -119,14 +119,14 @@ impl<C> Engine<C> {
             in_flight: InFlight::new(),
             identity: Identity::new(config.idempotence),
             partitions: BTreeMap::new(),
-            drain: Drain::default(),
+            drain: Drain::new(config.hold_bytes),
             next_compression: 0,
             compressing: BTreeMap::new(),
             ratios: BTreeMap::new(),
             ratios_changed: BTreeSet::new(),
             queued: BTreeSet::new(),
             touched: BTreeSet::new(),
-            drain_requested_at: None,
+            urging: Urging::default(),
             mode: Mode::Delivering,
             actions: VecDeque::new(),
             config,
@@ -151,7 +151,11 @@ impl<C> Engine<C> {
             }
             Input::Compressed { id, batch } => self.on_compressed(id, batch),
             Input::DrainRequested => {
-                self.drain_requested_at = Some(now);
+                self.urging.drain_requested_at = Some(now);
+                self.touched.extend(&self.queued);
+            }
+            Input::Awaited => {
+                self.urging.awaited_at = Some(now);
                 self.touched.extend(&self.queued);
             }
             Input::AbortRequested => self.mode = Mode::Aborting,
@@ -211,6 +215,13 @@ impl<C> Engine<C> {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         self.deadlines.next()
+    }
+
+    /// How many bytes must be sealed before anything goes that goes without one of the other
+    /// inputs or a deadline. Sealing less, or opening a batch, need not be told before then.
+    #[must_use]
+    pub fn lacking_bytes(&self) -> usize {
+        self.drain.lacking_bytes()
     }
 
     /// What is known of a topic.

@@ -21,9 +21,10 @@
 
 use std::collections::VecDeque;
 
-use crate::engine::batch::OpenBatch;
 pub use crate::engine::batch::{NewBatch, SealedBatch};
+use crate::engine::batch::{OpenBatch, Placed};
 use crate::engine::effect::QueueState;
+use crate::wire::record_batch::HEADER_BYTES;
 pub use crate::wire::record_batch::{HeaderView, RecordView, single_record_batch_bytes};
 
 /// The bounds of a queue.
@@ -42,6 +43,8 @@ pub struct Appended<C> {
     pub completion: C,
     /// The record's index in the batch.
     pub index: u32,
+    /// How many bytes it takes there.
+    pub bytes: usize,
     /// What changed for the driver.
     pub notice: Notice,
 }
@@ -52,9 +55,15 @@ pub enum Notice {
     /// Nothing: the batch was known and has room left.
     None,
     /// A batch was opened, and the one before it sealed if there was one open.
-    Opened,
+    Opened {
+        /// That one's size on the wire, 0 if there was none.
+        sealed_bytes: usize,
+    },
     /// The record filled its batch, which is sealed now.
-    Filled,
+    Filled {
+        /// What was sealed.
+        sealed_bytes: usize,
+    },
 }
 
 /// No batch is open, or the record does not fit into it: open one.
@@ -67,6 +76,8 @@ pub struct PartitionQueue<C> {
     limits: QueueLimits,
     open: Option<OpenBatch<C>>,
     sealed: VecDeque<SealedBatch<C>>,
+    /// The size of all that is sealed.
+    sealed_bytes: usize,
 }
 
 impl<C: Clone> PartitionQueue<C> {
@@ -77,6 +88,7 @@ impl<C: Clone> PartitionQueue<C> {
             limits,
             open: None,
             sealed: VecDeque::new(),
+            sealed_bytes: 0,
         }
     }
 
@@ -85,35 +97,42 @@ impl<C: Clone> PartitionQueue<C> {
     /// # Errors
     ///
     /// [`NoRoom`] when no batch is open or the record does not fit; the queue is unchanged.
+    #[inline]
     pub fn append(&mut self, record: &RecordView<'_>) -> Result<Appended<C>, NoRoom> {
         let open = self.open.as_mut().ok_or(NoRoom)?;
-        let index = open.append(record).ok_or(NoRoom)?;
+        let Placed { index, bytes } = open.append(record).ok_or(NoRoom)?;
         let completion = open.completion().clone();
-        let notice = if self.seal_if_full() {
-            Notice::Filled
-        } else {
-            Notice::None
+        let notice = match open.is_full() {
+            false => Notice::None,
+            true => Notice::Filled {
+                sealed_bytes: self.seal_open(),
+            },
         };
         Ok(Appended {
             completion,
             index,
+            bytes,
             notice,
         })
     }
 
     /// Seals what is open, opens a batch in the given buffer and appends the record to it.
     pub fn append_opening(&mut self, record: &RecordView<'_>, batch: NewBatch<C>) -> Appended<C> {
-        self.seal_open();
+        let sealed_bytes = self.seal_open();
         let completion = batch.completion.clone();
-        self.open = Some(OpenBatch::open(batch, record, self.limits.batch_bytes));
-        let notice = if self.seal_if_full() {
-            Notice::Filled
-        } else {
-            Notice::Opened
+        let open = OpenBatch::open(batch, record, self.limits.batch_bytes);
+        let (is_full, bytes) = (open.is_full(), open.bytes() - HEADER_BYTES);
+        self.open = Some(open);
+        let notice = match is_full {
+            false => Notice::Opened { sealed_bytes },
+            true => Notice::Filled {
+                sealed_bytes: sealed_bytes + self.seal_open(),
+            },
         };
         Appended {
             completion,
             index: 0,
+            bytes,
             notice,
         }
     }
@@ -121,12 +140,9 @@ impl<C: Clone> PartitionQueue<C> {
     /// Seals what is open, so that the next record opens a batch; [`Notice::Filled`] if there was
     /// any.
     pub fn seal(&mut self) -> Notice {
-        let was_open = self.open.is_some();
-        self.seal_open();
-        if was_open {
-            Notice::Filled
-        } else {
-            Notice::None
+        match self.seal_open() {
+            0 => Notice::None,
+            sealed_bytes => Notice::Filled { sealed_bytes },
         }
     }
 
@@ -145,29 +161,31 @@ impl<C: Clone> PartitionQueue<C> {
         QueueState {
             oldest_opened_at: oldest.map(|(opened_at, _)| opened_at),
             oldest_bytes: oldest.map_or(0, |(_, bytes)| bytes),
-            sealed_count: self.sealed.len(),
+            sealed_bytes: self.sealed_bytes,
         }
     }
 
     /// Takes the oldest batch; the open one is sealed for it when none is sealed.
     pub fn take(&mut self) -> Option<SealedBatch<C>> {
-        self.sealed
-            .pop_front()
-            .or_else(|| self.open.take().map(OpenBatch::seal))
+        match self.sealed.pop_front() {
+            Some(sealed) => {
+                self.sealed_bytes -= sealed.bytes();
+                Some(sealed)
+            }
+            None => self.open.take().map(OpenBatch::seal),
+        }
     }
 
-    fn seal_if_full(&mut self) -> bool {
-        let full = self.open.as_ref().is_some_and(OpenBatch::is_full);
-        if full {
-            self.seal_open();
-        }
-        full
-    }
-
-    fn seal_open(&mut self) {
-        if let Some(open) = self.open.take() {
-            self.sealed.push_back(open.seal());
-        }
+    /// Says how many bytes it sealed; a batch has some.
+    fn seal_open(&mut self) -> usize {
+        let Some(open) = self.open.take() else {
+            return 0;
+        };
+        let sealed = open.seal();
+        let bytes = sealed.bytes();
+        self.sealed_bytes += bytes;
+        self.sealed.push_back(sealed);
+        bytes
     }
 }
 
@@ -207,6 +225,9 @@ mod tests {
 
     /// 61 bytes of header, and 8 per record of one byte.
     const HEADER_AND_TWO: usize = 61 + 2 * 8;
+    const FILLED: Notice = Notice::Filled {
+        sealed_bytes: HEADER_AND_TWO,
+    };
 
     #[test]
     fn a_record_without_an_open_batch_has_no_room() {
@@ -218,14 +239,15 @@ mod tests {
     fn a_batch_that_takes_no_more_is_noticed_as_filled() {
         let mut queue = queue(HEADER_AND_TWO);
         let first = queue.append_opening(&record(b"a"), new_batch(1, 100));
-        assert_eq!((first.index, first.notice), (0, Notice::Opened));
-        assert_eq!(queue.state().sealed_count, 0);
+        assert_eq!(first.index, 0);
+        assert_eq!(first.notice, Notice::Opened { sealed_bytes: 0 });
+        assert_eq!(queue.state().sealed_bytes, 0);
         let second = queue.append(&record(b"b")).expect("room");
         assert_eq!(
             (second.completion, second.index, second.notice),
-            (1, 1, Notice::Filled)
+            (1, 1, FILLED)
         );
-        assert_eq!(queue.state().sealed_count, 1);
+        assert_eq!(queue.state().sealed_bytes, HEADER_AND_TWO);
         assert_eq!(queue.append(&record(b"c")).map(|_| ()), Err(NoRoom));
     }
 
@@ -234,11 +256,11 @@ mod tests {
         let mut queue = queue(100);
         queue.append_opening(&record(b"a"), new_batch(1, 100));
         let second = queue.append_opening(&record(b"b"), new_batch(2, 100));
-        assert_eq!(second.notice, Notice::Opened);
+        assert_eq!(second.notice, Notice::Opened { sealed_bytes: 69 });
         let expected = QueueState {
             oldest_opened_at: Some(Instant::from_nanos(1)),
             oldest_bytes: 69,
-            sealed_count: 1,
+            sealed_bytes: 69,
         };
         assert_eq!(queue.state(), expected);
     }
@@ -261,7 +283,7 @@ mod tests {
         let mut queue = queue(100);
         let big = [7; 500];
         let appended = queue.append_opening(&record(&big), new_batch(1, 600));
-        assert_eq!(appended.notice, Notice::Filled);
+        assert!(matches!(appended.notice, Notice::Filled { .. }));
         let batch = queue.take().expect("a batch");
         assert_eq!(
             (batch.record_count(), batch.bytes()),

@@ -29,6 +29,7 @@ impl Ratio {
 
     /// From bytes per thousand bytes.
     #[must_use]
+    #[inline]
     pub fn from_per_mille(per_mille: u32) -> Self {
         Self(per_mille.max(1))
     }
@@ -41,6 +42,7 @@ impl Ratio {
 
     /// What so many bytes of records come to.
     #[must_use]
+    #[inline]
     pub fn compressed(self, plain_bytes: usize) -> usize {
         if self == Self::PLAIN {
             return plain_bytes;

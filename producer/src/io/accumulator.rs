@@ -34,7 +34,7 @@ use crate::engine::queue::{
 use crate::engine::ratio::Ratio;
 use crate::io::clock::Clock;
 use crate::io::completion::{BatchCompletion, Callback, RecordInBatch};
-use crate::io::inbox::Inbox;
+use crate::io::inbox::{Inbox, News};
 use crate::io::incomplete::Incomplete;
 use crate::io::memory::{Memory, Reservation};
 use crate::io::phase::PhaseCell;
@@ -65,7 +65,7 @@ pub(crate) struct Accumulator {
     batch_numbers: AtomicU64,
     batches_queued: AtomicUsize,
     pub(crate) clock: Clock,
-    pub(crate) inbox: Inbox,
+    pub(crate) inbox: Arc<Inbox>,
     pub(crate) incomplete: Incomplete,
     pub(crate) memory: Memory,
     pub(crate) phase: PhaseCell,
@@ -179,7 +179,7 @@ impl Accumulator {
             batch_numbers: AtomicU64::new(0),
             batches_queued: AtomicUsize::new(0),
             clock: Clock::start(),
-            inbox: Inbox::default(),
+            inbox: Arc::default(),
             incomplete: Incomplete::default(),
             memory: Memory::new(limits.memory_bytes),
             phase: PhaseCell::open(),
@@ -213,6 +213,41 @@ impl Accumulator {
     /// Whether batches wait that the driver has not taken.
     pub(crate) fn has_queued(&self) -> bool {
         self.batches_queued.load(Ordering::Relaxed) > 0
+    }
+
+    /// Appends a record if its batch is open and has room: what nearly every record does.
+    /// `None` changes nothing and says nothing; [`Accumulator::append`] finds out.
+    #[inline]
+    pub(crate) fn append_now(
+        &self,
+        topic: &TopicEntry,
+        partitions: &Partitions,
+        mut view: RecordView<'_>,
+        (timestamp, choice): (Timestamp, Choice),
+    ) -> Option<Accepted> {
+        let target = self.target(topic, partitions, choice)?;
+        if timestamp == Timestamp::Clock {
+            view.timestamp_ms = self.clock.coarse_wall_ms();
+        }
+        let mut queue = target.lock().ok()?;
+        let Appended {
+            completion,
+            index,
+            bytes,
+            notice,
+        } = queue.records.append(&view).ok()?;
+        let moves_on = choice == Choice::Sticky
+            && self.counts_on(&mut queue, topic.ratio().compressed(bytes), notice);
+        drop(queue);
+        self.unlocked(target, After { notice, moves_on });
+        let record = RecordInBatch {
+            index,
+            timestamp_ms: view.timestamp_ms,
+        };
+        Some(Accepted {
+            ticket: completion,
+            record,
+        })
     }
 
     /// Appends a record, into a new batch if there is `room` for one, or memory is free.
@@ -256,6 +291,7 @@ impl Accumulator {
     pub(crate) fn take(&self, slot: &Slot) -> Option<SealedBatch<Ticket>> {
         let mut queue = slot.lock();
         let taken = queue.records.take()?;
+        taken.completion().on_taken();
         self.batches_queued.fetch_sub(1, Ordering::Relaxed);
         let next_opened_at = queue.records.state().oldest_opened_at;
         let asked = self.spreading.availability_timeout.is_some();
@@ -307,6 +343,7 @@ impl Accumulator {
         records.saturating_add(HEADER_BYTES).min(largest)
     }
 
+    #[inline]
     fn target<'a>(
         &'a self,
         topic: &'a TopicEntry,
@@ -341,6 +378,7 @@ impl Accumulator {
         target.topic.sticky.move_on(target.partition, circumstances);
     }
 
+    #[inline]
     fn append_to_open(
         &self,
         target: Target<'_>,
@@ -354,6 +392,7 @@ impl Accumulator {
     }
 
     /// Between two batches the sticky choice may move on, rather than open another one here.
+    #[cold]
     fn leave_full(&self, target: Target<'_>, mut queue: MutexGuard<'_, SlotQueue>) -> Missed {
         let moves_on = target.choice == Choice::Sticky
             && sticky::moves_on(queue.sticky_bytes, self.limits.batch_bytes, Batch::Full);
@@ -361,15 +400,17 @@ impl Accumulator {
             return Missed::NoRoom;
         }
         queue.sticky_bytes = 0;
-        let sealed = queue.records.seal();
+        let notice = queue.records.seal();
         drop(queue);
-        self.move_on(target);
-        if sealed == Notice::Filled {
-            self.inbox.post_queued(target.slot.partition);
-        }
+        let after = After {
+            notice,
+            moves_on: true,
+        };
+        self.unlocked(target, after);
         Missed::Moved
     }
 
+    #[cold]
     fn append_to_new<'a>(
         &self,
         target: Target<'_>,
@@ -384,7 +425,9 @@ impl Accumulator {
         let number = self.batch_numbers.fetch_add(1, Ordering::Relaxed);
         let topic = Arc::clone(&target.topic.name);
         let partition = target.slot.partition.partition;
-        let completion = Arc::new(BatchCompletion::new(topic, partition, number, bytes));
+        let inbox = Arc::clone(&self.inbox);
+        let completion = BatchCompletion::new(topic, partition, number, bytes).queued(inbox);
+        let completion = Arc::new(completion);
         let now = self.clock.now();
         let mut queue = match target.lock() {
             Ok(queue) => queue,
@@ -411,6 +454,7 @@ impl Accumulator {
     }
 
     /// The record is in its batch: all that depends on the lock, then what must not hold it.
+    #[inline]
     fn accept(
         &self,
         target: Target<'_>,
@@ -425,6 +469,7 @@ impl Accumulator {
     }
 
     /// All that depends on the lock.
+    #[inline]
     fn register(
         &self,
         target: Target<'_>,
@@ -435,6 +480,7 @@ impl Accumulator {
         let Appended {
             completion,
             index,
+            bytes,
             notice,
         } = appended;
         let timestamp_ms = outgoing.view.timestamp_ms;
@@ -446,7 +492,7 @@ impl Accumulator {
             completion.call_back(record, callback);
         }
         let moves_on = target.choice == Choice::Sticky
-            && self.counts_on(queue, sent_bytes(target.topic, &outgoing.view), notice);
+            && self.counts_on(queue, target.topic.ratio().compressed(bytes), notice);
         let accepted = Accepted {
             ticket: completion,
             record,
@@ -455,13 +501,29 @@ impl Accumulator {
     }
 
     /// All that must not hold the lock.
+    #[inline]
     fn unlocked(&self, target: Target<'_>, after: After) {
+        if after != After::NOTHING {
+            self.follow(target, after);
+        }
+    }
+
+    /// Once or twice per batch.
+    #[cold]
+    fn follow(&self, target: Target<'_>, after: After) {
         if after.moves_on {
             self.move_on(target);
         }
-        if after.notice != Notice::None {
-            self.inbox.post_queued(target.slot.partition);
-        }
+        let (Notice::Opened { sealed_bytes } | Notice::Filled { sealed_bytes }) = after.notice
+        else {
+            return;
+        };
+        self.inbox.post_queued(News {
+            partition: target.slot.partition,
+            sealed_bytes,
+            // A batch that was opened before was told in time then.
+            due_at: self.clock.now() + self.spreading.linger,
+        });
     }
 
     /// Appends as many records as go without waiting, in order; the lock is taken a few
@@ -522,11 +584,12 @@ impl Accumulator {
     }
 
     /// Counts what the sticky choice brought; says whether it is enough here.
+    #[inline]
     fn counts_on(&self, queue: &mut SlotQueue, bytes: usize, notice: Notice) -> bool {
         queue.sticky_bytes = queue.sticky_bytes.saturating_add(bytes);
         let batch = match notice {
-            Notice::Filled => Batch::Full,
-            Notice::None | Notice::Opened => Batch::Open,
+            Notice::Filled { .. } => Batch::Full,
+            Notice::None | Notice::Opened { .. } => Batch::Open,
         };
         let moves_on = sticky::moves_on(queue.sticky_bytes, self.limits.batch_bytes, batch);
         if moves_on {
@@ -538,6 +601,7 @@ impl Accumulator {
 
 impl<'a> Target<'a> {
     /// The queue, if it takes the record.
+    #[inline]
     fn lock(self) -> Result<MutexGuard<'a, SlotQueue>, Missed> {
         let queue = self.slot.lock();
         if queue.gate == Gate::Closed {
@@ -549,25 +613,6 @@ impl<'a> Target<'a> {
         }
         Ok(queue)
     }
-}
-
-/// A record's size as the sticky choice counts it: what is expected to be sent of it.
-fn sent_bytes(topic: &TopicEntry, record: &RecordView<'_>) -> usize {
-    topic.ratio().compressed(payload_bytes(record))
-}
-
-/// A record's bytes, and about what frames them.
-fn payload_bytes(record: &RecordView<'_>) -> usize {
-    const FRAMING_BYTES: usize = 8;
-    let headers: usize = record
-        .headers
-        .iter()
-        .map(|header| header.key.len() + header.value.map_or(0, <[u8]>::len) + 2)
-        .sum();
-    record.key.map_or(0, <[u8]>::len)
-        + record.value.map_or(0, <[u8]>::len)
-        + headers
-        + FRAMING_BYTES
 }
 
 /// Even where records become very small, memory has room for so many batches.

@@ -18,10 +18,12 @@
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use crate::engine::effect::BatchOutcome;
+use crate::io::inbox::{Drain, Inbox};
 
 /// One batch's completion: the handle that travels with the batch.
 pub(crate) struct BatchCompletion {
@@ -31,6 +33,9 @@ pub(crate) struct BatchCompletion {
     memory_bytes: u32,
     outcome: OnceLock<BatchOutcome>,
     waiting: Mutex<Waiting>,
+    /// Whom to tell that somebody waits, while the batch is in its queue.
+    inbox: Option<Arc<Inbox>>,
+    taken: AtomicBool,
 }
 
 /// A record within its batch.
@@ -52,6 +57,10 @@ pub(crate) struct WakerSlot(u32);
 impl WakerSlot {
     /// It has none there yet.
     pub(crate) const NONE: Self = Self(u32::MAX);
+
+    pub(crate) fn is_none(self) -> bool {
+        self.0 == Self::NONE.0
+    }
 
     fn place(self) -> usize {
         usize::try_from(self.0).unwrap_or(usize::MAX)
@@ -75,6 +84,30 @@ impl BatchCompletion {
             memory_bytes,
             outcome: OnceLock::new(),
             waiting: Mutex::default(),
+            inbox: None,
+            taken: AtomicBool::new(false),
+        }
+    }
+
+    /// It stands in a queue whose driver has this inbox.
+    pub(crate) fn queued(self, inbox: Arc<Inbox>) -> Self {
+        Self {
+            inbox: Some(inbox),
+            ..self
+        }
+    }
+
+    /// It has left its queue.
+    pub(crate) fn on_taken(&self) {
+        self.taken.store(true, Ordering::Relaxed);
+    }
+
+    /// Somebody awaits it: if it is full it need not stand in its queue any longer.
+    pub(crate) fn hurry(&self) {
+        if let Some(inbox) = &self.inbox
+            && !self.taken.load(Ordering::Relaxed)
+        {
+            inbox.post_drain(Drain::Sealed);
         }
     }
 

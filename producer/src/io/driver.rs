@@ -23,7 +23,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use tokio::time::Sleep;
+use tokio::time;
 
 use crate::engine::Engine;
 use crate::engine::effect::{
@@ -37,7 +37,7 @@ use crate::io::accumulator::{Accumulator, Ticket};
 use crate::io::clock::TICK;
 use crate::io::compression_pool::CompressionPool;
 use crate::io::connection::Connection;
-use crate::io::inbox::{Drain, End, Posted};
+use crate::io::inbox::{Drain, End, Posted, Sleep};
 use crate::io::phase::Phase;
 use crate::io::sticky::Standing;
 use crate::io::topics::{Gate, Partitions, Route, Site, Slot, Wanted};
@@ -53,7 +53,7 @@ pub(crate) struct Driver {
     compression: CompressionPool,
     connector: Arc<dyn Connector>,
     connections: BTreeMap<ConnectionId, Connection>,
-    timer: Pin<Box<Sleep>>,
+    timer: Pin<Box<time::Sleep>>,
     /// Swapped with the inbox, so that both keep their room.
     posted: Posted,
     inputs: Vec<Input>,
@@ -79,7 +79,7 @@ impl Driver {
         engine: Engine<Ticket>,
         codec: Codec,
         connector: Arc<dyn Connector>,
-        timer: Sleep,
+        timer: time::Sleep,
     ) -> Self {
         let reported = Arc::clone(&accumulator);
         let compression = CompressionPool::new(
@@ -135,9 +135,14 @@ impl Driver {
             self.accumulator.turn_away();
         }
         // Memory is released by sending: while somebody waits for it, nothing lingers.
-        let drain = self.posted.drain == Drain::Now || self.accumulator.memory.has_waiting();
-        if drain || self.slots.gate == Gate::Closed {
-            self.engine.handle_input(Input::DrainRequested, now);
+        let all = self.accumulator.memory.has_waiting() || self.slots.gate == Gate::Closed;
+        match self.posted.drain {
+            Drain::WhenDue | Drain::Sealed if all => {
+                self.engine.handle_input(Input::DrainRequested, now);
+            }
+            Drain::All => self.engine.handle_input(Input::DrainRequested, now),
+            Drain::Sealed => self.engine.handle_input(Input::Awaited, now),
+            Drain::WhenDue => {}
         }
         if self.posted.end == End::Now {
             self.engine.handle_input(Input::AbortRequested, now);
@@ -228,14 +233,20 @@ impl Driver {
     fn drive_timer(&mut self, now: Instant, cx: &mut Context<'_>) -> Progress {
         let clock = &self.accumulator.clock;
         let tick = self.accumulator.has_queued().then(|| now + TICK);
-        let wake_at = self.engine.next_deadline().into_iter().chain(tick).min();
-        let Some(wake_at) = wake_at.and_then(|at| clock.timer_at(at)) else {
+        let until = self.engine.next_deadline().into_iter().chain(tick).min();
+        let sleep = Sleep {
+            until,
+            lacking_bytes: self.engine.lacking_bytes(),
+        };
+        let Some(wake_at) = until.and_then(|at| clock.timer_at(at)) else {
+            self.accumulator.inbox.fall_asleep(sleep);
             return Progress::None;
         };
         if self.timer.deadline() != wake_at {
             self.timer.as_mut().reset(wake_at);
         }
         if self.timer.as_mut().poll(cx).is_pending() {
+            self.accumulator.inbox.fall_asleep(sleep);
             return Progress::None;
         }
         self.engine.handle_timeout(clock.now());

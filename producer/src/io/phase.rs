@@ -42,6 +42,7 @@ impl PhaseCell {
     }
 
     /// Whether records are accepted.
+    #[inline]
     pub(crate) fn is_open(&self) -> bool {
         self.phase.load(Ordering::Acquire) == code(Phase::Open)
     }

@@ -103,6 +103,7 @@ impl Sticky {
     }
 
     /// The choice among these partitions; `None` when there are none.
+    #[inline]
     pub(crate) fn current(&self, circumstances: Circumstances<'_>) -> Option<usize> {
         let count = circumstances.partitions.slots.len();
         let current = self.current.load(Ordering::Relaxed);
@@ -115,6 +116,7 @@ impl Sticky {
     }
 
     /// Whether the choice is still this partition.
+    #[inline]
     pub(crate) fn is(&self, partition: usize) -> bool {
         self.current.load(Ordering::Relaxed) == partition
     }

@@ -188,6 +188,7 @@ impl TopicEntry {
     }
 
     /// How small its records are expected to become.
+    #[inline]
     pub(crate) fn ratio(&self) -> Ratio {
         Ratio::from_per_mille(self.ratio.load(Ordering::Relaxed))
     }
@@ -230,6 +231,7 @@ impl Slot {
     }
 
     /// Locks the queue: for an append, or to take a batch; never across anything slower.
+    #[inline]
     pub(crate) fn lock(&self) -> MutexGuard<'_, SlotQueue> {
         #[cfg(test)]
         self.locked

@@ -24,19 +24,23 @@ pub enum Encoding {
 
 /// How many bytes `value` takes as an unsigned varint (1 to 10).
 #[must_use]
+#[inline]
 pub fn unsigned_varint_bytes(value: u64) -> usize {
     let bits = 64 - (value | 1).leading_zeros();
-    bits.div_ceil(7) as usize
+    // Seven bits a byte, rounded up, without a division: right for 1 to 64.
+    ((bits * 9 + 64) / 64) as usize
 }
 
 /// How many bytes `value` takes as a zigzag varint (1 to 10).
 #[must_use]
+#[inline]
 pub fn varint_bytes(value: i64) -> usize {
     unsigned_varint_bytes(zigzag(value))
 }
 
 /// A length or count as a varint's value; lengths beyond 2⁶³ do not exist in memory.
 #[must_use]
+#[inline]
 pub fn length_value(length: usize) -> i64 {
     i64::try_from(length).unwrap_or(i64::MAX)
 }
@@ -86,28 +90,48 @@ pub fn put_no_tags(buffer: &mut BytesMut, encoding: Encoding) {
 /// The few bytes that stand before a record's field, gathered so that they are copied once.
 #[derive(Debug)]
 pub(crate) struct Prefix {
-    bytes: [u8; Prefix::CAPACITY],
+    /// One more, for the second byte of a varint that has none.
+    bytes: [u8; Prefix::CAPACITY + 1],
     length: usize,
 }
 
 impl Prefix {
-    /// Room for the widest prefix there is: four varints of ten bytes and one byte.
-    const CAPACITY: usize = 41;
+    /// Room for the widest prefix there is: five varints of ten bytes and three bytes, before the
+    /// first header of a record without key and value.
+    const CAPACITY: usize = 64;
 
+    #[inline]
     pub(crate) fn new() -> Self {
         Self {
-            bytes: [0; Self::CAPACITY],
+            bytes: [0; Self::CAPACITY + 1],
             length: 0,
         }
     }
 
+    #[inline]
     pub(crate) fn put_u8(&mut self, byte: u8) {
-        self.bytes[self.length] = byte;
+        // Never more than 53; so the bound is plain to the compiler.
+        self.bytes[self.length % Self::CAPACITY] = byte;
         self.length += 1;
     }
 
+    /// Most take one byte or two, which are written without a branch between them.
+    #[inline]
     pub(crate) fn put_varint(&mut self, value: i64) {
-        let mut rest = zigzag(value);
+        let bits = zigzag(value);
+        if bits >= 0x4000 {
+            return self.put_long_varint(bits);
+        }
+        let more = u8::from(bits >= 0x80);
+        let place = self.length % Self::CAPACITY;
+        self.bytes[place] = (bits & 0x7f) as u8 | (more << 7);
+        self.bytes[place + 1] = (bits >> 7) as u8;
+        self.length += 1 + usize::from(more);
+    }
+
+    #[cold]
+    fn put_long_varint(&mut self, bits: u64) {
+        let mut rest = bits;
         while rest >= 0x80 {
             self.put_u8((rest & 0x7f) as u8 | 0x80);
             rest >>= 7;
@@ -115,6 +139,7 @@ impl Prefix {
         self.put_u8((rest & 0x7f) as u8);
     }
 
+    #[inline]
     pub(crate) fn as_slice(&self) -> &[u8] {
         &self.bytes[..self.length]
     }

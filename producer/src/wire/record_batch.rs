@@ -108,6 +108,7 @@ pub struct PlacedRecord<'a> {
 impl<'a> PlacedRecord<'a> {
     /// Measures a record.
     #[must_use]
+    #[inline]
     pub fn new(record: &'a RecordView<'a>, place: Place) -> Self {
         Self {
             record,
@@ -118,25 +119,28 @@ impl<'a> PlacedRecord<'a> {
 
     /// The exact size, length prefix included.
     #[must_use]
+    #[inline]
     pub fn bytes(&self) -> usize {
         varint_bytes(length_value(self.body_bytes)) + self.body_bytes
     }
 
     /// Appends the record; the buffer grows only when the caller left no room.
+    #[inline]
     pub fn append_to(&self, buffer: &mut BytesMut) {
         let mut prefix = Prefix::new();
         prefix.put_varint(length_value(self.body_bytes));
         prefix.put_u8(0); // the record's attributes: none are defined
         prefix.put_varint(self.place.timestamp_delta_ms);
         prefix.put_varint(i64::from(self.place.offset_delta));
-        put_field(buffer, prefix, self.record.key);
-        put_field(buffer, Prefix::new(), self.record.value);
-        let mut prefix = Prefix::new();
+        put_field(buffer, &mut prefix, self.record.key);
+        put_field(buffer, &mut prefix, self.record.value);
+        if self.record.headers.is_empty() && prefix.as_slice().is_empty() {
+            return buffer.put_u8(0);
+        }
         prefix.put_varint(length_value(self.record.headers.len()));
         for header in self.record.headers {
-            put_field(buffer, prefix, Some(header.key.as_bytes()));
-            put_field(buffer, Prefix::new(), header.value);
-            prefix = Prefix::new();
+            put_field(buffer, &mut prefix, Some(header.key.as_bytes()));
+            put_field(buffer, &mut prefix, header.value);
         }
         buffer.extend_from_slice(prefix.as_slice());
     }
@@ -177,12 +181,20 @@ pub fn complete_header(buffer: &mut [u8], header: &BatchHeader) {
     buffer[CRC_AT..CRC_END].copy_from_slice(&crc.to_be_bytes());
 }
 
-fn put_field(buffer: &mut BytesMut, mut prefix: Prefix, field: Option<&[u8]>) {
-    prefix.put_varint(field.map_or(-1, |bytes| length_value(bytes.len())));
+/// Appends a field behind its length; what stands before it is kept back until there are bytes to
+/// copy behind it.
+#[inline]
+fn put_field(buffer: &mut BytesMut, prefix: &mut Prefix, field: Option<&[u8]>) {
+    let Some(bytes) = field else {
+        return prefix.put_varint(-1);
+    };
+    prefix.put_varint(length_value(bytes.len()));
     buffer.extend_from_slice(prefix.as_slice());
-    buffer.extend_from_slice(field.unwrap_or_default());
+    buffer.extend_from_slice(bytes);
+    *prefix = Prefix::new();
 }
 
+#[inline]
 fn body_bytes(record: &RecordView<'_>, place: Place) -> usize {
     let headers: usize = record
         .headers
@@ -197,6 +209,7 @@ fn body_bytes(record: &RecordView<'_>, place: Place) -> usize {
         + headers
 }
 
+#[inline]
 fn field_bytes(field: Option<&[u8]>) -> usize {
     field.map_or(1, |bytes| {
         varint_bytes(length_value(bytes.len())) + bytes.len()

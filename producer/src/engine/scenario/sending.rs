@@ -114,6 +114,43 @@ fn an_open_batch_lingers() {
     assert_eq!(world.produced.len(), 1);
 }
 
+/// Two full batches of 100 bytes wait for a third one, or for the first to have lingered.
+#[test]
+fn full_batches_that_may_linger_go_in_company() {
+    let mut config = settings();
+    config.linger = Duration::from_millis(500);
+    config.hold_bytes = 200;
+    let mut world = World::flowing_after_linger(config);
+    for partition in [0, 1] {
+        world.append(partition);
+        world.append(partition);
+    }
+    assert_eq!(world.produced.len(), 0, "of each partition one is full");
+    world.pass_ms(1);
+    world.append(0);
+    let stamps = world.take_sent().stamps();
+    assert_eq!(stamps, [(0, 0, 1), (1, 0, 0)]);
+}
+
+#[test]
+fn a_full_batch_that_nobody_joins_goes_when_it_has_lingered_or_is_awaited() {
+    let mut config = settings();
+    config.linger = Duration::from_millis(500);
+    config.hold_bytes = 1_000;
+    let mut world = World::flowing_after_linger(config);
+    world.append(0);
+    world.pass_ms(100);
+    world.append(0);
+    world.pass_ms(399);
+    assert_eq!(world.produced.len(), 0);
+    world.pass_ms(1);
+    assert_eq!(world.take_sent().stamps(), [(0, 0, 1)]);
+    world.append(0);
+    world.input(Input::Awaited);
+    assert_eq!(world.take_sent().stamps(), [(0, 0, 2)], "it was full");
+    assert_eq!(world.produced.len(), 0, "what is open lingers");
+}
+
 #[test]
 fn a_drain_sends_what_lingers_and_not_what_comes_after() {
     let mut config = settings();

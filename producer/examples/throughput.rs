@@ -1,0 +1,291 @@
+//! What a record costs: its rate and its CPU time, or the time one takes alone, as a line of JSON.
+//!
+//! `cargo run --release --example throughput -- --bootstrap 127.0.0.1:9092 --topic orders
+//! --records 20000000 --record-bytes 100 --batch-bytes 16384 --linger-ms 5`
+//!
+//! One application task, records without a key, idempotent with `acks=all`. A handle per record,
+//! at most 100,000 of them held; each is awaited and looked at before the clocks stop. With
+//! `--mode latency` each record is awaited before the next is sent. One record goes ahead of the
+//! clocks, so that connections and metadata are there.
+//!
+//! CPU time is the whole process's, and counts from that first record on. The peak of the resident
+//! memory is told where the system tells it (Linux), and is null elsewhere.
+
+use std::collections::VecDeque;
+use std::error::Error;
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use clap::{Parser, ValueEnum};
+use kafka_producer::{Delivery, ProduceError, Producer, Record, Topic};
+use rustix::time::{ClockId, clock_gettime};
+use serde_json::json;
+
+/// What a record costs: its rate and its CPU time, or the time one takes alone.
+#[derive(Parser)]
+struct Arguments {
+    /// Where to ask first, HOST:PORT, several separated by commas.
+    #[arg(long)]
+    bootstrap: String,
+    /// The topic.
+    #[arg(long, default_value = "orders")]
+    topic: String,
+    /// How many records.
+    #[arg(long, default_value_t = 1_000_000)]
+    records: usize,
+    /// The size of each value in bytes.
+    #[arg(long, default_value_t = 100)]
+    record_bytes: usize,
+    /// `batch.size`.
+    #[arg(long, default_value = "16384")]
+    batch_bytes: String,
+    /// `linger.ms`; 0 with `--mode latency`.
+    #[arg(long, default_value = "5")]
+    linger_ms: String,
+    /// `acks`: all, 1 or 0. Idempotent with all of them only.
+    #[arg(long, default_value = "all")]
+    acks: String,
+    /// `compression.type`.
+    #[arg(long, default_value = "none")]
+    compression: String,
+    /// What the values hold.
+    #[arg(long, value_enum, default_value_t = Payload::Constant)]
+    payload: Payload,
+    /// What is measured.
+    #[arg(long, value_enum, default_value_t = Mode::Throughput)]
+    mode: Mode,
+    /// Any other key of Kafka's producer, as KEY=VALUE; may be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_and_value)]
+    settings: Vec<(String, String)>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Payload {
+    /// One letter, again and again: it compresses to nothing.
+    Constant,
+    /// A thousand texts like the events of an application.
+    Json,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Mode {
+    /// As many as go.
+    Throughput,
+    /// One after the other.
+    Latency,
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments = Arguments::parse();
+    // The application stays on this thread; the producer's task runs on the workers.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    runtime.block_on(measure(&arguments))
+}
+
+async fn measure(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
+    let producer = producer(arguments)?;
+    let topic = producer.topic(&arguments.topic).await?;
+    let values = values(arguments);
+    topic.send(Record::new().value(&values[0])).await?.await?;
+
+    let started = Stopwatch::start();
+    let latencies = match arguments.mode {
+        Mode::Throughput => {
+            send_all(&topic, &values, arguments.records).await?;
+            Vec::new()
+        }
+        Mode::Latency => send_each(&topic, &values, arguments.records).await?,
+    };
+    let report = started.report(arguments, latencies);
+    writeln!(std::io::stdout(), "{report}")?;
+    producer.close().await?;
+    Ok(())
+}
+
+fn producer(arguments: &Arguments) -> Result<Producer, Box<dyn Error>> {
+    let linger_ms = match arguments.mode {
+        Mode::Throughput => &arguments.linger_ms,
+        Mode::Latency => "0",
+    };
+    let idempotence = if arguments.acks == "all" {
+        "true"
+    } else {
+        "false"
+    };
+    let mut pairs = vec![
+        ("batch.size", arguments.batch_bytes.as_str()),
+        ("linger.ms", linger_ms),
+        ("acks", &arguments.acks),
+        ("enable.idempotence", idempotence),
+        ("compression.type", &arguments.compression),
+    ];
+    // A batch cannot be larger than its request.
+    let request_bytes = arguments.batch_bytes.parse::<usize>()? + REQUEST_OVERHEAD_BYTES;
+    let request_bytes = request_bytes.to_string();
+    if arguments.batch_bytes.parse::<usize>()? >= REQUEST_BYTES_DEFAULT {
+        pairs.push(("max.request.size", &request_bytes));
+    }
+    let set = arguments.settings.iter();
+    pairs.extend(set.map(|(key, value)| (key.as_str(), value.as_str())));
+    let builder = Producer::builder().bootstrap_servers(&arguments.bootstrap);
+    let builder = pairs
+        .into_iter()
+        .fold(builder, |builder, (key, value)| builder.set(key, value));
+    Ok(builder.build()?)
+}
+
+/// Sends with a bounded window of records not yet settled; awaits every one.
+async fn send_all(topic: &Topic, values: &[Vec<u8>], records: usize) -> Result<(), ProduceError> {
+    let mut window: VecDeque<Delivery> = VecDeque::with_capacity(WINDOW);
+    for value in values.iter().cycle().take(records) {
+        if window.len() == WINDOW
+            && let Some(oldest) = window.pop_front()
+        {
+            oldest.await?;
+        }
+        window.push_back(topic.send(Record::new().value(value)).await?);
+    }
+    for delivery in window {
+        delivery.await?;
+    }
+    Ok(())
+}
+
+/// Sends each when the one before is written; says how long each took.
+async fn send_each(
+    topic: &Topic,
+    values: &[Vec<u8>],
+    records: usize,
+) -> Result<Vec<Duration>, ProduceError> {
+    let mut latencies = Vec::with_capacity(records);
+    for value in values.iter().cycle().take(records) {
+        let started = Instant::now();
+        topic.send(Record::new().value(value)).await?.await?;
+        latencies.push(started.elapsed());
+    }
+    Ok(latencies)
+}
+
+/// The values, made before the clocks start and used in turn.
+fn values(arguments: &Arguments) -> Vec<Vec<u8>> {
+    let bytes = arguments.record_bytes;
+    match arguments.payload {
+        Payload::Constant => vec![vec![b'x'; bytes]],
+        Payload::Json => {
+            let mut random = fastrand::Rng::with_seed(SEED);
+            (0..1024).map(|_| event(&mut random, bytes)).collect()
+        }
+    }
+}
+
+/// A text of exactly so many bytes that compresses about as well as an application's events.
+fn event(random: &mut fastrand::Rng, bytes: usize) -> Vec<u8> {
+    let word = |random: &mut fastrand::Rng| WORDS[random.usize(..WORDS.len())];
+    let mut text = format!(
+        r#"{{"id":{},"user":"user-{}","event":"{}","amount":{},"text":""#,
+        random.u32(..1_000_000_000),
+        random.u32(..10_000),
+        word(random),
+        random.u32(..100_000),
+    );
+    while text.len() + 2 < bytes {
+        text.push_str(word(random));
+        text.push(' ');
+    }
+    text.truncate(bytes.saturating_sub(2));
+    text.push_str("\"}");
+    text.truncate(bytes);
+    text.into_bytes()
+}
+
+/// Wall and CPU time since the warm-up.
+struct Stopwatch {
+    wall: Instant,
+    cpu: Duration,
+}
+
+impl Stopwatch {
+    fn start() -> Self {
+        Self {
+            wall: Instant::now(),
+            cpu: cpu_time(),
+        }
+    }
+
+    fn report(self, arguments: &Arguments, mut latencies: Vec<Duration>) -> serde_json::Value {
+        let seconds = self.wall.elapsed().as_secs_f64();
+        let cpu_seconds = (cpu_time() - self.cpu).as_secs_f64();
+        let records = u32::try_from(arguments.records).map_or(f64::INFINITY, f64::from);
+        let record_bytes = u32::try_from(arguments.record_bytes).map_or(f64::INFINITY, f64::from);
+        let per_second = records / seconds;
+        latencies.sort_unstable();
+        json!({
+            "client": "kafka-producer",
+            "version": env!("CARGO_PKG_VERSION"),
+            "mode": match arguments.mode {
+                Mode::Throughput => "throughput",
+                Mode::Latency => "latency",
+            },
+            "records": arguments.records,
+            "record_bytes": arguments.record_bytes,
+            "batch_bytes": arguments.batch_bytes.parse::<u64>().ok(),
+            "linger_ms": arguments.linger_ms.parse::<u64>().ok(),
+            "seconds": seconds,
+            "records_per_second": per_second.round(),
+            "megabytes_per_second": per_second * record_bytes / 1e6,
+            "cpu_ns_per_record": cpu_seconds * 1e9 / records,
+            "rss_mib": resident_mib_max(),
+            "p50_us": percentile_us(&latencies, 50),
+            "p99_us": percentile_us(&latencies, 99),
+            "warmup_records": 1,
+        })
+    }
+}
+
+fn percentile_us(sorted: &[Duration], percent: usize) -> Option<f64> {
+    let latency = sorted.get(sorted.len() * percent / 100)?;
+    Some(latency.as_secs_f64() * 1e6)
+}
+
+/// User and system time of the whole process.
+fn cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::try_from(time).unwrap_or_default()
+}
+
+/// The peak of the resident memory.
+fn resident_mib_max() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: f64 = line.trim().trim_end_matches(" kB").parse().ok()?;
+    Some(kib / 1024.0)
+}
+
+fn key_and_value(pair: &str) -> Result<(String, String), String> {
+    let (key, value) = pair
+        .split_once('=')
+        .ok_or_else(|| format!("{pair} is not KEY=VALUE"))?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+/// Records sent and not yet awaited.
+const WINDOW: usize = 100_000;
+
+/// What a request holds beside one batch is less.
+const REQUEST_OVERHEAD_BYTES: usize = 64 * 1024;
+
+/// `max.request.size`, if it is not set.
+const REQUEST_BYTES_DEFAULT: usize = 1_048_576;
+
+/// The same texts in each run.
+const SEED: u64 = 0x9E37_79B9_7F4A_7C15;
+
+const WORDS: [&str; 12] = [
+    "order", "payment", "shipped", "pending", "customer", "invoice", "refund", "north", "express",
+    "priority", "carrier", "tracking",
+];
