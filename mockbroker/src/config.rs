@@ -10,103 +10,17 @@
 //! `default.replication.factor` and `replica.lag.time.max.ms` are narrower, where Kafka takes
 //! values with which nothing works.
 
+mod error;
+mod transactions;
+
+pub use error::ConfigError;
+pub use transactions::TransactionConfig;
+
 use core::fmt;
 use core::ops::RangeInclusive;
 use core::str::FromStr;
 use core::time::Duration;
 use std::collections::BTreeSet;
-
-use crate::nearest;
-
-/// A configuration that cannot be: which key, which value, and what is allowed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConfigError {
-    key: String,
-    value: String,
-    reason: Reason,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Reason {
-    UnknownKey { nearest: Option<&'static str> },
-    BadValue { allowed: String },
-}
-
-impl ConfigError {
-    /// A value that is outside of what is allowed.
-    pub(crate) fn bad_value(
-        key: impl Into<String>,
-        value: impl Into<String>,
-        allowed: impl Into<String>,
-    ) -> Self {
-        let reason = Reason::BadValue {
-            allowed: allowed.into(),
-        };
-        Self {
-            key: key.into(),
-            value: value.into(),
-            reason,
-        }
-    }
-
-    pub(crate) fn unknown_key(key: &str, value: &str, known: &'static [&'static str]) -> Self {
-        let nearest = nearest::name(key, known);
-        Self {
-            key: key.to_owned(),
-            value: value.to_owned(),
-            reason: Reason::UnknownKey { nearest },
-        }
-    }
-
-    /// The key that is wrong or whose value is.
-    #[must_use]
-    pub fn key(&self) -> &str {
-        &self.key
-    }
-
-    /// The value as it was given.
-    #[must_use]
-    pub fn value(&self) -> &str {
-        &self.value
-    }
-
-    /// What the key allows; `None` when the key itself is unknown.
-    #[must_use]
-    pub fn allowed(&self) -> Option<&str> {
-        match &self.reason {
-            Reason::BadValue { allowed } => Some(allowed),
-            Reason::UnknownKey { .. } => None,
-        }
-    }
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { key, value, reason } = self;
-        match reason {
-            Reason::BadValue { allowed } => {
-                write!(out, "{key} cannot be `{value}`: allowed is {allowed}")
-            }
-            Reason::UnknownKey {
-                nearest: Some(nearest),
-            } => {
-                write!(
-                    out,
-                    "{key} (set to `{value}`) is no key that the mock models; "
-                )?;
-                write!(out, "the nearest is {nearest}")
-            }
-            Reason::UnknownKey { nearest: None } => {
-                write!(
-                    out,
-                    "{key} (set to `{value}`) is no key that the mock models"
-                )
-            }
-        }
-    }
-}
-
-impl core::error::Error for ConfigError {}
 
 /// Which clock the timestamps of a topic follow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -194,6 +108,8 @@ pub struct BrokerConfig {
     pub producer_id_expiration_ms: i32,
     /// `producer.id.expiration.check.interval.ms`: how often that is looked after; at least 1.
     pub producer_id_expiration_check_interval_ms: i32,
+    /// How it coordinates transactions.
+    pub transactions: TransactionConfig,
     /// What holds for topics that do not say otherwise.
     pub topic: TopicConfig,
     /// The keys of brokers alone that [`set`](Self::set) was given; those of topics are in `topic`.
@@ -216,6 +132,7 @@ impl Default for BrokerConfig {
             replica_lag_time_max_ms: 30_000,
             producer_id_expiration_ms: 86_400_000,
             producer_id_expiration_check_interval_ms: 600_000,
+            transactions: TransactionConfig::default(),
             topic: TopicConfig::default(),
             assigned: BTreeSet::new(),
         }
@@ -246,6 +163,11 @@ impl BrokerConfig {
         "quota.window.size.seconds",
         "replica.lag.time.max.ms",
         "socket.request.max.bytes",
+        "transaction.abort.timed.out.transaction.cleanup.interval.ms",
+        "transaction.max.timeout.ms",
+        "transaction.partition.verification.enable",
+        "transaction.remove.expired.transaction.cleanup.interval.ms",
+        "transactional.id.expiration.ms",
         "unclean.leader.election.enable",
     ];
 
@@ -258,10 +180,7 @@ impl BrokerConfig {
     pub fn set(&mut self, key: &str, value: &str) -> Result<(), ConfigError> {
         if let Some(topic_key) = topic_key(key) {
             let set = self.topic.set(topic_key, value);
-            return set.map_err(|error| ConfigError {
-                key: key.into(),
-                ..error
-            });
+            return set.map_err(|error| error.of_key(key));
         }
         match key {
             "auto.create.topics.enable" => {
@@ -309,6 +228,7 @@ impl BrokerConfig {
                 let interval_ms = &mut self.producer_id_expiration_check_interval_ms;
                 assign(interval_ms, key, value, 1..=i32::MAX)?;
             }
+            _ if key.starts_with("transaction") => self.transactions.set(key, value)?,
             _ => return Err(ConfigError::unknown_key(key, value, Self::KEYS)),
         }
         self.assigned.extend(known(Self::KEYS, key));
@@ -340,7 +260,7 @@ impl BrokerConfig {
             "producer.id.expiration.check.interval.ms" => {
                 self.producer_id_expiration_check_interval_ms.to_string()
             }
-            _ => return None,
+            _ => return self.transactions.value(key),
         })
     }
 
@@ -492,10 +412,7 @@ impl TopicConfig {
             "cleanup.policy" => {
                 let words = listed(value);
                 let policy = choice(key, &words.join(","), CLEANUP_POLICIES);
-                self.cleanup_policy = policy.map_err(|error| ConfigError {
-                    value: value.into(),
-                    ..error
-                })?;
+                self.cleanup_policy = policy.map_err(|error| error.of_value(value))?;
             }
             _ => return Err(ConfigError::unknown_key(key, value, Self::KEYS)),
         }
@@ -662,6 +579,17 @@ mod tests {
         ("quota.window.size.seconds", "1"),
         ("replica.lag.time.max.ms", "30000"),
         ("socket.request.max.bytes", "104857600"),
+        (
+            "transaction.abort.timed.out.transaction.cleanup.interval.ms",
+            "10000",
+        ),
+        ("transaction.max.timeout.ms", "900000"),
+        ("transaction.partition.verification.enable", "true"),
+        (
+            "transaction.remove.expired.transaction.cleanup.interval.ms",
+            "3600000",
+        ),
+        ("transactional.id.expiration.ms", "604800000"),
         ("unclean.leader.election.enable", "false"),
     ];
 
@@ -707,6 +635,9 @@ mod tests {
     #[case("producer.id.expiration.check.interval.ms", "1")]
     #[case("producer.id.expiration.ms", "3000")]
     #[case("replica.lag.time.max.ms", "4000")]
+    #[case("transaction.max.timeout.ms", "1000")]
+    #[case("transaction.partition.verification.enable", "false")]
+    #[case("transactional.id.expiration.ms", "1")]
     #[case("connections.max.idle.ms", "-1")]
     #[case("max.connections.per.ip", "0")]
     #[case("quota.window.num", "1")]

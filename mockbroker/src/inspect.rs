@@ -34,6 +34,7 @@ use crate::engine::replication::ReplicaSet;
 pub use crate::engine::time::Instant;
 pub use crate::engine::topology::{Network, Process, Registration};
 use crate::engine::topology::{PartitionKey, Topic};
+use crate::wire::batch_view::CONTROL;
 use crate::wire::records::{DecodedRecord, Unreadable};
 pub use crate::wire::reply::RowCode;
 
@@ -202,7 +203,8 @@ impl StoredRecord {
 
 impl MockCluster {
     /// The records in the log of a partition's leader, visible or not, in the order of their
-    /// offsets; deleted ones are not in it. Without a leader it is the log of the last one.
+    /// offsets, those of aborted and open transactions included; deleted ones are not in it, nor
+    /// are markers of transactions. Without a leader it is the log of the last one.
     ///
     /// # Panics
     ///
@@ -372,8 +374,9 @@ fn log_on(replicas: &ReplicaSet, broker: BrokerId) -> Option<Log> {
 /// The batches share their bytes, so nothing was decoded under the lock.
 #[track_caller]
 fn decoded(log: &Log, topic: &str, partition: i32) -> Vec<StoredRecord> {
-    let decoded: Result<Vec<Vec<StoredRecord>>, Unreadable> =
-        log.batches().iter().map(decode).collect();
+    let batches = log.batches().iter();
+    let batches = batches.filter(|batch| !batch.header.has(CONTROL));
+    let decoded: Result<Vec<Vec<StoredRecord>>, Unreadable> = batches.map(decode).collect();
     match decoded {
         Ok(records) => {
             let records = records.into_iter().flatten();

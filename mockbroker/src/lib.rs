@@ -67,6 +67,7 @@ pub use builder::{MockClusterBuilder, StartError, StartErrorKind};
 pub use cluster::MockCluster;
 pub use config::{
     BrokerConfig, CleanupPolicy, CompressionType, ConfigError, TimestampType, TopicConfig,
+    TransactionConfig,
 };
 pub use engine::effect::{BrokerId, ConnectionId};
 pub use engine::quotas::QuotaEntity;

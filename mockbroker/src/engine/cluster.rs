@@ -45,6 +45,7 @@ use super::topology::{
     BrokerEndpoint, CLUSTER_PARTITIONS_MAX, Network, PARTITIONS_MAX, PartitionKey, Process,
     Registration, Topic, TopicKey, Topology, is_valid_name,
 };
+use super::transactions::Transactions;
 use crate::config::{BrokerConfig, ConfigError, TopicConfig};
 
 /// A topic that is there from the start.
@@ -100,6 +101,7 @@ pub struct Cluster {
     pub(super) quotas: Quotas,
     pub(super) log_room: LogRoom,
     pub(super) producer_room: ProducerRoom,
+    pub(super) transactions: Transactions,
     cluster_id: Arc<str>,
     pub(super) wall_clock_origin_ms: i64,
     pub(super) expiry: Expiry,
@@ -138,6 +140,7 @@ impl Cluster {
             dynamic: DynamicConfig::new(config.broker.clone()),
             log_room: LogRoom::default(),
             producer_room: ProducerRoom::default(),
+            transactions: Transactions::default(),
             quotas: Quotas::new(Window::of(&config.broker)),
             config: config.broker,
             cluster_id,
@@ -360,6 +363,7 @@ impl Cluster {
         self.fetch_sessions.check_invariants();
         self.quotas.check_invariants();
         self.check_log_room();
+        self.check_transactions();
         self.momentary.check_invariants();
         self.topology.check_invariants();
         let placed: usize = self

@@ -28,6 +28,8 @@ use core::ops::Range;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use super::marker;
+use super::open_transactions::LogTransactions;
 use crate::wire::batch_view::{BatchHeader, HEADER_BYTES};
 use crate::wire::records::{self, DecodedRecord, Unreadable};
 
@@ -109,6 +111,7 @@ pub struct Log {
     batches: Vec<StoredBatch>,
     /// The end of the batch of the same index.
     ends: Vec<End>,
+    transactions: LogTransactions,
     start_offset: i64,
     high_watermark: i64,
 }
@@ -118,6 +121,7 @@ impl Log {
     pub const EMPTY: Self = Self {
         batches: Vec::new(),
         ends: Vec::new(),
+        transactions: LogTransactions::NONE,
         start_offset: 0,
         high_watermark: 0,
     };
@@ -130,6 +134,8 @@ impl Log {
             stored: before.stored + batch.bytes(),
             data: before.data + batch.data_bytes(),
         });
+        self.transactions
+            .on_append(&batch.header, marker::ending_of(&batch));
         self.batches.push(batch);
     }
 
@@ -153,6 +159,7 @@ impl Log {
             .partition_point(|batch| batch.header.last_offset() < end);
         self.batches.truncate(kept);
         self.ends.truncate(kept);
+        self.transactions.truncate(self.end_offset());
     }
 
     /// The end of what it has in common with another log: up to the last batch that both have at
@@ -191,6 +198,27 @@ impl Log {
         self.high_watermark
     }
 
+    /// The offset below which no transaction is open; the high watermark at most.
+    #[must_use]
+    pub fn last_stable_offset(&self) -> i64 {
+        self.transactions.last_stable_offset(self.high_watermark)
+    }
+
+    /// Its transactions.
+    #[must_use]
+    pub const fn transactions(&self) -> &LogTransactions {
+        &self.transactions
+    }
+
+    /// How far a reader sees.
+    #[must_use]
+    pub fn end_for(&self, reader: Reader) -> i64 {
+        match reader {
+            Reader::OfAll => self.high_watermark,
+            Reader::OfCommitted => self.last_stable_offset(),
+        }
+    }
+
     /// Bytes of memory that the batches cost, if so many replicas share them.
     #[must_use]
     pub fn held_bytes(&self, replicas: usize) -> usize {
@@ -204,11 +232,11 @@ impl Log {
         &self.batches
     }
 
-    /// The batches from the one that holds `from`, up to the high watermark: `bytes_max` of them,
+    /// The batches from the one that holds `from`, as far as the reader sees: `bytes_max` of them,
     /// so that the last may be cut, but at least the first as a whole, if `first` says so, or else
     /// nothing (`LogSegment.read`, `ReplicaManager.readFromLog`; observed).
     #[must_use]
-    pub fn read(&self, from: i64, bytes_max: usize, first: FirstBatch) -> Bytes {
+    pub fn read(&self, from: ReadFrom, bytes_max: usize, first: FirstBatch) -> Bytes {
         let bytes = self.readable_within(from, bytes_max, first);
         let mut out = BytesMut::with_capacity(bytes);
         for batch in self
@@ -227,7 +255,7 @@ impl Log {
 
     /// Bytes of what [`read`](Self::read) returns.
     #[must_use]
-    pub fn readable_within(&self, from: i64, bytes_max: usize, first: FirstBatch) -> usize {
+    pub fn readable_within(&self, from: ReadFrom, bytes_max: usize, first: FirstBatch) -> usize {
         let visible = self.visible_from(from);
         let Some(batch) = self.batches.get(visible.clone()).and_then(<[_]>::first) else {
             return 0;
@@ -240,22 +268,34 @@ impl Log {
         bytes_max.min(self.readable_bytes(from))
     }
 
+    /// The offset behind the last batch of which so many bytes have something.
+    #[must_use]
+    pub fn end_of_read(&self, from: ReadFrom, bytes: usize) -> i64 {
+        let visible = self.visible_from(from);
+        let begin = self.end_before(visible.start).stored;
+        let ends = self.ends.get(visible.clone()).unwrap_or_default();
+        let whole = ends.partition_point(|end| end.stored < begin + bytes);
+        let last = self.batches.get(visible.start + whole);
+        last.map_or_else(|| self.end_offset(), |batch| batch.header.last_offset() + 1)
+    }
+
     /// Bytes of the batches that [`read`](Self::read) could return.
     #[must_use]
-    pub fn readable_bytes(&self, from: i64) -> usize {
+    pub fn readable_bytes(&self, from: ReadFrom) -> usize {
         let visible = self.visible_from(from);
         let end = self.end_before(visible.end).stored;
         end.saturating_sub(self.end_before(visible.start).stored)
     }
 
-    /// The batches from the one that holds `from` to the high watermark.
-    fn visible_from(&self, from: i64) -> Range<usize> {
+    /// The batches from the one that holds the offset to where the reader's sight ends.
+    fn visible_from(&self, from: ReadFrom) -> Range<usize> {
+        let end = self.end_for(from.reader);
         let start = self
             .batches
-            .partition_point(|batch| batch.header.last_offset() < from);
+            .partition_point(|batch| batch.header.last_offset() < from.offset);
         let end = self
             .batches
-            .partition_point(|batch| batch.header.last_offset() < self.high_watermark);
+            .partition_point(|batch| batch.header.last_offset() < end);
         start..end.max(start)
     }
 
@@ -364,6 +404,7 @@ impl Log {
         assert!(self.start_offset >= 0, "log 2");
         assert!(self.high_watermark >= self.start_offset, "log 2");
         assert!(self.high_watermark <= self.end_offset(), "log 2");
+        self.transactions.check_invariants();
         assert_eq!(self.ends.len(), self.batches.len(), "log 4");
         let bytes: usize = self.batches.iter().map(StoredBatch::bytes).sum();
         let end = self.end_before(self.batches.len());
@@ -375,6 +416,24 @@ impl Log {
             assert_eq!(left.last_offset() + 1, right.base_offset, "log 1");
         }
     }
+}
+
+/// From where who reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadFrom {
+    /// The first offset.
+    pub offset: i64,
+    /// What the reader sees.
+    pub reader: Reader,
+}
+
+/// Which records a reader sees (`FetchIsolation`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reader {
+    /// All that are replicated.
+    OfAll,
+    /// Those before the first transaction that is open; aborted ones are told beside them.
+    OfCommitted,
 }
 
 /// Whether a read returns a first batch that is larger than its bound.
@@ -429,15 +488,24 @@ mod tests {
         log
     }
 
+    const ALL: ReadFrom = ReadFrom {
+        offset: 0,
+        reader: Reader::OfAll,
+    };
+
+    const fn from(offset: i64) -> ReadFrom {
+        ReadFrom { offset, ..ALL }
+    }
+
     #[test]
     fn what_is_not_replicated_is_not_read() {
         let mut log = log(&[10, 20, 30]);
         assert!(
-            log.read(0, usize::MAX, FirstBatch::WhateverItsSize)
+            log.read(ALL, usize::MAX, FirstBatch::WhateverItsSize)
                 .is_empty()
         );
         log.raise_high_watermark(4);
-        let read = log.read(0, usize::MAX, FirstBatch::WhateverItsSize);
+        let read = log.read(ALL, usize::MAX, FirstBatch::WhateverItsSize);
         assert_eq!(
             read.len(),
             log.batches()[..2]
@@ -453,7 +521,7 @@ mod tests {
         let mut log = log(&[10, 20, 30]);
         log.raise_high_watermark(6);
         let one = log.batches()[0].bytes();
-        let read = |from, max, first| log.read(from, max, first).len() / one;
+        let read = |offset, max, first| log.read(from(offset), max, first).len() / one;
         assert_eq!(
             read(3, usize::MAX, FirstBatch::IfItFits),
             2,
@@ -463,9 +531,9 @@ mod tests {
         assert_eq!(read(0, 2 * one, FirstBatch::IfItFits), 2);
         assert_eq!(read(0, one - 1, FirstBatch::IfItFits), 0);
         assert_eq!(read(0, one - 1, FirstBatch::WhateverItsSize), 1);
-        let cut = log.read(0, 2 * one - 1, FirstBatch::IfItFits);
+        let cut = log.read(ALL, 2 * one - 1, FirstBatch::IfItFits);
         assert_eq!(cut.len(), 2 * one - 1, "the part that fits");
-        assert_eq!(log.readable_bytes(2), 2 * one);
+        assert_eq!(log.readable_bytes(from(2)), 2 * one);
     }
 
     #[test]

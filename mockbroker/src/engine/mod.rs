@@ -17,6 +17,12 @@
 //! | [`producer_room`] | how many producers the partitions may know |
 //! | [`log_room`] | how many bytes the logs may hold |
 //! | [`log`] | batches as received, offsets, high watermark |
+//! | [`open_transactions`] | what a log knows of transactions: open, aborted, stable |
+//! | [`marker`] | the control batches that end transactions |
+//! | [`txn_state`] | the states of a transaction and what may precede each |
+//! | [`txn_coordinator`] | who may do what with a transaction: decide, log, apply |
+//! | [`txn_markers`] | markers in flight, one for each partition of a transaction |
+//! | [`transactions`] | coordinators among the brokers: who they are, and what they drive |
 //! | [`replication`] | who leads and knows it, ISR changes, the watermark rule |
 //! | [`replica`] | one replica: its log, its producers, its link |
 //! | [`api_limits`] | versions that a broker no longer offers |
@@ -48,8 +54,10 @@ pub mod idle;
 pub mod journal;
 pub mod log;
 pub mod log_room;
+pub mod marker;
 pub mod moments;
 pub mod moves;
+pub mod open_transactions;
 pub mod partition;
 pub mod plan;
 pub mod producer_ids;
@@ -63,6 +71,10 @@ pub mod replica;
 pub mod replication;
 pub mod time;
 pub mod topology;
+pub mod transactions;
+pub mod txn_coordinator;
+pub mod txn_markers;
+pub mod txn_state;
 pub mod upkeep;
 pub mod validator;
 

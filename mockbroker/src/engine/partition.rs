@@ -32,11 +32,16 @@ use serde::{Deserialize, Serialize};
 use super::effect::BrokerId;
 use super::elections::{Placement, effective_isr_min};
 use super::log::{Log, StoredBatch};
-use super::producer_state::{ActiveProducer, Expiry, ProducerBatch, SequenceVerdict};
+use super::marker::Marker;
+use super::producer_state::{
+    ActiveProducer, EpochBump, Expiry, Membership, OpenHere, ProducerBatch, SequenceVerdict,
+    Surroundings,
+};
 use super::replica::Replica;
 use super::replication::{Bounds, ReplicaSet};
 use super::validator::{self, Refusal};
 use crate::config::{CleanupPolicy, TimestampType, TopicConfig};
+use crate::wire::batch_view::{BatchHeader, TRANSACTIONAL};
 
 /// Who must have the batch before the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +69,17 @@ pub struct Append<'a> {
     pub room: u64,
     /// Whether one may write whom the partition does not know.
     pub may_be_new: bool,
+    /// Whether the coordinator of its transaction has said that the batch belongs to it.
+    pub verified: Verified,
+}
+
+/// Whether a coordinator has just said that a partition is part of a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verified {
+    /// It has, or need not be asked.
+    Yes,
+    /// It was not asked: the transaction has to be open in the log.
+    No,
 }
 
 /// What became of a batch.
@@ -102,6 +118,8 @@ pub enum AppendError {
     StaleEpoch,
     /// The sequence does not follow on.
     OutOfOrder,
+    /// The batch is of a transaction that is not open, or of none although one is.
+    WrongTransaction,
     /// The disk is full.
     NoRoom,
     /// The producer is new, and too many are known.
@@ -165,25 +183,16 @@ impl Partition {
         let now_ms = append.wall_clock_ms;
         let candidate =
             validator::validate(records, append.config, now_ms).map_err(AppendError::Batch)?;
-        let producer = ProducerBatch::of(&candidate.header);
-        if let Some(batch) = &producer {
-            match replica.producers().check(batch, append.expiry, now_ms) {
-                SequenceVerdict::Next
-                    if !append.may_be_new && !replica.producers().knows(batch.producer_id) =>
-                {
-                    return Err(AppendError::TooManyProducers);
-                }
-                SequenceVerdict::Next => {}
-                SequenceVerdict::Duplicate(original) => {
-                    return Ok(Appended::Duplicate {
-                        base_offset: original.base_offset,
-                        last_offset: original.last_offset,
-                        timestamp_ms: original.timestamp_ms,
-                    });
-                }
-                SequenceVerdict::StaleEpoch => return Err(AppendError::StaleEpoch),
-                SequenceVerdict::OutOfOrder => return Err(AppendError::OutOfOrder),
+        match judge(replica, &candidate.header, append) {
+            Ok(SequenceVerdict::Duplicate(original)) => {
+                return Ok(Appended::Duplicate {
+                    base_offset: original.base_offset,
+                    last_offset: original.last_offset,
+                    timestamp_ms: original.timestamp_ms,
+                });
             }
+            Ok(_) => {}
+            Err(error) => return Err(error),
         }
         let mut header = candidate.header;
         header.base_offset = replica.log().end_offset();
@@ -206,6 +215,53 @@ impl Partition {
             last_offset,
             log_append_time_ms,
         })
+    }
+
+    /// Appends the marker of a transaction, as its leader does with acks=all; returns its offset.
+    /// A full disk does not hold it up: whoever waits for it would wait for ever.
+    ///
+    /// # Errors
+    ///
+    /// Another leads; too few are in sync; the producer has a higher epoch here.
+    pub fn append_marker(
+        &mut self,
+        leader: BrokerId,
+        marker: &Marker,
+        config: &TopicConfig,
+        now_ms: i64,
+    ) -> Result<i64, AppendError> {
+        let isr_min = self.isr_min(config);
+        let (Some(lead), Some(replica)) =
+            (self.replicas.lead(leader), self.replicas.replica(leader))
+        else {
+            return Err(AppendError::NotLeader);
+        };
+        if lead.isr.len() < isr_min {
+            return Err(AppendError::NotEnoughReplicas);
+        }
+        let known = replica.producers().epoch(marker.producer_id);
+        if known.is_some_and(|epoch| marker.epoch < epoch) {
+            return Err(AppendError::StaleEpoch);
+        }
+        let offset = replica.log().end_offset();
+        let batch = marker.batch(offset, lead.epoch, now_ms);
+        self.replicas.append(leader, batch);
+        Ok(offset)
+    }
+
+    /// A leader is about to ask a coordinator whether a batch is of a transaction; `false` when it
+    /// need not, because the transaction is open here (`UnifiedLog.
+    /// maybeStartTransactionVerification`).
+    pub fn must_ask(&mut self, leader: BrokerId, batch: &ProducerBatch, bump: EpochBump) -> bool {
+        let Some(replica) = self.replicas.replica_mut(leader) else {
+            return true;
+        };
+        let open = replica.log().transactions().open_since(batch.producer_id);
+        if open.is_some() && replica.producers().epoch(batch.producer_id) == Some(batch.epoch) {
+            return false;
+        }
+        replica.on_asked(batch, bump);
+        true
     }
 
     /// Whether a batch fits into so many bytes of memory.
@@ -253,7 +309,10 @@ impl Partition {
         now_ms: i64,
     ) -> impl Iterator<Item = ActiveProducer> + '_ {
         let replica = self.replicas.replica(broker).into_iter();
-        replica.flat_map(move |replica| replica.producers().active(expiry, now_ms))
+        replica.flat_map(move |replica| {
+            let transactions = replica.log().transactions();
+            replica.producers().active(transactions, expiry, now_ms)
+        })
     }
 
     /// Forgets what a producer wrote; `false` when nothing is known of it.
@@ -317,5 +376,41 @@ impl Partition {
     /// Panics when an invariant of a machine of this partition does not hold.
     pub fn check_invariants(&self, placement: &Placement) {
         self.replicas.check_invariants(placement);
+    }
+}
+
+/// What a replica's producers say of a batch; one without a producer id is the next.
+fn judge(
+    replica: &Replica,
+    header: &BatchHeader,
+    append: &Append<'_>,
+) -> Result<SequenceVerdict, AppendError> {
+    let Some(batch) = ProducerBatch::of(header) else {
+        return Ok(SequenceVerdict::Next);
+    };
+    let open = replica.log().transactions().open_since(batch.producer_id);
+    let around = Surroundings {
+        expiry: append.expiry,
+        now_ms: append.wall_clock_ms,
+        membership: match append.verified {
+            _ if !header.has(TRANSACTIONAL) => Membership::Plain,
+            Verified::Yes => Membership::Verified,
+            Verified::No => Membership::Unverified,
+        },
+        transaction: match open {
+            Some(_) => OpenHere::Open,
+            None => OpenHere::None,
+        },
+    };
+    match replica.producers().check(&batch, &around) {
+        SequenceVerdict::Next
+            if !append.may_be_new && !replica.producers().knows(batch.producer_id) =>
+        {
+            Err(AppendError::TooManyProducers)
+        }
+        SequenceVerdict::StaleEpoch => Err(AppendError::StaleEpoch),
+        SequenceVerdict::OutOfOrder => Err(AppendError::OutOfOrder),
+        SequenceVerdict::WrongTransaction => Err(AppendError::WrongTransaction),
+        verdict @ (SequenceVerdict::Next | SequenceVerdict::Duplicate(_)) => Ok(verdict),
     }
 }

@@ -10,6 +10,8 @@
 //!    └──────────────────────┘
 //!
 //! Known, five remembered ─ the broker starts: loaded from a snapshot ─▶ Known, the last remembered
+//!
+//! Known(epoch) ─ a marker of a higher epoch ─▶ Known(higher), none remembered: 0 is next
 //! ```
 //!
 //! *Invariants*
@@ -18,17 +20,21 @@
 //! 3. Of what lies before the start of the broker, at most one batch is remembered per producer
 //!    (IDM-16: observed after a clean stop and after a kill).
 //! 4. Each remembered batch begins one behind the end of the one before it, modulo 2³¹.
+//! 5. Who has a transaction open in the log does not expire.
 //!
 //! *Source* apache/kafka `storage/…/internals/log/{ProducerAppendInfo,ProducerStateEntry,
 //! ProducerStateManager}.java`; verdicts observed on 4.3.1.
 //!
-//! *Not here* transactions.
+//! *Not here* which transactions are open (`open_transactions.rs`); whether a coordinator knows of
+//! them (`txn_coordinator.rs`).
 //!
 //! *Deviations* the sweep of idle producers is not a timer: whether one has happened is computed
 //! when the producer is next heard of.
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::marker::Marker;
+use super::open_transactions::LogTransactions;
 use crate::wire::batch_view::BatchHeader;
 
 /// Batches that are recognised when they come again.
@@ -66,6 +72,57 @@ impl ProducerBatch {
     }
 }
 
+/// Whether a batch is part of a transaction, and may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Membership {
+    /// It is of none.
+    Plain,
+    /// It is, and its coordinator has just said that the partition is too.
+    Verified,
+    /// It is, and nobody was asked: it has to be open in the log.
+    Unverified,
+}
+
+/// What surrounds a check.
+#[derive(Clone, Copy, Debug)]
+pub struct Surroundings {
+    /// When idle producers are forgotten.
+    pub expiry: Expiry,
+    /// The broker's clock.
+    pub now_ms: i64,
+    /// Whether the batch is of a transaction.
+    pub membership: Membership,
+    /// Whether the producer has a transaction open in this log.
+    pub transaction: OpenHere,
+}
+
+/// Whether a producer has a transaction open in a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenHere {
+    /// It has.
+    Open,
+    /// It has not.
+    None,
+}
+
+/// Whether the marker of a transaction raises the epoch, as those of version 2 do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EpochBump {
+    /// Each transaction has an epoch of its own (KIP-890).
+    EachTransaction,
+    /// The epoch stays.
+    Never,
+}
+
+/// A first batch of a transaction whose coordinator was asked, and which was not appended yet
+/// (`VerificationStateEntry`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Asked {
+    epoch: i16,
+    lowest_sequence: i32,
+    bump: EpochBump,
+}
+
 /// The sequence `increment` behind another, modulo 2³¹ (`DefaultRecordBatch.incrementSequence`).
 #[must_use]
 pub fn sequence_after(sequence: i32, increment: i32) -> i32 {
@@ -84,6 +141,8 @@ pub enum SequenceVerdict {
     StaleEpoch,
     /// It does not follow on: code 45.
     OutOfOrder,
+    /// It is of a transaction that is not open, or it is of none although one is.
+    WrongTransaction,
 }
 
 /// A batch that was appended.
@@ -112,12 +171,15 @@ pub struct ActiveProducer {
     pub last_sequence: i32,
     /// The largest timestamp of its last batch.
     pub last_timestamp_ms: i64,
+    /// The epoch of the coordinator that wrote its last marker; -1 for none.
+    pub coordinator_epoch: i32,
 }
 
 #[derive(Clone, Debug)]
 struct Producer {
     epoch: i16,
     window: VecDeque<Remembered>,
+    coordinator_epoch: i32,
     /// By the producer's clock: the largest timestamp of its last batch.
     last_timestamp_ms: i64,
     /// By the broker's clock.
@@ -136,6 +198,13 @@ pub struct Expiry {
 }
 
 impl Expiry {
+    /// Whether a sweep has found idle what was last heard of then.
+    #[must_use]
+    pub fn has_swept(self, heard_of_at_ms: i64, now_ms: i64) -> bool {
+        let sweep_ms = self.last_sweep_ms(now_ms);
+        sweep_ms.saturating_sub(heard_of_at_ms) >= self.idle_ms
+    }
+
     /// The time of the last sweep by `now_ms`.
     fn last_sweep_ms(self, now_ms: i64) -> i64 {
         let elapsed = now_ms.saturating_sub(self.origin_ms);
@@ -147,34 +216,104 @@ impl Expiry {
 #[derive(Clone, Debug, Default)]
 pub struct ProducerStates {
     producers: BTreeMap<i64, Producer>,
+    asked: BTreeMap<i64, Asked>,
 }
 
 impl ProducerStates {
     /// What `batch` is; changes nothing.
     #[must_use]
-    pub fn check(&self, batch: &ProducerBatch, expiry: Expiry, now_ms: i64) -> SequenceVerdict {
+    pub fn check(&self, batch: &ProducerBatch, around: &Surroundings) -> SequenceVerdict {
         let producer = self.producers.get(&batch.producer_id);
-        let Some(producer) = producer.filter(|known| !known.is_expired(expiry, now_ms)) else {
-            // Whoever is unknown may begin anywhere (KIP-360).
-            return SequenceVerdict::Next;
-        };
+        let producer = producer.filter(|known| {
+            around.transaction == OpenHere::Open || !known.is_expired(around.expiry, around.now_ms)
+        });
         // The duplicate is looked for first: UnifiedLog.analyzeAndValidateProducerState.
-        if let Some(remembered) = producer.duplicate(batch) {
+        if let Some(remembered) = producer.and_then(|known| known.duplicate(batch)) {
             return SequenceVerdict::Duplicate(remembered);
         }
-        if batch.epoch < producer.epoch {
+        let goes_on = around.transaction == OpenHere::Open
+            && producer.is_some_and(|known| known.epoch == batch.epoch);
+        if producer.is_some_and(|known| batch.epoch < known.epoch) {
             return SequenceVerdict::StaleEpoch;
         }
-        let follows = if batch.epoch > producer.epoch {
-            batch.first_sequence == 0 || producer.epoch == NO_EPOCH
-        } else {
-            producer.epoch == NO_EPOCH || producer.next_sequence() == Some(batch.first_sequence)
-        };
-        if follows {
-            SequenceVerdict::Next
-        } else {
-            SequenceVerdict::OutOfOrder
+        if around.membership == Membership::Unverified && !goes_on {
+            return SequenceVerdict::WrongTransaction;
         }
+        if self.is_behind_asked(batch, producer) {
+            return SequenceVerdict::OutOfOrder;
+        }
+        let follows = producer.is_none_or(|known| known.is_followed_by(batch));
+        if !follows {
+            SequenceVerdict::OutOfOrder
+        } else if around.membership == Membership::Plain && around.transaction == OpenHere::Open {
+            SequenceVerdict::WrongTransaction
+        } else {
+            // Whoever is unknown may begin anywhere (KIP-360), but for a transaction of version 2.
+            SequenceVerdict::Next
+        }
+    }
+
+    /// Whether a first batch of a transaction leaves out what was, or should have been, before it
+    /// (`ProducerAppendInfo.checkSequence`).
+    fn is_behind_asked(&self, batch: &ProducerBatch, known: Option<&Producer>) -> bool {
+        let Some(asked) = self.asked.get(&batch.producer_id) else {
+            return false;
+        };
+        let is_new = known.is_none_or(|known| known.window.is_empty());
+        let from_the_middle =
+            asked.bump == EpochBump::EachTransaction && batch.first_sequence != 0 && is_new;
+        from_the_middle || batch.first_sequence > asked.lowest_sequence
+    }
+
+    /// The coordinator is asked whether a batch is of a transaction; the lowest sequence of those
+    /// that ask before one is appended is kept (`VerificationStateEntry`).
+    pub fn on_asked(&mut self, batch: &ProducerBatch, bump: EpochBump) {
+        let fresh = Asked {
+            epoch: batch.epoch,
+            lowest_sequence: batch.first_sequence,
+            bump,
+        };
+        let asked = self.asked.entry(batch.producer_id).or_insert(fresh);
+        if batch.epoch > asked.epoch {
+            *asked = fresh;
+        } else if batch.epoch == asked.epoch {
+            asked.lowest_sequence = asked.lowest_sequence.min(batch.first_sequence);
+        }
+    }
+
+    /// A batch of a transaction, or its marker, was appended: what is open in the log counts.
+    pub fn on_transaction_moved(&mut self, producer_id: i64) {
+        self.asked.remove(&producer_id);
+    }
+
+    /// The epoch of a producer, be it expired; `None` when it is not known.
+    #[must_use]
+    pub fn epoch(&self, producer_id: i64) -> Option<i16> {
+        self.producers.get(&producer_id).map(|known| known.epoch)
+    }
+
+    /// Remembers a marker that was appended: a higher epoch begins anew
+    /// (`ProducerAppendInfo.appendEndTxnMarker`).
+    pub fn commit_marker(&mut self, marker: &Marker, now_ms: i64) {
+        let fresh = || Producer {
+            epoch: marker.epoch,
+            window: VecDeque::new(),
+            coordinator_epoch: marker.coordinator_epoch,
+            last_timestamp_ms: now_ms,
+            written_at_ms: now_ms,
+        };
+        let producer = self
+            .producers
+            .entry(marker.producer_id)
+            .or_insert_with(fresh);
+        if producer.epoch != marker.epoch {
+            producer.epoch = marker.epoch;
+            producer.window.clear();
+        }
+        producer.coordinator_epoch = marker.coordinator_epoch;
+        producer.last_timestamp_ms = now_ms;
+        producer.written_at_ms = now_ms;
+        self.on_transaction_moved(marker.producer_id);
     }
 
     /// Remembers a batch that was appended.
@@ -188,6 +327,7 @@ impl ProducerStates {
         let fresh = || Producer {
             epoch: batch.epoch,
             window: VecDeque::with_capacity(WINDOW),
+            coordinator_epoch: -1,
             last_timestamp_ms: batch.timestamp_ms,
             written_at_ms: now_ms,
         };
@@ -195,7 +335,7 @@ impl ProducerStates {
             .producers
             .entry(batch.producer_id)
             .or_insert_with(fresh);
-        if producer.epoch != batch.epoch || producer.next_sequence() != Some(batch.first_sequence) {
+        if producer.epoch != batch.epoch || producer.next_sequence() != batch.first_sequence {
             producer.epoch = batch.epoch;
             producer.window.clear();
         }
@@ -217,14 +357,24 @@ impl ProducerStates {
     /// readSnapshot`).
     pub fn reload(&mut self) {
         for producer in self.producers.values_mut() {
-            producer.window.drain(..producer.window.len() - 1);
+            producer
+                .window
+                .drain(..producer.window.len().saturating_sub(1));
         }
+        self.asked.clear();
     }
 
-    /// The producers that no sweep has found idle, by id.
-    pub fn active(&self, expiry: Expiry, now_ms: i64) -> impl Iterator<Item = ActiveProducer> + '_ {
+    /// The producers that no sweep has found idle, by id; whoever has a transaction open is none.
+    pub fn active<'a>(
+        &'a self,
+        transactions: &'a LogTransactions,
+        expiry: Expiry,
+        now_ms: i64,
+    ) -> impl Iterator<Item = ActiveProducer> + 'a {
         let known = self.producers.iter();
-        let active = known.filter(move |(_, producer)| !producer.is_expired(expiry, now_ms));
+        let active = known.filter(move |(id, producer)| {
+            transactions.open_since(**id).is_some() || !producer.is_expired(expiry, now_ms)
+        });
         active.map(|(id, producer)| producer.told(*id))
     }
 
@@ -247,9 +397,10 @@ impl ProducerStates {
 
     /// Forgets whom a sweep has found idle; nothing but [`count`](Self::count) and
     /// [`all`](Self::all) tells.
-    pub fn forget_expired(&mut self, expiry: Expiry, now_ms: i64) {
-        self.producers
-            .retain(|_, producer| !producer.is_expired(expiry, now_ms));
+    pub fn forget_expired(&mut self, transactions: &LogTransactions, expiry: Expiry, now_ms: i64) {
+        self.producers.retain(|id, producer| {
+            transactions.open_since(*id).is_some() || !producer.is_expired(expiry, now_ms)
+        });
     }
 
     /// Whether a producer is known, be it expired.
@@ -271,10 +422,7 @@ impl ProducerStates {
             let window = producer.window.iter();
             let loaded = window.filter(|batch| batch.last_offset < started_at);
             assert!(loaded.count() <= 1, "producer state 3: {id}");
-            assert!(
-                (1..=WINDOW).contains(&producer.window.len()),
-                "producer state 2: {id}"
-            );
+            assert!(producer.window.len() <= WINDOW, "producer state 2: {id}");
             for (left, right) in producer.window.iter().zip(producer.window.iter().skip(1)) {
                 let next = sequence_after(left.last_sequence, 1);
                 assert_eq!(next, right.first_sequence, "producer state 4: {id}");
@@ -290,6 +438,18 @@ impl Producer {
             epoch: self.epoch,
             last_sequence: self.window.back().map_or(-1, |last| last.last_sequence),
             last_timestamp_ms: self.last_timestamp_ms,
+            coordinator_epoch: self.coordinator_epoch,
+        }
+    }
+
+    /// Whether a batch of an epoch that is not lower may come next.
+    fn is_followed_by(&self, batch: &ProducerBatch) -> bool {
+        if self.epoch == NO_EPOCH {
+            true
+        } else if batch.epoch > self.epoch {
+            batch.first_sequence == 0
+        } else {
+            self.next_sequence() == batch.first_sequence
         }
     }
 
@@ -305,10 +465,10 @@ impl Producer {
         }
     }
 
-    fn next_sequence(&self) -> Option<i32> {
-        self.window
-            .back()
-            .map(|last| sequence_after(last.last_sequence, 1))
+    /// 0 where nothing is remembered of its epoch.
+    fn next_sequence(&self) -> i32 {
+        let last = self.window.back();
+        last.map_or(0, |last| sequence_after(last.last_sequence, 1))
     }
 
     /// Whether a sweep since its last write found it idle (`isProducerExpired`).
@@ -325,8 +485,9 @@ const NO_EPOCH: i16 = -1;
 
 #[cfg(test)]
 mod tests {
-    use super::SequenceVerdict::{Duplicate, Next, OutOfOrder, StaleEpoch};
+    use super::SequenceVerdict::{Duplicate, Next, OutOfOrder, StaleEpoch, WrongTransaction};
     use super::*;
+    use crate::engine::open_transactions::Ending;
     use proptest::prelude::*;
     use rstest::rstest;
 
@@ -334,6 +495,13 @@ mod tests {
         idle_ms: i64::MAX,
         sweep_ms: 1_000,
         origin_ms: 0,
+    };
+
+    const PLAIN: Surroundings = Surroundings {
+        expiry: NEVER,
+        now_ms: 0,
+        membership: Membership::Plain,
+        transaction: OpenHere::None,
     };
 
     fn batch(epoch: i16, first_sequence: i32, count: i32) -> ProducerBatch {
@@ -352,7 +520,7 @@ mod tests {
         batch: ProducerBatch,
         offset: &mut i64,
     ) -> SequenceVerdict {
-        let verdict = states.check(&batch, NEVER, 0);
+        let verdict = states.check(&batch, &PLAIN);
         if verdict == Next {
             let count = i64::from(sequence_after(batch.last_sequence, 1) - batch.first_sequence);
             let count = count.rem_euclid(1 << 31);
@@ -455,7 +623,92 @@ mod tests {
             ..batch(0, 9, 1)
         };
         states.commit(&batch, 0, 0, written_at_ms);
-        states.check(&batch, expiry, now_ms)
+        let around = Surroundings {
+            expiry,
+            now_ms,
+            ..PLAIN
+        };
+        states.check(&batch, &around)
+    }
+
+    fn around(membership: Membership, transaction: OpenHere) -> Surroundings {
+        Surroundings {
+            membership,
+            transaction,
+            ..PLAIN
+        }
+    }
+
+    #[rstest]
+    #[case::plain(Membership::Plain, OpenHere::None, Next)]
+    #[case::plain_while_one_is_open(Membership::Plain, OpenHere::Open, WrongTransaction)]
+    #[case::first_of_it(Membership::Verified, OpenHere::None, Next)]
+    #[case::first_that_nobody_asked_for(Membership::Unverified, OpenHere::None, WrongTransaction)]
+    #[case::goes_on(Membership::Unverified, OpenHere::Open, Next)]
+    fn a_batch_is_of_the_transaction_that_is_open(
+        #[case] membership: Membership,
+        #[case] transaction: OpenHere,
+        #[case] expected: SequenceVerdict,
+    ) {
+        let mut states = ProducerStates::default();
+        send(&mut states, batch(0, 0, 1), &mut 0);
+        let around = around(membership, transaction);
+        assert_eq!(states.check(&batch(0, 1, 1), &around), expected);
+    }
+
+    #[test]
+    fn a_transaction_of_version_2_begins_at_0_where_nothing_is_known() {
+        let verified = around(Membership::Verified, OpenHere::None);
+        let mut states = ProducerStates::default();
+        states.on_asked(&batch(0, 41, 1), EpochBump::EachTransaction);
+        assert_eq!(states.check(&batch(0, 41, 1), &verified), OutOfOrder);
+        states.on_asked(&batch(0, 0, 1), EpochBump::EachTransaction);
+        assert_eq!(states.check(&batch(0, 0, 1), &verified), Next);
+
+        let mut older = ProducerStates::default();
+        older.on_asked(&batch(0, 41, 1), EpochBump::Never);
+        assert_eq!(older.check(&batch(0, 41, 1), &verified), Next);
+        older.on_asked(&batch(0, 45, 1), EpochBump::Never);
+        assert_eq!(
+            older.check(&batch(0, 45, 1), &verified),
+            OutOfOrder,
+            "41 was first"
+        );
+    }
+
+    #[rstest]
+    #[case::raised(1, 0, Next)]
+    #[case::raised_and_not_from_0(1, 1, OutOfOrder)]
+    #[case::the_epoch_before(0, 1, StaleEpoch)]
+    fn a_marker_of_a_higher_epoch_begins_anew(
+        #[case] epoch: i16,
+        #[case] sequence: i32,
+        #[case] expected: SequenceVerdict,
+    ) {
+        let mut states = ProducerStates::default();
+        send(&mut states, batch(0, 0, 1), &mut 0);
+        states.commit_marker(&marker(1), 0);
+        states.check_invariants(0);
+        assert_eq!(states.check(&batch(epoch, sequence, 1), &PLAIN), expected);
+    }
+
+    #[test]
+    fn a_marker_of_the_same_epoch_keeps_the_sequence() {
+        let mut states = ProducerStates::default();
+        send(&mut states, batch(1, 0, 1), &mut 0);
+        states.commit_marker(&marker(1), 0);
+        assert_eq!(states.check(&batch(1, 1, 1), &PLAIN), Next);
+        let again = states.check(&batch(1, 0, 1), &PLAIN);
+        assert!(matches!(again, Duplicate(_)), "{again:?}");
+    }
+
+    fn marker(epoch: i16) -> Marker {
+        Marker {
+            producer_id: 7,
+            epoch,
+            ending: Ending::Commit,
+            coordinator_epoch: 0,
+        }
     }
 
     proptest! {

@@ -26,9 +26,11 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::effect::BrokerId;
 use super::log::{Log, StoredBatch};
-use super::producer_state::{Expiry, ProducerBatch, ProducerStates};
+use super::marker::Marker;
+use super::producer_state::{EpochBump, Expiry, ProducerBatch, ProducerStates};
 use super::time::Instant;
 use super::topology::{Network, Process};
+use crate::wire::batch_view::TRANSACTIONAL;
 
 /// Whether a replica would fetch from its leader, if both brokers ran.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,7 +127,13 @@ impl Replica {
 
     /// Forgets the producers that a sweep has found idle.
     pub(super) fn forget_expired(&mut self, expiry: Expiry, now_ms: i64) {
-        self.producers.forget_expired(expiry, now_ms);
+        let transactions = self.log.transactions();
+        self.producers.forget_expired(transactions, expiry, now_ms);
+    }
+
+    /// A coordinator is asked whether a batch is of a transaction.
+    pub(super) fn on_asked(&mut self, batch: &ProducerBatch, bump: EpochBump) {
+        self.producers.on_asked(batch, bump);
     }
 
     /// As far as the leader knows that it got.
@@ -295,9 +303,15 @@ impl Replica {
 }
 
 fn commit(producers: &mut ProducerStates, stored: &StoredBatch) {
+    if let Some(marker) = Marker::of(stored) {
+        return producers.commit_marker(&marker, stored.appended_at_ms);
+    }
     if let Some(batch) = ProducerBatch::of(&stored.header) {
         let header = &stored.header;
         let offsets = (header.base_offset, header.last_offset());
         producers.commit(&batch, offsets.0, offsets.1, stored.appended_at_ms);
+        if header.has(TRANSACTIONAL) {
+            producers.on_transaction_moved(batch.producer_id);
+        }
     }
 }

@@ -24,7 +24,8 @@ use bytes::Bytes;
 use super::cluster::{Cluster, wall_clock_ms};
 use super::effect::BrokerId;
 use super::elections::Change;
-use super::partition::{Acks, Append, AppendError, Appended, DeleteError, DeleteTo};
+use super::partition::{Acks, Append, AppendError, Appended, DeleteError, DeleteTo, Verified};
+use super::producer_state::{EpochBump, ProducerBatch};
 use super::replication::Controller;
 use super::time::Instant;
 use super::topology::{PartitionKey, Topology};
@@ -39,7 +40,7 @@ impl Cluster {
         &mut self,
         (key, broker): (PartitionKey, BrokerId),
         records: &Bytes,
-        acks: Acks,
+        (acks, verified): (Acks, Verified),
         now: Instant,
     ) -> Result<Appended, Option<AppendError>> {
         let room = self.log_room();
@@ -61,6 +62,7 @@ impl Cluster {
             wall_clock_ms: wall_clock_ms(self.wall_clock_origin_ms, now),
             room,
             may_be_new,
+            verified,
         };
         let appended = partition.append(records, &append);
         match appended {
@@ -70,16 +72,28 @@ impl Cluster {
                 self.on_replicas_changed(key, now);
             }
             Err(AppendError::TooManyProducers) if self.regain_producer_room(now) => {
-                return self.append((key, broker), records, acks, now);
+                return self.append((key, broker), records, (acks, verified), now);
             }
             Err(AppendError::TooManyProducers) => self.on_producer_room_missed(),
             Err(AppendError::NoRoom) if self.regain_log_room() => {
-                return self.append((key, broker), records, acks, now);
+                return self.append((key, broker), records, (acks, verified), now);
             }
             Err(AppendError::NoRoom) => self.on_log_room_missed(),
             Ok(Appended::Duplicate { .. }) | Err(_) => {}
         }
         appended.map_err(Some)
+    }
+
+    /// A leader is about to ask a coordinator whether a batch is of a transaction; `false` when it
+    /// need not, because the transaction is open in its log.
+    pub fn must_ask(
+        &mut self,
+        (key, broker): (PartitionKey, BrokerId),
+        batch: &ProducerBatch,
+        bump: EpochBump,
+    ) -> bool {
+        let partition = self.partitions.get_mut(&key);
+        partition.is_none_or(|partition| partition.must_ask(broker, batch, bump))
     }
 
     /// A broker that leads a partition deletes what lies before an offset; returns the one meant.
@@ -171,6 +185,7 @@ impl Cluster {
                 self.on_replicas_changed(key, now);
             }
         }
+        self.advance_transactions(now);
     }
 
     /// When something arrives at a follower, an in-sync one will have lagged for
@@ -182,7 +197,8 @@ impl Cluster {
         let due = timed.filter_map(|partition| partition.replicas().next_deadline(lag_max));
         let session_ends = self.sessions.values().copied();
         let moments_end = self.momentary.next_deadline();
-        due.chain(session_ends).chain(moments_end).min()
+        let scan = self.next_transaction_deadline();
+        due.chain(session_ends).chain(moments_end).chain(scan).min()
     }
 
     pub(super) fn lag_max(&self) -> Duration {

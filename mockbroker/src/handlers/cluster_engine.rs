@@ -247,6 +247,7 @@ impl ClusterEngine {
             Move::ResumeBroker { broker } => self.resume(*broker, now),
             _ => {}
         }
+        self.cluster.advance_transactions(now);
         self.settle(now);
         Ok(())
     }
@@ -266,6 +267,11 @@ impl ClusterEngine {
         }
         self.settle(now);
         self.expire(now);
+    }
+
+    /// Who coordinates a transactional id; `None` while no broker lives.
+    pub fn coordinator_of(&mut self, transactional_id: &str) -> Option<BrokerId> {
+        self.cluster.transaction_coordinator(transactional_id)
     }
 
     /// The state of the cluster.
@@ -346,6 +352,7 @@ impl ClusterEngine {
     fn settle(&mut self, now: Instant) {
         loop {
             if let Some(partition) = self.cluster.take_touched() {
+                self.cluster.advance_markers_for(partition, now);
                 for connection in self.purgatory.watchers(partition) {
                     self.end_wait_if_complete(connection, now);
                 }

@@ -226,7 +226,9 @@ pub(super) fn first_source(sources: &[Source]) -> ConfigSource {
 /// Of what type the values of a topic's key are, or of a key that brokers alone have.
 pub(super) fn value_type(key: &str) -> ConfigType {
     match key {
-        "auto.create.topics.enable" | "unclean.leader.election.enable" => ConfigType::Boolean,
+        "auto.create.topics.enable"
+        | "transaction.partition.verification.enable"
+        | "unclean.leader.election.enable" => ConfigType::Boolean,
         "cleanup.policy" => ConfigType::List,
         "compression.type" | "message.timestamp.type" => ConfigType::String,
         "connections.max.idle.ms"
@@ -238,7 +240,11 @@ pub(super) fn value_type(key: &str) -> ConfigType {
 }
 
 /// Keys of brokers alone that a running broker takes: `DynamicBrokerConfig.AllDynamicConfigs`.
-const DYNAMIC: [&str; 2] = ["max.connections.per.ip", "producer.id.expiration.ms"];
+const DYNAMIC: [&str; 3] = [
+    "max.connections.per.ip",
+    "producer.id.expiration.ms",
+    "transaction.partition.verification.enable",
+];
 
 /// Kafka defines it for its own tests, and lists it only where it is set.
 const INTERNAL: &str = "producer.id.expiration.check.interval.ms";

@@ -7,8 +7,7 @@
 //! *Source* apache/kafka `core/…/server/KafkaApis.scala` handleDescribeProducersRequest,
 //! `core/…/cluster/Partition.scala` activeProducerState; observed on 4.3.1.
 //!
-//! *Deviations* producers come by id, where Kafka has a hash order; no transactions, so neither
-//! coordinator epochs nor offsets of open ones.
+//! *Deviations* producers come by id, where Kafka has a hash order.
 
 use super::Context;
 use super::hosting;
@@ -74,11 +73,14 @@ fn producers(
     let partition = hosted.map_err(|code| (code, None))?;
     let now_ms = cluster.wall_clock_ms(now);
     let active = partition.active_producers(context.broker, cluster.expiry(context.broker), now_ms);
+    let log = partition.log_on(context.broker);
     let told = active.map(|producer| DescribedProducer {
         id: producer.id,
         epoch: producer.epoch,
         last_sequence: producer.last_sequence,
         last_timestamp_ms: producer.last_timestamp_ms,
+        coordinator_epoch: producer.coordinator_epoch,
+        transaction_start: log.and_then(|log| log.transactions().open_since(producer.id)),
     });
     Ok(told.collect())
 }

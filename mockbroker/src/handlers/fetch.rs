@@ -21,7 +21,8 @@
 //! ```
 //!
 //! *Invariants*
-//! 1. Nothing above the high watermark is returned.
+//! 1. Nothing above the high watermark is returned; to readers of what is committed nothing above
+//!    the last stable offset.
 //! 2. The first batch of a request is returned whatever its size (KIP-74); of what follows as much
 //!    as fits, so that the last batch may be cut, but no partition begins with a cut one.
 //! 3. An answer holds at most 55 MiB beside its first batch.
@@ -32,7 +33,8 @@
 //! observed on 4.3.1.
 //!
 //! *Deviations* no followers outside of the cluster: whoever asks is answered as a consumer, also
-//! with an epoch fetched last. No transactions: the last stable offset is the high watermark.
+//! with an epoch fetched last. Of aborted transactions those are told with records up to the last
+//! batch of the answer, where Kafka looks into an index that is coarser than batches.
 
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -44,12 +46,12 @@ use super::{
 use crate::config::CompressionType;
 use crate::engine::Cluster;
 use crate::engine::fetch_sessions::{Naming, Outcome, Records, Request, SessionError, Told};
-use crate::engine::log::{FirstBatch, Log};
+use crate::engine::log::{FirstBatch, Log, ReadFrom, Reader};
 use crate::engine::quotas::QuotaKey;
 use crate::engine::time::Instant;
 use crate::engine::topology::PartitionKey;
 use crate::error_code::ErrorCode;
-use crate::wire::reply::{self, AbortedList, FetchRow, Reply, TopicLabel};
+use crate::wire::reply::{self, FetchRow, Reply, TopicLabel};
 use crate::wire::request::{Fetch, FetchPartition, TopicRef};
 
 /// Bytes of an answer: the broker's default `fetch.max.bytes`.
@@ -68,15 +70,17 @@ pub fn handle(cluster: &mut Cluster, context: &Context, request: Fetch, now: Ins
         Ok(known) => known,
         Err(error) => return whole(error, 0, Vec::new()),
     };
-    if !matches!(request.isolation, READ_UNCOMMITTED | READ_COMMITTED) {
-        return unknown_isolation(cluster, context, &request);
-    }
+    let reader = match request.isolation {
+        READ_UNCOMMITTED => Reader::OfAll,
+        READ_COMMITTED => Reader::OfCommitted,
+        _ => return unknown_isolation(cluster, context, &request),
+    };
     let bytes_max = request.bytes_max.min(ANSWER_BYTES_MAX);
     let bytes_max = bytes_max.min(burst_bytes(cluster, context));
     let pending = Pending {
         lines,
         session,
-        isolation: request.isolation,
+        reader,
         bytes_max: i64::from(bytes_max),
         bytes_min: i64::from(request.bytes_min.min(bytes_max)),
         arrived: now,
@@ -201,7 +205,7 @@ fn unknown_isolation(cluster: &Cluster, context: &Context, request: &Fetch) -> A
 pub struct Pending {
     lines: Vec<Line>,
     session: Session,
-    isolation: i8,
+    reader: Reader,
     bytes_max: i64,
     bytes_min: i64,
     arrived: Instant,
@@ -234,10 +238,11 @@ impl Pending {
         for (topic, asked) in &self.lines {
             match check(cluster, context, topic, asked) {
                 Ok(log) => {
-                    let Some((bytes_max, first)) = budget.for_line(log, asked) else {
+                    let from = self.from(asked);
+                    let Some((bytes_max, first)) = budget.for_line(log, asked, from) else {
                         return true;
                     };
-                    let readable = log.readable_within(asked.offset, bytes_max, first);
+                    let readable = log.readable_within(from, bytes_max, first);
                     budget.spend(readable);
                     bytes += i64::try_from(readable).unwrap_or(i64::MAX);
                     waits = true;
@@ -300,6 +305,13 @@ impl Pending {
         }))
     }
 
+    const fn from(&self, asked: &FetchPartition) -> ReadFrom {
+        ReadFrom {
+            offset: asked.offset,
+            reader: self.reader,
+        }
+    }
+
     /// A row for every line, those of what does not exist last.
     fn rows(&self, cluster: &Cluster, context: &Context) -> Vec<Draft> {
         let mut budget = Budget::of(self.bytes_max);
@@ -336,20 +348,28 @@ impl Pending {
         asked: &FetchPartition,
         budget: &mut Budget,
     ) -> Result<FetchRow, Refused> {
+        let from = self.from(asked);
         let (bytes_max, first) = budget
-            .for_line(log, asked)
+            .for_line(log, asked, from)
             .ok_or(Refused::by_log(ErrorCode::UNKNOWN_SERVER_ERROR))?;
-        let records = log.read(asked.offset, bytes_max, first);
+        let records = log.read(from, bytes_max, first);
         budget.spend(records.len());
+        let readable = log.readable_bytes(from);
+        let aborted = || {
+            // What is aborted behind a full answer is told with the next one.
+            let end = match records.len() < readable {
+                true => log.end_of_read(from, records.len()),
+                false => log.end_offset(),
+            };
+            log.transactions().aborted(asked.offset, end).collect()
+        };
         Ok(FetchRow {
             index: asked.index,
             error: ErrorCode::NONE,
             high_watermark: log.high_watermark(),
+            last_stable_offset: log.last_stable_offset(),
             log_start_offset: log.start_offset(),
-            aborted: match self.isolation {
-                READ_COMMITTED => AbortedList::Empty,
-                _ => AbortedList::Absent,
-            },
+            aborted: (self.reader == Reader::OfCommitted).then(aborted),
             records,
             leader_hint: None,
         })
@@ -398,11 +418,16 @@ impl Budget {
 
     /// How much of a partition may be read; `None` for less than nothing, where there is something
     /// to read.
-    fn for_line(&self, log: &Log, asked: &FetchPartition) -> Option<(usize, FirstBatch)> {
+    fn for_line(
+        &self,
+        log: &Log,
+        asked: &FetchPartition,
+        from: ReadFrom,
+    ) -> Option<(usize, FirstBatch)> {
         let bytes_max = self.left.min(i64::from(asked.bytes_max));
         match usize::try_from(bytes_max) {
             Ok(bytes_max) => Some((bytes_max, self.first)),
-            Err(_) if log.readable_bytes(asked.offset) == 0 => Some((0, self.first)),
+            Err(_) if log.readable_bytes(from) == 0 => Some((0, self.first)),
             Err(_) => None,
         }
     }
@@ -454,10 +479,11 @@ fn failed(index: i32, refused: &Refused) -> FetchRow {
         index,
         error: refused.error,
         high_watermark: -1,
+        last_stable_offset: -1,
         log_start_offset: -1,
         aborted: match refused.stage {
-            Stage::Metadata => AbortedList::Empty,
-            Stage::Log => AbortedList::Absent,
+            Stage::Metadata => Some(Vec::new()),
+            Stage::Log => None,
         },
         records: bytes::Bytes::new(),
         leader_hint: refused.hint,

@@ -9,15 +9,13 @@
 //! *Source* apache/kafka `core/…/server/KafkaApis.scala` handleFindCoordinatorRequest; observed on
 //! 4.3.1.
 //!
-//! *Deviations* no coordinator is modelled: whoever is named refuses what a client would ask it.
-//! A broker is named at once, Kafka answers 15 until its internal topic is made; so does the mock
-//! for a moment where momentary answers are shown. Keys are spread over the brokers by a hash that
-//! is not Kafka's. Share groups (kind 2) are refused.
+//! *Deviations* no group coordinator is modelled: whoever is named refuses what a client would ask
+//! it. A broker is named at once, Kafka answers 15 until its internal topic is made; so does the
+//! mock for a moment where momentary answers are shown. Share groups (kind 2) are refused.
 
 use super::{Answer, Context, endpoint};
 use crate::engine::Cluster;
 use crate::engine::time::Instant;
-use crate::engine::topology::BrokerEndpoint;
 use crate::error_code::ErrorCode;
 use crate::wire::reply::{self, Coordinator, Reply};
 use crate::wire::request::FindCoordinator;
@@ -31,12 +29,15 @@ pub fn handle(
 ) -> Answer {
     let kind = request.key_type;
     let there = !matches!(kind, 0 | 1) || cluster.has_coordinators(kind, now);
-    let known = cluster.known_to(context.broker);
-    let ids = known.brokers().map(|broker| broker.endpoint.id);
-    let live: Vec<BrokerEndpoint> = ids
-        .filter_map(|id| known.live_endpoint(id))
-        .cloned()
-        .collect();
+    let named = |cluster: &mut Cluster, key: &str| {
+        let broker = match kind {
+            0 => cluster.group_coordinator(key),
+            1 => cluster.transaction_coordinator(key),
+            _ => None,
+        };
+        let known = cluster.known_to(context.broker);
+        broker.and_then(|broker| known.live_endpoint(broker).cloned())
+    };
     let coordinators = request.keys.iter().map(|key| {
         let refused = |error, message: &str| Coordinator {
             key: key.clone(),
@@ -54,12 +55,12 @@ pub fn handle(
             };
             return refused(ErrorCode::COORDINATOR_NOT_AVAILABLE, message);
         }
-        match (request.key_type, live.get(spread(key, live.len()))) {
+        match (kind, named(cluster, key)) {
             (0 | 1, Some(broker)) => Coordinator {
                 key: key.clone(),
                 error: context.injection.overwriting().unwrap_or_default(),
                 message: None,
-                endpoint: Some(endpoint(broker)),
+                endpoint: Some(endpoint(&broker)),
             },
             (0 | 1, None) => refused(ErrorCode::COORDINATOR_NOT_AVAILABLE, ""),
             (2, _) => refused(ErrorCode::INVALID_REQUEST, ""),
@@ -67,19 +68,9 @@ pub fn handle(
         }
     });
     let coordinators = coordinators.collect();
-    if request.key_type == 1 {
-        cluster.note("a transaction coordinator was asked for: none is modelled".into());
-    }
     Answer::Reply(Reply::FindCoordinator(reply::FindCoordinator {
         coordinators,
     }))
-}
-
-fn spread(key: &str, brokers: usize) -> usize {
-    let hash = key.bytes().fold(0usize, |hash, byte| {
-        hash.wrapping_mul(31).wrapping_add(usize::from(byte))
-    });
-    hash.checked_rem(brokers).unwrap_or(0)
 }
 
 /// Kafka's text for a kind of key that it does not know (observed).

@@ -3,7 +3,7 @@
 //! | Timestamp | Answer |
 //! |---|---|
 //! | 0 and above | the first record that is not older |
-//! | -1 | the high watermark |
+//! | -1 | the high watermark, or the last stable offset for readers of what is committed |
 //! | -2, -4 | the log's first offset (KIP-405: nothing is tiered, so the local one is the same) |
 //! | -3 | the record with the largest timestamp, if it is visible (KIP-734) |
 //! | -5, -6 | none: nothing is tiered (KIP-1005, KIP-1023) |
@@ -16,8 +16,6 @@
 //!
 //! *Source* apache/kafka `core/…/server/ReplicaManager.scala` fetchOffset, `core/…/cluster/
 //! Partition.scala` fetchOffsetForTimestamp; observed on 4.3.1.
-//!
-//! *Deviations* no transactions yet, so the last stable offset is the high watermark.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,6 +23,7 @@ use std::sync::Arc;
 use super::hosting;
 use super::{Answer, Context};
 use crate::engine::Cluster;
+use crate::engine::log::Reader;
 use crate::error_code::ErrorCode;
 use crate::wire::reply::{self, ListOffsetsRow, Reply};
 use crate::wire::request::{ListOffsets, ListOffsetsPartition};
@@ -33,10 +32,14 @@ use crate::wire::request::{ListOffsets, ListOffsetsPartition};
 #[must_use]
 pub fn handle(cluster: &Cluster, context: &Context, request: &ListOffsets) -> Answer {
     let mut topics: Vec<(Arc<str>, Vec<ListOffsetsRow>)> = Vec::new();
+    let reader = match request.isolation {
+        READ_COMMITTED => Reader::OfCommitted,
+        _ => Reader::OfAll,
+    };
     for (topic, lines) in distinct(request) {
         let rows = lines.into_iter().map(|(asked, times)| {
             let found = match times {
-                1 => look_up(cluster, context, topic, &asked),
+                1 => look_up(cluster, context, (topic, reader), &asked),
                 _ => Err(ErrorCode::INVALID_REQUEST),
             };
             let mut row = match found {
@@ -97,7 +100,7 @@ const NOWHERE: Found = Found(-1, -1, -1);
 fn look_up(
     cluster: &Cluster,
     context: &Context,
-    topic: &str,
+    (topic, reader): (&str, Reader),
     asked: &ListOffsetsPartition,
 ) -> Result<Found, ErrorCode> {
     if let Some(code) = context.injection.partition_refusal(topic, asked.index) {
@@ -117,14 +120,14 @@ fn look_up(
         _ => Err(ErrorCode::OFFSET_NOT_AVAILABLE),
     };
     let visible = |found: Option<(i64, i64, i32)>| match found {
-        Some((timestamp, offset, epoch)) if offset < log.high_watermark() => {
+        Some((timestamp, offset, epoch)) if offset < log.end_for(reader) => {
             Ok(Found(timestamp, offset, epoch))
         }
         _ => not_yet(),
     };
     match asked.timestamp {
         LATEST if lags => not_yet(),
-        LATEST => Ok(Found(-1, log.high_watermark(), epoch)),
+        LATEST => Ok(Found(-1, log.end_for(reader), epoch)),
         EARLIEST | EARLIEST_LOCAL => {
             let first = log.first_epoch(epoch);
             Ok(Found(-1, log.start_offset(), first))
@@ -134,6 +137,8 @@ fn look_up(
         _ => Ok(NOWHERE),
     }
 }
+
+const READ_COMMITTED: i8 = 1;
 
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;

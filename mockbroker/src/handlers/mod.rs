@@ -2,7 +2,7 @@
 //!
 //! | Key | File |
 //! |---|---|
-//! | 0 | [`produce`], with [`produce_row`] for how an outcome reads |
+//! | 0 | [`produce`], with [`produce_row`] for how an outcome reads, `produce_verification` for transactions |
 //! | 1 | [`fetch`] |
 //! | 2 | [`list_offsets`] |
 //! | 3 | [`metadata`] |
@@ -14,6 +14,8 @@
 //! | 21 | [`delete_records`] |
 //! | 22 | [`init_producer_id`] |
 //! | 23 | [`offset_for_leader_epoch`] |
+//! | 24 | [`add_partitions_to_txn`] |
+//! | 26 | [`end_txn`] |
 //! | 32 | [`describe_configs`] |
 //! | 37 | [`create_partitions`] |
 //! | 44 | [`incremental_alter_configs`] |
@@ -25,6 +27,7 @@
 //!
 //! What each API advertises is the table in `wire/versions.rs`.
 
+pub mod add_partitions_to_txn;
 pub mod alter_client_quotas;
 pub mod api_versions;
 mod cluster_engine;
@@ -38,6 +41,7 @@ pub mod describe_cluster;
 pub mod describe_configs;
 pub mod describe_producers;
 pub mod describe_topic_partitions;
+pub mod end_txn;
 pub mod fetch;
 pub mod find_coordinator;
 mod hosting;
@@ -49,7 +53,9 @@ pub mod metadata;
 pub mod offset_for_leader_epoch;
 pub mod produce;
 pub mod produce_row;
+mod produce_verification;
 mod targets;
+mod txn_codes;
 
 pub use cluster_engine::{ClusterEngine, OtherBrokers, Snapshot};
 
@@ -66,6 +72,7 @@ use crate::fault::{Scope, Verdict};
 use crate::wire::admin_request::AdminRequest;
 use crate::wire::reply::{Endpoint, LeaderHint, Reply, TopicLabel};
 use crate::wire::request::{RequestBody, RequestHeader, TopicRef};
+use crate::wire::transactions::TxnRequest;
 
 /// What surrounds a request while it is handled.
 #[derive(Clone, Debug)]
@@ -182,6 +189,8 @@ pub struct Wait {
 /// What a request waits with, one variant for each API that may wait.
 #[derive(Clone, Debug)]
 pub enum Pending {
+    /// For the markers of the transaction before.
+    Joining(produce::Attempt),
     /// For replication.
     Produce(produce::Pending),
     /// For data.
@@ -195,6 +204,8 @@ impl Pending {
     #[must_use]
     pub fn settle(&mut self, cluster: &Cluster, context: &Context) -> bool {
         match self {
+            // The coordinator is asked again at the end of the wait.
+            Self::Joining(_) => false,
             Self::Produce(pending) => pending.settle(cluster, context),
             Self::Fetch(pending) => pending.is_complete(cluster, context),
             Self::DeleteRecords(pending) => pending.is_complete(cluster, context),
@@ -203,8 +214,9 @@ impl Pending {
 
     /// The answer at the end of the wait, in time or at the deadline.
     #[must_use]
-    pub fn answer(self, cluster: &mut Cluster, context: &Context) -> Answer {
+    pub fn answer(self, cluster: &mut Cluster, context: &Context, now: Instant) -> Answer {
         match self {
+            Self::Joining(attempt) => attempt.answer(cluster, context, now),
             Self::Produce(pending) => pending.answer(cluster, context),
             Self::Fetch(pending) => pending.answer(cluster, context),
             Self::DeleteRecords(pending) => pending.answer(cluster, context),
@@ -250,6 +262,12 @@ pub fn handle(cluster: &mut Cluster, context: &Context, body: RequestBody, now: 
         RequestBody::DeleteTopics(request) => delete_topics::handle(cluster, context, &request),
         RequestBody::InitProducerId(request) => {
             init_producer_id::handle(cluster, context, &request, now)
+        }
+        RequestBody::Txn(TxnRequest::AddPartitionsToTxn(request)) => {
+            add_partitions_to_txn::handle(cluster, context, &request, now)
+        }
+        RequestBody::Txn(TxnRequest::EndTxn(request)) => {
+            end_txn::handle(cluster, context, &request, now)
         }
         RequestBody::Admin(request) => handle_admin(cluster, context, &request, now),
     }

@@ -13,8 +13,9 @@
 //!
 //! ```text
 //! whole request: header readable (2) ─ transactional id there (53, 42)
-//! each entry:    topic (100) ─ partition (3) ─ one batch of format 2 (87 76 2) ─ transaction (49)
-//!                ─ acks (21) ─ internal (17) ─ leader (6) ─ append (19 87 10 2 32 -1 18 45 47)
+//! each entry:    topic (100) ─ partition (3) ─ one batch of format 2 (87 76 2)
+//! transaction:   one producer (49) ─ its coordinator (47 48 49 51 120 19), perhaps after a wait
+//! each entry:    acks (21) ─ internal (17) ─ leader (6) ─ append (19 87 10 2 32 -1 18 45 47 48)
 //! acks=-1:       Stored ─▶ waits for the watermark ─▶ 0
 //!                              │ time-out ─▶ 7        │ leadership lost ─▶ 6, topic gone ─▶ 3
 //! ```
@@ -29,8 +30,7 @@
 //! DelayedProduce.java`, `clients/…/requests/{ProduceRequest,RequestUtils}.java`; observed on
 //! 4.3.1.
 //!
-//! *Deviations* no transactions yet: every transactional id is unknown, so a transactional batch is
-//! answered with 49.
+//! *Not here* what the coordinator is asked (`produce_verification.rs`).
 
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -39,16 +39,20 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::produce_row::{Outcome, render};
+use super::produce_verification::{
+    self, ASK_AGAIN_AFTER, ASK_FOR, Unverified, Word, Words, producer_of, transactional, verify,
+};
 use super::{
     Answer, Context, Pending as AnyPending, Wait, find, hinted_endpoints, label, leader_hint,
 };
 use crate::config::CompressionType;
 use crate::engine::Cluster;
 use crate::engine::log::Log;
-use crate::engine::partition::{Acks, Appended};
+use crate::engine::partition::{Acks, Appended, Verified};
+use crate::engine::producer_state::ProducerBatch;
 use crate::engine::time::Instant;
 use crate::engine::topology::{PartitionKey, Topology, is_internal};
-use crate::wire::batch_view::{BatchView, Malformed, TRANSACTIONAL, codec};
+use crate::wire::batch_view::{BatchView, Malformed, codec};
 use crate::wire::reply::{self, Reply, TopicLabel};
 use crate::wire::request::{Produce, ProducePartition, TopicRef};
 
@@ -103,25 +107,80 @@ pub fn handle(cluster: &mut Cluster, context: &Context, request: Produce, now: I
             check(known, context, topic, entry)
         }),
     };
-    let Ok(mut topics) = topics else {
+    let Ok(topics) = topics else {
         cluster.note("records are null: the request is stuck, as on a real broker".into());
         return Answer::Stuck;
     };
-    for topic in &mut topics {
-        for line in &mut topic.lines {
-            append(
-                cluster,
-                context,
-                &topic.label,
-                line,
-                &At {
-                    acks: request.acks,
-                    now,
-                },
-            );
+    let attempt = Attempt {
+        topics,
+        acks: request.acks,
+        timeout_ms: request.timeout_ms,
+        transactional_id: request.transactional_id.unwrap_or_default(),
+        ask_until: now + ASK_FOR,
+    };
+    attempt.answer(cluster, context, now)
+}
+
+/// A request whose entries were checked, and of which nothing is appended yet.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    topics: Vec<Topic>,
+    acks: i16,
+    timeout_ms: i32,
+    transactional_id: String,
+    /// As long as the coordinator of its transaction is asked again.
+    ask_until: Instant,
+}
+
+impl Attempt {
+    /// Appends what may be appended; asks the coordinator of its transaction before.
+    #[must_use]
+    pub fn answer(mut self, cluster: &mut Cluster, context: &Context, now: Instant) -> Answer {
+        let batches = self.batches();
+        let mut words = Words::new();
+        if let Some(producer) = producer_of(&batches) {
+            let transaction = (self.transactional_id.as_str(), producer);
+            words = verify(cluster, context, transaction, &batches, now);
+        } else if !batches.is_empty() {
+            self.refuse_all(&Outcome::TwoProducers);
+        }
+        let busy = words.values().any(|word| *word == Word::AskAgain);
+        if busy && now < self.ask_until {
+            return Answer::Wait(Wait {
+                deadline: self.ask_until.min(now + ASK_AGAIN_AFTER),
+                watched: Vec::new(),
+                pending: AnyPending::Joining(self),
+            });
+        }
+        let at = At {
+            acks: self.acks,
+            now,
+        };
+        for topic in &mut self.topics {
+            for line in &mut topic.lines {
+                append(cluster, context, (&topic.label, line), &words, &at);
+            }
+        }
+        answer(cluster, context, self, now)
+    }
+
+    fn refuse_all(&mut self, outcome: &Outcome) {
+        for line in self.topics.iter_mut().flat_map(|topic| &mut topic.lines) {
+            line.accepted = None;
+            line.outcome = Some(outcome.clone());
         }
     }
-    answer(cluster, context, topics, &request, now)
+
+    /// The batches of transactions, with their partitions.
+    fn batches(&self) -> produce_verification::Batches {
+        let lines = self.topics.iter().flat_map(|topic| &topic.lines);
+        let accepted = lines.filter_map(|line| line.accepted.as_ref());
+        let batches = accepted.filter_map(|(key, records)| {
+            let header = transactional(records)?;
+            Some((*key, ProducerBatch::of(&header)?))
+        });
+        batches.collect()
+    }
 }
 
 /// What speaks against the request as a whole, before any entry is looked at.
@@ -240,15 +299,10 @@ fn check_shape(records: &Bytes, version: i16) -> Option<Outcome> {
         return Some(Outcome::ZstdTooEarly);
     }
     match BatchView::first(rest) {
-        Ok(None) => {}
-        Ok(Some(_)) => return Some(Outcome::TwoBatches),
-        Err(_) => return Some(Outcome::MalformedTail),
+        Ok(None) => None,
+        Ok(Some(_)) => Some(Outcome::TwoBatches),
+        Err(_) => Some(Outcome::MalformedTail),
     }
-    // No transactional id is known, and one is there: its absence was seen before.
-    let transactional = batch
-        .split()
-        .is_some_and(|(header, _)| header.has(TRANSACTIONAL) && header.has_producer_id());
-    transactional.then_some(Outcome::UnknownTransactionalId)
 }
 
 /// What all entries of a request share when they are appended.
@@ -258,11 +312,24 @@ struct At {
 }
 
 /// The checks of ReplicaManager, then the log's.
-fn append(cluster: &mut Cluster, context: &Context, label: &TopicLabel, line: &mut Line, at: &At) {
+fn append(
+    cluster: &mut Cluster,
+    context: &Context,
+    (label, line): (&TopicLabel, &mut Line),
+    words: &Words,
+    at: &At,
+) {
     let Some((key, records)) = &line.accepted else {
         return;
     };
+    let verified = match words.get(key) {
+        Some(Word::ToTheLog(verified)) => Ok(*verified),
+        Some(Word::Refused(unverified)) => Err(*unverified),
+        Some(Word::AskAgain) => Err(Unverified::CONCURRENT),
+        None => Ok(Verified::No),
+    };
     let outcome = match required(at.acks) {
+        _ if let Err(unverified) = verified => Outcome::Unverified(unverified),
         None => Outcome::InvalidAcks,
         Some(_) if is_internal(&label.name) && !is_admin(context) => Outcome::InternalTopic,
         Some(_) if !cluster.leads(*key, context.broker) => Outcome::NotLeader {
@@ -271,7 +338,8 @@ fn append(cluster: &mut Cluster, context: &Context, label: &TopicLabel, line: &m
         },
         Some(acks) => {
             let records = own(records, context);
-            match cluster.append((*key, context.broker), &records, acks, at.now) {
+            let how = (acks, verified.unwrap_or(Verified::No));
+            match cluster.append((*key, context.broker), &records, how, at.now) {
                 Ok(appended) => Outcome::Appended(appended),
                 Err(Some(error)) => Outcome::Refused(error),
                 Err(None) => Outcome::UnknownTopicOrPartition,
@@ -308,18 +376,18 @@ fn is_admin(context: &Context) -> bool {
     context.header.client_id.as_deref() == Some("__admin_client")
 }
 
-fn answer(
-    cluster: &Cluster,
-    context: &Context,
-    topics: Vec<Topic>,
-    request: &Produce,
-    now: Instant,
-) -> Answer {
+fn answer(cluster: &Cluster, context: &Context, attempt: Attempt, now: Instant) -> Answer {
+    let Attempt {
+        topics,
+        acks,
+        timeout_ms,
+        ..
+    } = attempt;
     let mut pending = Pending { topics };
-    match request.acks {
+    match acks {
         0 => pending.answer_without_bytes(context),
         -1 if !pending.settle(cluster, context) => {
-            let timeout_ms = u64::try_from(request.timeout_ms).unwrap_or(0);
+            let timeout_ms = u64::try_from(timeout_ms).unwrap_or(0);
             let watched = pending.lines().filter_map(Line::key).collect();
             Answer::Wait(Wait {
                 pending: AnyPending::Produce(pending),
@@ -327,7 +395,7 @@ fn answer(
                 deadline: now + Duration::from_millis(timeout_ms),
             })
         }
-        _ => pending.reply(cluster, context, Replication::as_asked(request.acks)),
+        _ => pending.reply(cluster, context, Replication::as_asked(acks)),
     }
 }
 

@@ -10,6 +10,7 @@
 //!
 //! *Not here* what an older version cannot say (`wire/reply.rs`).
 
+use super::produce_verification::{self, Unverified};
 use crate::engine::partition::{AppendError, Appended};
 use crate::engine::record_rules::{Problem, RecordError};
 use crate::engine::validator::Refusal;
@@ -42,8 +43,10 @@ pub enum Outcome {
     MalformedTail,
     /// zstd before version 7.
     ZstdTooEarly,
-    /// A transactional batch of a transactional id that nobody knows.
-    UnknownTransactionalId,
+    /// The whole request: transactional batches of more than one producer, or epoch.
+    TwoProducers,
+    /// Its coordinator does not know of it.
+    Unverified(Unverified),
     /// acks is none of -1, 0, 1.
     InvalidAcks,
     /// Kafka keeps the topic for itself.
@@ -109,7 +112,14 @@ pub fn render(outcome: &Outcome, (topic, index): (&str, i32), log_start: i64) ->
         }
         Outcome::MalformedTail => row(ErrorCode::CORRUPT_MESSAGE),
         Outcome::ZstdTooEarly => row(ErrorCode::UNSUPPORTED_COMPRESSION_TYPE),
-        Outcome::UnknownTransactionalId => row(ErrorCode::INVALID_PRODUCER_ID_MAPPING),
+        Outcome::TwoProducers => ProduceRow {
+            message: Some("Transactional records contained more than one producer ID".into()),
+            ..row(ErrorCode::INVALID_PRODUCER_ID_MAPPING)
+        },
+        Outcome::Unverified(unverified) => ProduceRow {
+            message: produce_verification::message(unverified),
+            ..row(unverified.code)
+        },
         Outcome::InvalidAcks => row(ErrorCode::INVALID_REQUIRED_ACKS),
         Outcome::InternalTopic => row(ErrorCode::INVALID_TOPIC_EXCEPTION),
         Outcome::NotLeader {
@@ -183,6 +193,7 @@ fn refused(
         AppendError::StaleEpoch => told(ErrorCode::INVALID_PRODUCER_EPOCH),
         AppendError::NoRoom => row(ErrorCode::KAFKA_STORAGE_ERROR),
         AppendError::TooManyProducers => told(ErrorCode::UNKNOWN_SERVER_ERROR),
+        AppendError::WrongTransaction => told(ErrorCode::INVALID_TXN_STATE),
         AppendError::OutOfOrder => told(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER),
         AppendError::Batch(refusal) => match refusal {
             Refusal::BaseOffset | Refusal::Invalid => told(ErrorCode::INVALID_RECORD),
@@ -299,7 +310,9 @@ mod tests {
     #[case::two_batches(Outcome::TwoBatches, (87, -1, -1, -1))]
     #[case::malformed_tail(Outcome::MalformedTail, (2, -1, -1, -1))]
     #[case::zstd_too_early(Outcome::ZstdTooEarly, (76, -1, -1, -1))]
-    #[case::unknown_transaction(Outcome::UnknownTransactionalId, (49, -1, -1, -1))]
+    #[case::two_producers(Outcome::TwoProducers, (49, -1, -1, -1))]
+    #[case::unverified(Outcome::Unverified(Unverified::CONCURRENT), (51, -1, -1, -1))]
+    #[case::wrong_transaction(Outcome::Refused(AppendError::WrongTransaction), (48, -1, -1, 3))]
     #[case::acks(Outcome::InvalidAcks, (21, -1, -1, -1))]
     #[case::internal(Outcome::InternalTopic, (17, -1, -1, -1))]
     #[case::not_leader(Outcome::NotLeader { hint: None, base_offset: None }, (6, -1, -1, -1))]
@@ -337,7 +350,10 @@ mod tests {
             row.log_start_offset,
         );
         assert_eq!(read, expected);
-        let says_more = matches!(outcome, Outcome::UnreadableHeader(_));
+        let says_more = matches!(
+            outcome,
+            Outcome::UnreadableHeader(_) | Outcome::TwoProducers
+        );
         assert_eq!(row.message.is_some(), says_more, "texts are the exception");
     }
 

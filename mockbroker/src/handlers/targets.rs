@@ -14,6 +14,7 @@ use crate::engine::topology::Topology;
 use crate::wire::admin_request::AdminRequest;
 use crate::wire::batch_view::BatchHeader;
 use crate::wire::request::{Request, RequestBody, TopicRef};
+use crate::wire::transactions::TxnRequest;
 
 /// A topic's name, and a partition in requests about partitions.
 pub(super) type Named = (Arc<str>, Option<i32>);
@@ -68,9 +69,17 @@ pub(super) fn of(known: &Topology, request: &Request) -> Vec<Named> {
             .iter()
             .map(|topic| (label(known, topic).name, None))
             .collect(),
+        RequestBody::Txn(TxnRequest::AddPartitionsToTxn(body)) => {
+            let topics = body.transactions.iter().flat_map(|of| &of.topics);
+            let named = topics.flat_map(|(topic, indexes)| {
+                partitions(topic.as_str().into(), indexes.iter().copied())
+            });
+            named.collect()
+        }
         RequestBody::Admin(body) => admin(body),
         RequestBody::FindCoordinator(_)
         | RequestBody::ApiVersions(_)
+        | RequestBody::Txn(TxnRequest::EndTxn(_))
         | RequestBody::InitProducerId(_) => Vec::new(),
     }
 }
@@ -88,6 +97,10 @@ pub(super) fn producer_ids(request: &Request) -> Vec<i64> {
             first_batches.collect()
         }
         RequestBody::InitProducerId(body) if body.producer_id > -1 => vec![body.producer_id],
+        RequestBody::Txn(TxnRequest::AddPartitionsToTxn(body)) => {
+            body.transactions.iter().map(|of| of.producer_id).collect()
+        }
+        RequestBody::Txn(TxnRequest::EndTxn(body)) => vec![body.producer_id],
         _ => Vec::new(),
     }
 }
@@ -97,6 +110,10 @@ pub(super) fn transactional_id(request: &Request) -> Option<&str> {
     match &request.body {
         RequestBody::Produce(body) => body.transactional_id.as_deref(),
         RequestBody::InitProducerId(body) => body.transactional_id.as_deref(),
+        RequestBody::Txn(TxnRequest::AddPartitionsToTxn(body)) => {
+            body.transactions.first().map(|of| of.id.as_str())
+        }
+        RequestBody::Txn(TxnRequest::EndTxn(body)) => Some(&body.id),
         _ => None,
     }
 }

@@ -82,7 +82,7 @@ pub struct DescribedProducers {
     pub producers: Vec<DescribedProducer>,
 }
 
-/// A producer of [`DescribedProducers`], which has no transaction.
+/// A producer of [`DescribedProducers`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DescribedProducer {
     /// Its id.
@@ -93,6 +93,10 @@ pub struct DescribedProducer {
     pub last_sequence: i32,
     /// The largest timestamp of its last batch.
     pub last_timestamp_ms: i64,
+    /// The epoch of the coordinator that ended its last transaction; -1 for none.
+    pub coordinator_epoch: i32,
+    /// Where its open transaction begins; `None` for none.
+    pub transaction_start: Option<i64>,
 }
 
 /// DescribeConfigs.
@@ -430,8 +434,8 @@ fn encode_producers(
             .with_producer_epoch(i32::from(producer.epoch))
             .with_last_sequence(producer.last_sequence)
             .with_last_timestamp(producer.last_timestamp_ms)
-            .with_coordinator_epoch(-1)
-            .with_current_txn_start_offset(-1)
+            .with_coordinator_epoch(producer.coordinator_epoch)
+            .with_current_txn_start_offset(producer.transaction_start.unwrap_or(-1))
     };
     let topics = topics.iter().map(|(topic, rows)| {
         let rows = rows.iter().map(|row| {
@@ -696,6 +700,8 @@ pub(crate) mod tests {
                     epoch: 1,
                     last_sequence: 9,
                     last_timestamp_ms: 5,
+                    coordinator_epoch: 2,
+                    transaction_start: Some(7),
                 };
                 let row = DescribedProducers {
                     index: 3,

@@ -299,6 +299,8 @@ const fn request_schema(api: Api) -> Option<&'static Schema> {
         Api::DeleteRecords => &DELETE_RECORDS,
         Api::InitProducerId => &INIT_PRODUCER_ID,
         Api::OffsetForLeaderEpoch => &OFFSET_FOR_LEADER_EPOCH,
+        Api::AddPartitionsToTxn => &ADD_PARTITIONS_TO_TXN,
+        Api::EndTxn => &END_TXN,
         Api::ListGroups => &LIST_GROUPS,
         Api::DescribeConfigs => &DESCRIBE_CONFIGS,
         Api::CreatePartitions => &CREATE_PARTITIONS,
@@ -442,6 +444,29 @@ static OFFSET_FOR_LEADER_EPOCH_TOPIC: Schema = schema(&[
 ]);
 static OFFSET_FOR_LEADER_EPOCH_PARTITION: Schema =
     schema(&[part(0, INT32), part(2, INT32), part(0, INT32)]);
+
+static ADD_PARTITIONS_TO_TXN: Schema = schema(&[
+    part(4, Field::Structs(&JOINING_TXN)),
+    part_until(3, Field::Text),
+    part_until(3, INT64),
+    part_until(3, INT16),
+    part_until(3, Field::Structs(&JOINING_TOPIC)),
+]);
+static JOINING_TXN: Schema = schema(&[
+    part(0, Field::Text),
+    part(0, INT64),
+    part(0, INT16),
+    part(0, INT8),
+    part(0, Field::Structs(&JOINING_TOPIC)),
+]);
+static JOINING_TOPIC: Schema = schema(&[part(0, Field::Text), part(0, Field::Items(&INT32))]);
+
+static END_TXN: Schema = schema(&[
+    part(0, Field::Text),
+    part(0, INT64),
+    part(0, INT16),
+    part(0, INT8),
+]);
 
 static LIST_GROUPS: Schema = schema(&[
     part(4, Field::Items(&Field::Text)),

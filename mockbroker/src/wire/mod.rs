@@ -7,6 +7,7 @@
 //! | [`request`], [`reply`] | frames to values and back, over the `kafka-protocol` crate |
 //! | [`admin_request`], [`admin_reply`] | the same for what admin clients ask |
 //! | [`quotas`] | the same for client quotas |
+//! | [`transactions`] | the same for coordinators of transactions |
 //! | `reply_body` | what replies say, before a version decides how much of it is sent |
 //! | [`guard`] | the walk over a request that makes the decoder above safe to call |
 //! | [`batch_view`], [`records`], [`compression`] | record batches, read independently of any client |
@@ -25,4 +26,5 @@ pub mod refusal;
 pub mod reply;
 mod reply_body;
 pub mod request;
+pub mod transactions;
 pub mod versions;

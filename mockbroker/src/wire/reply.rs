@@ -69,6 +69,7 @@ impl Reply {
             Self::CreateTopics(body) => encode_create_topics(body, version, &mut frame),
             Self::DeleteTopics(body) => encode_delete_topics(body, version, &mut frame),
             Self::InitProducerId(body) => encode_init_producer_id(body, version, &mut frame),
+            Self::Txn(body) => body.encode(version, &mut frame),
             Self::Admin(body) => body.encode(version, &mut frame),
         };
         match encoded {
@@ -180,16 +181,13 @@ fn encode_fetch(body: &Fetch, throttle_ms: i32, version: i16, frame: &mut BytesM
             .with_partition_index(row.index)
             .with_error_code(row.error.0)
             .with_high_watermark(row.high_watermark)
-            .with_last_stable_offset(row.high_watermark)
+            .with_last_stable_offset(row.last_stable_offset)
             .with_log_start_offset(if version >= 5 {
                 row.log_start_offset
             } else {
                 -1
             })
-            .with_aborted_transactions(match row.aborted {
-                AbortedList::Absent => None,
-                AbortedList::Empty => Some(Vec::new()),
-            })
+            .with_aborted_transactions(row.aborted.as_deref().map(aborted))
             .with_records(Some(row.records.clone()));
         if version >= 16
             && let Some(hint) = row.leader_hint
@@ -224,6 +222,15 @@ fn encode_fetch(body: &Fetch, throttle_ms: i32, version: i16, frame: &mut BytesM
         encoded.node_endpoints = endpoints.collect();
     }
     put(&encoded, version, frame)
+}
+
+fn aborted(list: &[(i64, i64)]) -> Vec<kp::fetch_response::AbortedTransaction> {
+    let entry = |(id, first): &(i64, i64)| {
+        kp::fetch_response::AbortedTransaction::default()
+            .with_producer_id(kp::ProducerId(*id))
+            .with_first_offset(*first)
+    };
+    list.iter().map(entry).collect()
 }
 
 fn encode_list_offsets(body: &ListOffsets, version: i16, frame: &mut BytesMut) -> Encoded {
@@ -469,6 +476,8 @@ mod tests {
             Api::DeleteTopics => read!(DeleteTopicsResponse),
             Api::DeleteRecords => read!(DeleteRecordsResponse),
             Api::InitProducerId => read!(InitProducerIdResponse),
+            Api::AddPartitionsToTxn => read!(AddPartitionsToTxnResponse),
+            Api::EndTxn => read!(EndTxnResponse),
             Api::IncrementalAlterConfigs => read!(IncrementalAlterConfigsResponse),
             Api::OffsetForLeaderEpoch => read!(OffsetForLeaderEpochResponse),
             Api::DescribeProducers => read!(DescribeProducersResponse),

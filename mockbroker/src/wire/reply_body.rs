@@ -11,6 +11,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::admin_reply::{AdminReply, ConfigSource};
+use super::transactions::TxnReply;
 use super::versions::VersionRange;
 use crate::error_code::ErrorCode;
 
@@ -35,6 +36,8 @@ pub enum Reply {
     DeleteTopics(DeleteTopics),
     /// See [`InitProducerId`].
     InitProducerId(InitProducerId),
+    /// See [`TxnReply`].
+    Txn(TxnReply),
     /// See [`AdminReply`].
     Admin(AdminReply),
 }
@@ -132,23 +135,17 @@ pub struct FetchRow {
     pub error: ErrorCode,
     /// The end of what is replicated; -1 on errors.
     pub high_watermark: i64,
+    /// The offset below which no transaction is open; -1 when unknown.
+    pub last_stable_offset: i64,
     /// The log's first offset; -1 on errors.
     pub log_start_offset: i64,
-    /// Which transactions were aborted.
-    pub aborted: AbortedList,
+    /// Which transactions were aborted that have records here: producer ids and first offsets;
+    /// `None` where nobody asked.
+    pub aborted: Option<Vec<(i64, i64)>>,
     /// Batches; the last may be cut.
     pub records: Bytes,
     /// Who leads instead; from v16, though the layout has a place for it from v12 on.
     pub leader_hint: Option<LeaderHint>,
-}
-
-/// The list of aborted transactions, of which there are none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AbortedList {
-    /// Null.
-    Absent,
-    /// There, without an entry.
-    Empty,
 }
 
 /// ListOffsets.
@@ -401,6 +398,7 @@ impl Reply {
                     .collect()
             }
             Self::InitProducerId(body) => whole(body.error),
+            Self::Txn(body) => body.codes(),
             Self::Admin(body) => body.codes(),
         }
     }
@@ -411,6 +409,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::api::Api;
     use crate::wire::admin_reply;
+    use crate::wire::transactions;
     use crate::wire::versions::SERVED;
 
     const CODE: ErrorCode = ErrorCode::NOT_LEADER_OR_FOLLOWER;
@@ -455,8 +454,9 @@ pub(crate) mod tests {
             index: 3,
             error: CODE,
             high_watermark: 8,
+            last_stable_offset: 7,
             log_start_offset: 1,
-            aborted: AbortedList::Empty,
+            aborted: Some(vec![(4_000, 5)]),
             records: Bytes::from_static(&[1, 2, 3]),
             leader_hint: Some(HINT),
         };
@@ -558,7 +558,10 @@ pub(crate) mod tests {
                 producer_id: 4_000,
                 producer_epoch: 1,
             }),
-            other => Reply::Admin(admin_reply::tests::everything(other, CODE)),
+            other => match transactions::everything(other, CODE) {
+                Some(reply) => Reply::Txn(reply),
+                None => Reply::Admin(admin_reply::tests::everything(other, CODE)),
+            },
         }
     }
 

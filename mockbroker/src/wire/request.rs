@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::admin_request::{self, AdminRequest};
 use super::guard::{self, Cursor};
 use super::refusal::Refusal;
+use super::transactions::{self, TxnRequest};
 use super::versions;
 use crate::api::Api;
 
@@ -60,6 +61,8 @@ pub enum RequestBody {
     DeleteTopics(DeleteTopics),
     /// See [`InitProducerId`].
     InitProducerId(InitProducerId),
+    /// See [`TxnRequest`].
+    Txn(TxnRequest),
     /// See [`AdminRequest`].
     Admin(AdminRequest),
 }
@@ -152,6 +155,8 @@ pub struct FetchPartition {
 /// ListOffsets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListOffsets {
+    /// What of open transactions counts: 1 nothing, every other number all.
+    pub isolation: i8,
     /// What to look up, by topic.
     pub topics: Vec<ListOffsetsTopic>,
 }
@@ -282,6 +287,8 @@ pub struct DeleteTopics {
 pub struct InitProducerId {
     /// The transactional id, if any.
     pub transactional_id: Option<String>,
+    /// How long its transactions may be open, in milliseconds.
+    pub timeout_ms: i32,
     /// The id that the producer has; -1 for none, and before version 3.
     pub producer_id: i64,
     /// The epoch that the producer has; -1 for none, and before version 3.
@@ -385,6 +392,11 @@ fn decode(api: Api, version: i16, mut body: Bytes) -> Result<RequestBody, Refusa
         Api::InitProducerId => {
             RequestBody::InitProducerId(decoded!(InitProducerIdRequest, init_producer_id))
         }
+        Api::AddPartitionsToTxn | Api::EndTxn => {
+            let request = transactions::decode(api, version, &mut body);
+            let request = request.map_err(|_| malformed())?;
+            RequestBody::Txn(request.ok_or(Refusal::UnsupportedVersion { api, version })?)
+        }
         _ => {
             let admin = admin_request::decode(api, version, &mut body);
             let admin = admin.map_err(|_| malformed())?;
@@ -480,6 +492,7 @@ fn list_offsets(message: kp::ListOffsetsRequest) -> ListOffsets {
             .collect(),
     });
     ListOffsets {
+        isolation: message.isolation_level,
         topics: topics.collect(),
     }
 }
@@ -595,6 +608,7 @@ fn init_producer_id(message: kp::InitProducerIdRequest, version: i16) -> InitPro
     };
     InitProducerId {
         transactional_id: message.transactional_id.map(|id| id.to_string()),
+        timeout_ms: message.transaction_timeout_ms,
         producer_id,
         producer_epoch,
     }

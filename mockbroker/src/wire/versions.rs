@@ -54,7 +54,7 @@ impl Served {
 }
 
 /// The APIs that are served, ascending by key.
-pub const SERVED: [Served; 20] = [
+pub const SERVED: [Served; 22] = [
     Served {
         served: VersionRange::new(3, 13),
         ..served(Api::Produce, 0, 13, 9)
@@ -70,6 +70,8 @@ pub const SERVED: [Served; 20] = [
     served(Api::DeleteRecords, 0, 2, 2),
     served(Api::InitProducerId, 0, 5, 2),
     served(Api::OffsetForLeaderEpoch, 2, 4, 4),
+    served(Api::AddPartitionsToTxn, 0, 5, 3),
+    served(Api::EndTxn, 0, 5, 3),
     served(Api::DescribeConfigs, 1, 4, 4),
     served(Api::CreatePartitions, 0, 3, 2),
     served(Api::IncrementalAlterConfigs, 0, 1, 1),

@@ -44,7 +44,7 @@ impl ClusterEngine {
 
     pub(super) fn end_wait(&mut self, connection: ConnectionId, pending: Pending, now: Instant) {
         if let Some(in_progress) = self.in_progress.get(&connection) {
-            let answer = pending.answer(&mut self.cluster, &in_progress.context);
+            let answer = pending.answer(&mut self.cluster, &in_progress.context, now);
             self.deliver(connection, answer, now);
         }
     }
