@@ -99,7 +99,7 @@ impl World {
                 let place = (partition.topic, partition.partition);
                 self.complete(client, place, (completion, outcome));
             }
-            Action::TopicChanged { .. } => {}
+            Action::TopicChanged { .. } | Action::Report(_) => {}
         }
     }
 

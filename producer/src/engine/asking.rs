@@ -11,6 +11,7 @@ use crate::engine::brokers::{Fallback, NodeKey, ReadyNode};
 use crate::engine::effect::{Action, BatchOutcome, ConnectionId, Queues};
 use crate::engine::in_flight::Content;
 use crate::engine::links::Outgoing;
+use crate::engine::report::Report;
 use crate::engine::time::{Deadline, Instant};
 use crate::error::{ErrorCode, Failure, FailureKind};
 use crate::types::{TopicIndex, TopicPartition};
@@ -64,6 +65,13 @@ impl<C> Engine<C> {
             return self.on_question_lost(&Content::Metadata, now);
         }
         let from = self.broker_of(connection);
+        if let Some(node) = self.brokers.node_of(connection) {
+            self.report(Report::MetadataLearnt {
+                node,
+                brokers: answer.brokers.len(),
+                topics: answer.topics.len(),
+            });
+        }
         let retry_at = now + self.retry_delay(self.metadata.failures());
         let aged_at = now + self.config.metadata_age_max;
         self.brokers.retain(&answer.brokers);
@@ -88,6 +96,10 @@ impl<C> Engine<C> {
         match answer.error {
             ErrorCode::NONE => {
                 self.identity.on_answer(answer.id, answer.epoch);
+                if let Some(node) = self.brokers.node_of(connection) {
+                    let (id, epoch) = (answer.id, answer.epoch);
+                    self.report(Report::ProducerIdGiven { node, id, epoch });
+                }
                 self.touched.extend(self.partitions.keys());
             }
             // The first calls after a broker's start answer 14: its block of ids is on its way.
@@ -101,13 +113,18 @@ impl<C> Engine<C> {
             | ErrorCode::THROTTLING_QUOTA_EXCEEDED => {
                 self.on_question_lost(&Content::InitProducerId, now);
             }
-            code => self.identity.on_refused(Failure {
+            code => self.on_producer_id_refused(Failure {
                 kind: FailureKind::Refused(code),
                 broker: self.broker_of(connection),
                 attempts: 0,
                 message: Some("no producer id was given".into()),
             }),
         }
+    }
+
+    fn on_producer_id_refused(&mut self, failure: Failure) {
+        self.identity.on_refused(failure.clone());
+        self.report(Report::ProducerIdRefused { failure });
     }
 
     /// A question got no answer that helps: ask again after a back-off.
@@ -238,9 +255,12 @@ impl<C> Engine<C> {
             return;
         }
         let mut ready = self.brokers.all_ready().peekable();
-        if ready.peek().is_some() && ready.all(|one| one.versions.init_producer_id.is_none()) {
+        let nobody_gives =
+            ready.peek().is_some() && ready.all(|one| one.versions.init_producer_id.is_none());
+        drop(ready);
+        if nobody_gives {
             self.identity.on_asked();
-            self.identity.on_refused(Failure {
+            self.on_producer_id_refused(Failure {
                 kind: FailureKind::UnsupportedVersion,
                 broker: None,
                 attempts: 0,

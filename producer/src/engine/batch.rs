@@ -218,6 +218,7 @@ impl<C> SealedBatch<C> {
             bytes: buffer.freeze(),
             completion: self.completion,
             header,
+            opened_at: self.opened_at,
         }
     }
 
@@ -239,6 +240,7 @@ pub(crate) struct StampedBatch<C> {
     bytes: Bytes,
     completion: C,
     header: BatchHeader,
+    opened_at: Instant,
 }
 
 impl<C> StampedBatch<C> {
@@ -252,6 +254,10 @@ impl<C> StampedBatch<C> {
 
     pub(crate) fn stamp(&self) -> Option<ProducerStamp> {
         self.header.producer
+    }
+
+    pub(crate) fn opened_at(&self) -> Instant {
+        self.opened_at
     }
 
     /// Stamps again after an epoch bump (KIP-360). Copies only if the old bytes are still held.

@@ -25,6 +25,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::engine::effect::{Address, ConnectionId};
+use crate::engine::report::Stood;
 use crate::engine::time::Instant;
 use crate::error::ErrorCode;
 use crate::types::BrokerId;
@@ -33,7 +34,7 @@ use crate::wire::{Api, Versions, highest_common};
 
 /// A node: a broker by its id, or an address that we were started with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum NodeKey {
+pub enum NodeKey {
     /// A broker that metadata or a refusal named.
     Broker(BrokerId),
     /// An address of `bootstrap.servers`, by its place in the list.
@@ -41,7 +42,9 @@ pub(crate) enum NodeKey {
 }
 
 impl NodeKey {
-    pub(crate) fn broker(self) -> Option<BrokerId> {
+    /// The broker, if it is known which one this is.
+    #[must_use]
+    pub fn broker(self) -> Option<BrokerId> {
         match self {
             Self::Broker(id) => Some(id),
             Self::Bootstrap(_) => None,
@@ -322,6 +325,17 @@ impl Brokers {
                 .get(self.by_connection.get(&connection)?)?
                 .address,
         )
+    }
+
+    /// Whether a connection was made before.
+    pub(crate) fn stood(&self, connection: ConnectionId) -> Stood {
+        let key = self.by_connection.get(&connection);
+        match key.and_then(|key| self.phase(*key)) {
+            Some(Phase::Negotiating { .. } | Phase::Ready { .. }) => Stood::Once,
+            Some(Phase::Idle | Phase::Connecting { .. } | Phase::BackingOff { .. }) | None => {
+                Stood::Never
+            }
+        }
     }
 
     pub(crate) fn node_of(&self, connection: ConnectionId) -> Option<NodeKey> {

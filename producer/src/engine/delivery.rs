@@ -10,11 +10,12 @@ use crate::engine::Engine;
 use crate::engine::batch::SealedBatch;
 use crate::engine::brokers::{NodeKey, ReadyNode};
 use crate::engine::drain::{Due, Hurry, Offer, due};
-use crate::engine::effect::{BatchOutcome, ConnectionId, Frame, Queues};
+use crate::engine::effect::{Action, BatchOutcome, ConnectionId, Frame, Queues};
 use crate::engine::in_flight::{Content, Entry};
 use crate::engine::links::Outgoing;
 use crate::engine::metadata::{FIRST_PRODUCE_WITH_IDS, Leadership};
 use crate::engine::partition::{Candidate, History, Partition, Tracked};
+use crate::engine::report::Report;
 use crate::engine::sequence::Run;
 use crate::engine::time::{Deadline, Instant};
 use crate::error::{Failure, FailureKind};
@@ -38,9 +39,7 @@ impl<C> Engine<C> {
         if let Some(refusal) = self.metadata.refusal(at.topic).cloned() {
             self.fail_queued(at, queues, &BatchOutcome::NotWritten(refusal));
         }
-        if let Some(partition) = self.partitions.get_mut(&at) {
-            partition.restart_if_settled(&mut self.identity);
-        }
+        self.restart_if_settled(at);
         self.compress_ahead(at, queues);
         self.schedule(at, queues, now);
         self.complete(at);
@@ -51,6 +50,22 @@ impl<C> Engine<C> {
         let idempotence = self.config.idempotence;
         let fresh = || Partition::new(at, Run::new(idempotence));
         self.partitions.entry(at).or_insert_with(fresh)
+    }
+
+    /// Starts a broken run of sequences anew, once nothing of it can still be on its way.
+    fn restart_if_settled(&mut self, at: TopicPartition) {
+        let Some(partition) = self.partitions.get_mut(&at) else {
+            return;
+        };
+        let was_broken = partition.run.gap().is_some();
+        partition.restart_if_settled(&mut self.identity);
+        if was_broken && let Some((id, epoch)) = partition.run.probing() {
+            self.report(Report::EpochBumped {
+                partition: at,
+                id,
+                epoch,
+            });
+        }
     }
 
     /// Sends one request to each broker that has something ready and room; says whether any went.
@@ -109,7 +124,7 @@ impl<C> Engine<C> {
         outcome: &BatchOutcome,
     ) {
         while let Some(batch) = self.take_prepared_unsent(at) {
-            self.finish(batch, outcome.clone());
+            self.finish(batch, outcome.clone(), None);
         }
         while let Some(batch) = queues.take(at) {
             self.finish_unsent(at, batch, outcome.clone());
@@ -232,6 +247,9 @@ impl<C> Engine<C> {
         for batch in entries.iter_mut().filter_map(|entry| entry.batch.as_mut()) {
             batch.attempts += 1;
             batch.broker = Some(broker);
+            batch.sent_at = Some(now);
+            self.actions
+                .push_back(Action::Report(Report::sent(batch, now)));
         }
         let (version, frame) = self.produce_frame(node.connection, version, &entries);
         let content = match self.config.acks {
@@ -315,8 +333,10 @@ impl<C> Engine<C> {
     }
 
     fn finish_unsent(&mut self, at: TopicPartition, batch: SealedBatch<C>, outcome: BatchOutcome) {
+        let report = Report::unsent(at, &batch, &outcome);
         self.partition(at)
             .finish_unsent(batch.into_completion(), outcome);
+        self.report(report);
     }
 
     /// `delivery.timeout.ms` for batches that were taken.

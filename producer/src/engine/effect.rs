@@ -18,6 +18,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::engine::batch::SealedBatch;
 use crate::engine::ratio::Ratio;
+use crate::engine::report::Report;
 use crate::error::Failure;
 use crate::types::{BrokerId, TopicIndex, TopicPartition};
 use crate::wire::compression::CompressedBatch;
@@ -162,6 +163,8 @@ pub enum Action<C> {
         /// Which.
         topic: TopicIndex,
     },
+    /// Something happened that may be counted or logged; nothing follows from it.
+    Report(Report),
 }
 
 /// How a batch ended.

@@ -28,6 +28,7 @@ use crate::engine::metadata::TopicNames;
 use crate::engine::partition::Tracked;
 use crate::engine::time::Instant;
 use crate::types::TopicPartition;
+use crate::wire::Api;
 
 /// All pipelines.
 #[derive(Debug)]
@@ -80,6 +81,27 @@ pub(crate) struct Unexpected {
 }
 
 impl<C> Content<C> {
+    /// What is asked.
+    pub(crate) fn api(&self) -> Api {
+        match self {
+            Self::ApiVersions => Api::ApiVersions,
+            Self::Metadata => Api::Metadata,
+            Self::InitProducerId => Api::InitProducerId,
+            Self::Produce(_) | Self::ProduceUnanswered(_) => Api::Produce,
+        }
+    }
+
+    /// How many records travel with it.
+    pub(crate) fn record_count(&self) -> u32 {
+        match self {
+            Self::Produce(entries) | Self::ProduceUnanswered(entries) => {
+                let batches = entries.iter().filter_map(|entry| entry.batch.as_ref());
+                batches.map(|tracked| tracked.batch.record_count()).sum()
+            }
+            Self::ApiVersions | Self::Metadata | Self::InitProducerId => 0,
+        }
+    }
+
     fn expects_answer(&self) -> bool {
         match self {
             Self::ProduceUnanswered(_) => false,
@@ -220,6 +242,11 @@ impl<C> InFlight<C> {
     pub(crate) fn idle_since(&self, connection: ConnectionId) -> Option<Instant> {
         let pipeline = self.pipelines.get(&connection)?;
         pipeline.requests.is_empty().then_some(pipeline.active_at)
+    }
+
+    /// How many requests are on the way, on all connections.
+    pub(crate) fn total(&self) -> usize {
+        self.pipelines.values().map(|one| one.requests.len()).sum()
     }
 
     /// When the oldest request becomes too old.

@@ -13,6 +13,7 @@ use crate::engine::Engine;
 use crate::engine::brokers::{Negotiation, NodeKey, Phase};
 use crate::engine::effect::{Action, Address, ConnectionId, CorrelationId, Frame};
 use crate::engine::in_flight::{Content, Request};
+use crate::engine::report::{ConnectionEvent, Report};
 use crate::engine::time::{Deadline, Instant};
 use crate::error::{Failure, FailureKind};
 use crate::wire::error::{DecodeError, EncodeError};
@@ -66,6 +67,7 @@ impl<C> Engine<C> {
         };
         if let Some(node) = self.brokers.node_of(connection) {
             self.deadlines.set(Deadline::Node(node), None);
+            self.report_connection(connection, node, ConnectionEvent::Made);
         }
         self.ask_versions(connection, version, now);
     }
@@ -83,6 +85,19 @@ impl<C> Engine<C> {
             untouched_from: None,
         };
         self.lose(connection, &loss, now);
+    }
+
+    fn report_connection(
+        &mut self,
+        connection: ConnectionId,
+        node: NodeKey,
+        event: ConnectionEvent,
+    ) {
+        self.report(Report::Connection {
+            connection,
+            node,
+            event,
+        });
     }
 
     pub(super) fn on_disconnected(
@@ -194,6 +209,8 @@ impl<C> Engine<C> {
         now: Instant,
     ) {
         let version = request.version;
+        let after = now.since(request.sent_at);
+        self.report_answer(connection, request.content.api(), frame, after);
         match request.content {
             Content::ApiVersions => match control::api_versions_answer(version, frame) {
                 Ok(answer) => {
@@ -218,6 +235,7 @@ impl<C> Engine<C> {
             },
             Content::Produce(entries) => match produce_response::decode(version, frame) {
                 Ok(answer) => {
+                    self.report_produced(connection, after, answer.throttle_ms);
                     self.throttle(connection, answer.throttle_ms, now);
                     self.on_produced(entries, version, &answer, now);
                 }
@@ -233,9 +251,43 @@ impl<C> Engine<C> {
         }
     }
 
+    fn report_answer(
+        &mut self,
+        connection: ConnectionId,
+        api: Api,
+        frame: &Bytes,
+        after: Duration,
+    ) {
+        if let Some(node) = self.brokers.node_of(connection) {
+            self.report(Report::Answered {
+                connection,
+                node,
+                api,
+                bytes: frame.len() + SIZE_PREFIX_BYTES,
+                after,
+            });
+        }
+    }
+
+    fn report_produced(&mut self, connection: ConnectionId, after: Duration, throttle_ms: u32) {
+        if let Some(node) = self.brokers.node_of(connection) {
+            let throttle = Duration::from_millis(u64::from(throttle_ms));
+            self.report(Report::Produced {
+                node,
+                after,
+                throttle,
+            });
+        }
+    }
+
     fn on_negotiated(&mut self, connection: ConnectionId, next: Negotiation, now: Instant) {
         match next {
-            Negotiation::Ready | Negotiation::NotExpected => {}
+            Negotiation::Ready => {
+                if let Some(node) = self.brokers.node_of(connection) {
+                    self.report_connection(connection, node, ConnectionEvent::Ready);
+                }
+            }
+            Negotiation::NotExpected => {}
             Negotiation::AskAgain(version) => self.ask_versions(connection, version, now),
             Negotiation::Unusable(reason) => {
                 self.give_up(connection, FailureKind::UnsupportedVersion, &reason, now);
@@ -278,6 +330,15 @@ impl<C> Engine<C> {
             frame,
             version,
         } = request;
+        if let Some(node) = self.brokers.node_of(connection) {
+            self.report(Report::Asked {
+                connection,
+                node,
+                api: content.api(),
+                bytes: frame.0.iter().map(Bytes::len).sum(),
+                records: content.record_count(),
+            });
+        }
         let correlation_id = self.in_flight.push(connection, content, version, now);
         self.deadlines.set_by(
             Deadline::Request(connection),
@@ -338,13 +399,21 @@ impl<C> Engine<C> {
     fn lose(&mut self, connection: ConnectionId, loss: &Loss, now: Instant) {
         let broker = self.broker_of(connection);
         let failures = self.brokers.failures(connection);
-        let until = now + self.reconnect_backoff.delay(failures, &mut self.rng);
+        let back_off = self.reconnect_backoff.delay(failures, &mut self.rng);
+        let until = now + back_off;
+        let stood = self.brokers.stood(connection);
         let Some(node) = self
             .brokers
             .on_lost(connection, until, Arc::clone(&loss.reason))
         else {
             return;
         };
+        let event = ConnectionEvent::Lost {
+            stood,
+            reason: Arc::clone(&loss.reason),
+            back_off,
+        };
+        self.report_connection(connection, node, event);
         self.deadlines.set(Deadline::Node(node), Some(until));
         self.deadlines.set(Deadline::Request(connection), None);
         self.deadlines.set(Deadline::Idle(connection), None);
@@ -402,6 +471,7 @@ impl<C> Engine<C> {
         self.deadlines.set(Deadline::Request(connection), None);
         self.deadlines.set(Deadline::Idle(connection), None);
         self.actions.push_back(Action::Disconnect { connection });
+        self.report_connection(connection, node, ConnectionEvent::Retired);
     }
 
     /// Sends nothing on this connection for so long (KIP-219).
@@ -409,10 +479,12 @@ impl<C> Engine<C> {
         if delay_ms == 0 {
             return;
         }
-        let until = now + Duration::from_millis(u64::from(delay_ms));
+        let wait = Duration::from_millis(u64::from(delay_ms));
+        let until = now + wait;
         self.brokers.on_throttled(connection, until);
         if let Some(node) = self.brokers.node_of(connection) {
             self.deadlines.set(Deadline::Node(node), Some(until));
+            self.report(Report::Throttled { node, wait });
         }
     }
 
@@ -425,3 +497,6 @@ impl<C> Engine<C> {
         self.brokers.phase(node) == Some(Phase::Idle)
     }
 }
+
+/// What stands before each frame on the wire: its size.
+const SIZE_PREFIX_BYTES: usize = 4;

@@ -12,6 +12,7 @@
 //! | `verdict` | what an answer means |
 //! | `metadata`, `brokers` | topics and leaders; nodes and their connections |
 //! | `backoff`, `time` | waits; every deadline |
+//! | `report` | what happened, for whoever counts and logs |
 //! | `links`, `asking` | the engine's own steps: connections, questions |
 //! | `compressing` | the engine's own steps: batches that are compressed |
 //! | `delivery`, `settlement` | the engine's own steps: batches that go, batches that come back |
@@ -40,6 +41,7 @@ mod metadata;
 mod partition;
 pub mod queue;
 pub mod ratio;
+pub mod report;
 mod sequence;
 mod settlement;
 pub mod time;
@@ -59,6 +61,7 @@ use crate::engine::in_flight::InFlight;
 use crate::engine::metadata::Metadata;
 use crate::engine::partition::Partition;
 use crate::engine::ratio::RatioEstimate;
+use crate::engine::report::Report;
 use crate::engine::sequence::Identity;
 use crate::engine::time::{Deadline, Deadlines, Instant};
 use crate::types::{TopicIndex, TopicPartition};
@@ -230,6 +233,12 @@ impl<C> Engine<C> {
         self.metadata.view(topic)
     }
 
+    /// Requests sent and not yet answered, on all connections.
+    #[must_use]
+    pub fn requests_in_flight(&self) -> usize {
+        self.in_flight.total()
+    }
+
     /// Panics if an invariant is broken: a bug of this crate.
     pub fn check_invariants(&self) {
         self.brokers.check_invariants();
@@ -252,6 +261,10 @@ impl<C> Engine<C> {
                 "in flight 3: each batch knows its connection"
             );
         }
+    }
+
+    fn report(&mut self, report: Report) {
+        self.actions.push_back(Action::Report(report));
     }
 
     fn advance(&mut self, queues: &mut impl Queues<Completion = C>, now: Instant) {

@@ -59,6 +59,8 @@ pub(crate) struct Tracked<C> {
     pub(crate) history: History,
     /// Who was asked last.
     pub(crate) broker: Option<BrokerId>,
+    /// When it was last sent.
+    pub(crate) sent_at: Option<Instant>,
     /// Why the last attempt failed.
     pub(crate) last_reason: Option<Arc<str>>,
 }
@@ -191,6 +193,7 @@ impl<C> Partition<C> {
             attempts: 0,
             history: History::NeverLeft,
             broker: None,
+            sent_at: None,
             last_reason: None,
         }
     }

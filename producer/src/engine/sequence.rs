@@ -263,6 +263,14 @@ impl Run {
         };
     }
 
+    /// Id and epoch of a run that has just started.
+    pub(crate) fn probing(&self) -> Option<(ProducerId, ProducerEpoch)> {
+        match self {
+            Self::Probing(position) => Some((position.id, position.epoch)),
+            Self::Off | Self::Unassigned | Self::Flowing(_) | Self::Broken(..) => None,
+        }
+    }
+
     /// What broke the run, if it is broken.
     pub(crate) fn gap(&self) -> Option<Gap> {
         match self {

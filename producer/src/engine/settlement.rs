@@ -4,6 +4,7 @@
 //!
 //! *Not here*: the table of codes (`verdict.rs`), sending (`delivery.rs`).
 
+use core::time::Duration;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use crate::engine::in_flight::Entry;
 use crate::engine::links::Loss;
 use crate::engine::metadata::Leadership;
 use crate::engine::partition::{History, RetryWait, Tracked};
+use crate::engine::report::{BatchEvent, Report};
 use crate::engine::sequence::Gap;
 use crate::engine::time::Instant;
 use crate::engine::verdict::{Ahead, Behind, Circumstances, Leaders, Line, Offset, Then, judge};
@@ -64,7 +66,7 @@ impl<C> Engine<C> {
                 base_offset: None,
                 log_append_time_ms: None,
             };
-            self.finish(batch, outcome);
+            self.finish(batch, outcome, None);
             self.complete(entry.partition);
         }
     }
@@ -115,7 +117,7 @@ impl<C> Engine<C> {
             History::NeverLeft | History::Refused => BatchOutcome::NotWritten(failure),
             History::PossiblyWritten => BatchOutcome::Unknown(failure),
         };
-        self.finish(batch, outcome);
+        self.finish(batch, outcome, None);
     }
 
     /// Hands out a partition's completions, as far as its order allows.
@@ -164,7 +166,7 @@ impl<C> Engine<C> {
             self.question_leaders(at, row);
         }
         match verdict.then {
-            Then::Acknowledge => self.acknowledge(batch, row),
+            Then::Acknowledge => self.acknowledge(batch, row, now),
             Then::Fail => {
                 let failure = refusal(&batch, row);
                 self.fail(batch, failure);
@@ -179,7 +181,7 @@ impl<C> Engine<C> {
         }
     }
 
-    fn acknowledge(&mut self, batch: Tracked<C>, row: &ProduceRow<'_>) {
+    fn acknowledge(&mut self, batch: Tracked<C>, row: &ProduceRow<'_>, now: Instant) {
         if let Some(partition) = self.partitions.get_mut(&batch.partition) {
             partition.run.on_acked(batch.batch.stamp());
         }
@@ -188,13 +190,12 @@ impl<C> Engine<C> {
             _ => None,
         };
         let log_append_time_ms = row.log_append_time_ms;
-        self.finish(
-            batch,
-            BatchOutcome::Written {
-                base_offset,
-                log_append_time_ms,
-            },
-        );
+        let after = batch.sent_at.map(|sent_at| now.since(sent_at));
+        let outcome = BatchOutcome::Written {
+            base_offset,
+            log_append_time_ms,
+        };
+        self.finish(batch, outcome, after);
     }
 
     fn retry_refused(
@@ -223,7 +224,10 @@ impl<C> Engine<C> {
         if batch.attempts > self.config.retries_max {
             return self.fail(batch, failure);
         }
-        let until = now + self.retry_delay(batch.attempts.saturating_sub(1));
+        let back_off = self.retry_delay(batch.attempts.saturating_sub(1));
+        let until = now + back_off;
+        let event = BatchEvent::Retried { failure, back_off };
+        self.report(Report::of(&batch, event));
         if let Some(partition) = self.partitions.get_mut(&batch.partition) {
             partition.retry_wait = Some(RetryWait { until, tried });
             partition.await_retry(batch);
@@ -243,7 +247,15 @@ impl<C> Engine<C> {
         }
     }
 
-    pub(super) fn finish(&mut self, batch: Tracked<C>, outcome: BatchOutcome) {
+    /// Ends a batch, so long after it was last sent where that was answered.
+    pub(super) fn finish(
+        &mut self,
+        batch: Tracked<C>,
+        outcome: BatchOutcome,
+        after: Option<Duration>,
+    ) {
+        let event = BatchEvent::ended(&outcome, after);
+        self.report(Report::of(&batch, event));
         if let Some(partition) = self.partitions.get_mut(&batch.partition) {
             partition.finish(batch, outcome);
         }

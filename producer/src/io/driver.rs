@@ -212,6 +212,7 @@ impl Driver {
             Action::TopicChanged { topic } => {
                 self.slots.publish(topic, self.engine.topic(topic));
             }
+            Action::Report(_) => {}
         }
     }
 

@@ -7,6 +7,7 @@ mod chaos;
 mod compressing;
 mod connections;
 mod peer;
+mod reports;
 mod retries;
 mod sending;
 mod time_outs;
@@ -25,6 +26,7 @@ use crate::engine::effect::{
 };
 use crate::engine::queue::{Notice, PartitionQueue, QueueLimits, RecordView};
 use crate::engine::ratio::Ratio;
+use crate::engine::report::Report;
 use crate::engine::time::Instant;
 use crate::engine::{Engine, EngineConfig, Idempotence};
 use crate::types::{Acks, TopicIndex, TopicPartition};
@@ -86,6 +88,7 @@ struct World {
     asked: Vec<(i16, i16)>,
     /// Ends of batches, in order.
     done: Vec<(u32, BatchOutcome)>,
+    reports: Vec<Report>,
     connects: Vec<u16>,
     disconnects: Vec<ConnectionId>,
     queues: PlainQueues,
@@ -184,6 +187,7 @@ impl World {
             produced: VecDeque::new(),
             asked: Vec::new(),
             done: Vec::new(),
+            reports: Vec::new(),
             connects: Vec::new(),
             disconnects: Vec::new(),
             queues: PlainQueues(BTreeMap::new(), Ratio::PLAIN),
@@ -385,6 +389,7 @@ impl World {
                     self.done.push((completion, outcome));
                 }
                 Action::TopicChanged { .. } => {}
+                Action::Report(report) => self.reports.push(report),
             }
         }
         self.engine.check_invariants();
