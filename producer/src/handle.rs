@@ -32,6 +32,7 @@ use crate::io::accumulator::{Accumulator, Choice, Outgoing, Refused, Timestamp, 
 use crate::io::completion::{Callback, WakerSlot};
 use crate::io::inbox::{Drain, End};
 use crate::io::memory::Reservation;
+use crate::io::meters::waits::{Measured, Wait};
 use crate::io::phase::Phase;
 use crate::io::topics::{Partitions, Route, TopicEntry};
 use crate::io::waiting::Patience;
@@ -148,6 +149,7 @@ impl ProducerHandle {
 
     /// A record that never gets as far as its bytes.
     pub(crate) fn refuse(&self, error: ProduceError) -> ProduceError {
+        let error = self.counted(error);
         if let Some(chain) = &self.interceptors {
             chain.on_refused(&error);
         }
@@ -166,7 +168,7 @@ impl ProducerHandle {
         let topic = match to {
             Destination::Known(topic) => topic,
             Destination::Named(name) => {
-                named = self.topic_of(name, record)?;
+                named = self.topic_of(name, record).map_err(|e| self.counted(e))?;
                 &named
             }
         };
@@ -174,10 +176,27 @@ impl ProducerHandle {
         outgoing.choice = choice;
         match self.append(topic, record, &mut outgoing, None) {
             Ok(delivery) => Ok(delivery),
-            Err(NotNow::Error(error)) => Err(error),
+            Err(NotNow::Error(error)) => Err(self.counted(error)),
             // On the heap, so that the future of a send that need not wait stays small.
-            Err(wait) => Box::pin(self.send_waiting(topic, record, &mut outgoing, wait)).await,
+            Err(wait) => {
+                let sent = Box::pin(self.send_waiting(topic, record, &mut outgoing, wait)).await;
+                sent.map_err(|error| self.counted(error))
+            }
         }
+    }
+
+    /// Counts a record that was refused for good.
+    #[cold]
+    fn counted(&self, error: ProduceError) -> ProduceError {
+        let accumulator = &self.accumulator;
+        accumulator.meters.on_refused(accumulator.clock.now());
+        error
+    }
+
+    /// Measures a wait, from here until what is returned is dropped.
+    fn measured(&self, wait: Wait) -> Measured<'_> {
+        let accumulator = &self.accumulator;
+        Measured::start(&accumulator.meters, &accumulator.clock, wait)
     }
 
     fn try_accept(
@@ -240,6 +259,7 @@ impl ProducerHandle {
 
     /// Waits until there is something to know of a topic, good or bad.
     async fn known(&self, topic: &TopicEntry, patience: &mut Patience) -> Result<(), ProduceError> {
+        let _measured = self.measured(Wait::Metadata);
         loop {
             let mut changed = pin!(topic.changed.notified());
             changed.as_mut().enable();
@@ -272,6 +292,7 @@ impl ProducerHandle {
         bytes: u32,
         patience: &mut Patience,
     ) -> Result<Reservation<'_>, ProduceError> {
+        let _measured = self.measured(Wait::Memory);
         let waited = patience.allowed();
         let kind = if waited.is_zero() {
             ProduceErrorKind::MemoryFull
@@ -286,6 +307,10 @@ impl ProducerHandle {
                 None => ProduceErrorKind::MemoryTimedOut { waited },
             }
         };
+        if kind != ProduceErrorKind::Closed {
+            let accumulator = &self.accumulator;
+            accumulator.meters.on_exhausted(accumulator.clock.now());
+        }
         Err(ProduceError::refused_here(kind, &topic.name, partition))
     }
 
@@ -413,6 +438,7 @@ impl ProducerHandle {
         if incomplete.is_empty() {
             return Ok(());
         }
+        let _measured = self.measured(Wait::Flush);
         self.accumulator.inbox.post_drain(Drain::All);
         let mut flushed = Ok(());
         for batch in incomplete {

@@ -51,6 +51,7 @@
 //! | never wait | [`Producer::try_send`] |
 //! | choose partitions otherwise | [`partitioner`] |
 //! | see and change each record, and learn its fate | [`Interceptor`] |
+//! | see how it does, by Kafka's metrics | [`Producer::metrics`] |
 //!
 //! # Map
 //!
@@ -95,6 +96,8 @@ pub use delivery::{Delivery, Outcome, Written};
 pub use engine::Idempotence;
 pub use error::{ErrorCode, Failure, FailureKind, Fault};
 pub use interceptor::{Acknowledgement, InterceptedRecord, Interceptor};
+pub use io::meters::snapshot::{Metric, MetricScope, Metrics};
+pub use io::meters::stages::{Spread, StageTimes};
 pub use io::sticky::Weighting;
 pub use produce_error::{ProduceError, ProduceErrorKind};
 pub use producer::Producer;

@@ -26,6 +26,8 @@ use crate::io::accumulator::{Accumulator, Limits};
 use crate::io::blocking::block_on;
 use crate::io::driver::Driver;
 use crate::io::inbox::End;
+use crate::io::meters::Meters;
+use crate::io::meters::snapshot::Metrics;
 use crate::io::transport::Connector;
 use crate::io::waiting::Patience;
 use crate::produce_error::ProduceError;
@@ -79,9 +81,11 @@ impl Producer {
             request_bytes: settings.engine.request_bytes_max,
             memory_bytes: settings.memory_bytes,
         };
+        let meters = Meters::new(settings.windows, &settings.engine.client_id);
         let accumulator = Arc::new(Accumulator::new(
             limits,
             settings.spreading,
+            meters,
             settings.engine.seed,
         ));
         let codec = settings.engine.codec;
@@ -110,6 +114,15 @@ impl Producer {
     #[must_use]
     pub fn config(&self) -> Configuration {
         self.handle.configuration.clone()
+    }
+
+    /// What was measured up to now: Kafka's metrics by Kafka's names, and how long batches take.
+    ///
+    /// What a record's batch brought is in it once the record's [`Delivery`] is ready. Takes a few
+    /// microseconds, for which the producer's own task may have to wait.
+    #[must_use]
+    pub fn metrics(&self) -> Metrics {
+        self.handle.accumulator.metrics()
     }
 
     /// Hands a record over. Waits only until its topic is known and there is room in

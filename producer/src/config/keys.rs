@@ -56,7 +56,10 @@ impl fmt::Display for Allowed {
 
 /// All keys, honoured first.
 pub(crate) fn all() -> impl Iterator<Item = Key> {
-    HONOURED.into_iter().chain(FIXED.into_iter().map(fixed))
+    HONOURED
+        .iter()
+        .copied()
+        .chain(FIXED.iter().copied().map(fixed))
 }
 
 /// The key of this name.
@@ -83,8 +86,8 @@ pub(crate) fn instead(name: &str) -> &'static str {
         "config.providers" => "values are taken as they are",
         "metadata.cluster.check.enable" => "a broker's cluster is not checked",
         "key.serializer" | "value.serializer" | "interceptor.classes" => "given in code",
-        "enable.metrics.push" | "metric.reporters" => "no metrics are kept",
-        _ if name.starts_with("metrics.") => "no metrics are kept",
+        "enable.metrics.push" => "metrics are not pushed to brokers",
+        "metric.reporters" => "metrics are read with `Producer::metrics`",
         "compression.lz4.level" => "LZ4's fast compressor, which is Kafka's default",
         _ if name.starts_with("transaction") => "there are no transactions",
         _ => "connections are neither encrypted nor authenticated",
@@ -130,7 +133,7 @@ const fn key(name: &'static str, default: &'static str, allowed: Allowed) -> Key
 }
 
 /// The keys that do what Kafka's documentation says of them.
-pub(crate) const HONOURED: [Key; 35] = [
+pub(crate) const HONOURED: &[Key] = &[
     key("bootstrap.servers", "", Allowed::Servers),
     key("client.id", "", Allowed::Text),
     key("acks", "all", Allowed::Word(&["all", "-1", "0", "1"])),
@@ -179,6 +182,13 @@ pub(crate) const HONOURED: [Key; 35] = [
     ),
     number("partitioner.availability.timeout.ms", "0", (0, LONG_MAX)),
     key("partitioner.rack.aware", "false", Allowed::Flag),
+    number("metrics.num.samples", "2", (1, INT_MAX)),
+    number("metrics.sample.window.ms", "30000", (0, LONG_MAX)),
+    key(
+        "metrics.recording.level",
+        "INFO",
+        Allowed::Word(&["INFO", "DEBUG", "TRACE"]),
+    ),
     key("compression.type", "none", Allowed::Word(&CODECS)),
     key(
         "compression.gzip.level",
@@ -198,7 +208,7 @@ pub(crate) const HONOURED: [Key; 35] = [
 /// That is Kafka's default for what both leave out, and the value that turns a feature off where
 /// Kafka has it and this producer does not: a configuration may not claim what is not done. Keys
 /// without such a value stand here with none; they may not be given at all.
-const FIXED: [(&str, &str); 83] = [
+const FIXED: &[(&str, &str)] = &[
     ("bootstrap.resolve.timeout.ms", "0"),
     ("buffer.memory.allocation.strategy", "full"),
     ("client.dns.lookup", "use_all_dns_ips"),
@@ -210,9 +220,6 @@ const FIXED: [(&str, &str); 83] = [
     ("value.serializer", ""),
     ("metadata.cluster.check.enable", "false"),
     ("metric.reporters", ""),
-    ("metrics.num.samples", ""),
-    ("metrics.recording.level", ""),
-    ("metrics.sample.window.ms", ""),
     ("transaction.timeout.ms", "60000"),
     ("transaction.two.phase.commit.enable", "false"),
     ("transactional.id", ""),

@@ -325,6 +325,18 @@ impl ProducerBuilder {
         self.set("metadata.recovery.rebootstrap.trigger.ms", millis(time))
     }
 
+    /// `metrics.num.samples`: over how many samples averages, maxima and rates are taken, from 1;
+    /// no more than 1000 are kept. Default: 2.
+    pub fn metrics_num_samples(self, count: u32) -> Self {
+        self.set("metrics.num.samples", count.to_string())
+    }
+
+    /// `metrics.sample.window.ms`: how long a sample of averages, maxima and rates is. Default:
+    /// 30 s. At 0 there is nothing to look back on.
+    pub fn metrics_sample_window(self, time: Duration) -> Self {
+        self.set("metrics.sample.window.ms", millis(time))
+    }
+
     /// `partitioner.ignore.keys`: whether a key decides the partition. Default: it does.
     pub fn partitioner_keys(self, key_use: KeyUse) -> Self {
         let ignored = key_use == KeyUse::Ignored;
@@ -504,6 +516,8 @@ mod tests {
     #[case(given().receive_buffer(Some(7)), "receive.buffer.bytes", "7")]
     #[case(given().receive_buffer(None), "receive.buffer.bytes", "-1")]
     #[case(given().metadata_max_age(SECOND), "metadata.max.age.ms", "1000")]
+    #[case(given().metrics_num_samples(3), "metrics.num.samples", "3")]
+    #[case(given().metrics_sample_window(SECOND), "metrics.sample.window.ms", "1000")]
     #[case(given().partitioner_keys(KeyUse::Ignored), "partitioner.ignore.keys", "true")]
     #[case(
         given().partitioner_weighting(Weighting::Equal),

@@ -15,6 +15,7 @@ use crate::config::keys;
 use crate::config::values::{Values, compression, servers};
 use crate::engine::{EngineConfig, Idempotence};
 use crate::handle::Placing;
+use crate::io::meters::meter::Windows;
 use crate::io::sticky::{Spreading, Weighting};
 use crate::io::transport::SocketBuffers;
 use crate::partitioner::{Partitioner, RoundRobin};
@@ -59,6 +60,8 @@ pub(crate) struct Settings {
     pub(crate) spreading: Spreading,
     /// `send.buffer.bytes` and `receive.buffer.bytes`.
     pub(crate) socket_buffers: SocketBuffers,
+    /// `metrics.num.samples` and `metrics.sample.window.ms`.
+    pub(crate) windows: Windows,
     /// All of it, to look at.
     pub(crate) configuration: Configuration,
 }
@@ -84,6 +87,10 @@ impl Settings {
                 send_bytes: values.small_number("send.buffer.bytes"),
                 receive_bytes: values.small_number("receive.buffer.bytes"),
             },
+            windows: Windows::new(
+                values.bytes("metrics.num.samples"),
+                values.duration("metrics.sample.window.ms"),
+            ),
             configuration: Configuration::new(&values),
         })
     }

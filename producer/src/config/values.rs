@@ -310,9 +310,10 @@ mod tests {
         "ProducerBuilder::partitioner"
     )]
     #[case("enable.metrics.push", "true", ConfigErrorKind::NotSupported, "false")]
+    #[case("metrics.num.samples", "0", ConfigErrorKind::InvalidValue, "1 to")]
     #[case(
-        "metrics.num.samples",
-        "2",
+        "metric.reporters",
+        "com.shop.Reporter",
         ConfigErrorKind::NotSupported,
         "leave it out"
     )]
@@ -342,6 +343,7 @@ mod tests {
     #[case("transactional.id", "")]
     #[case("connections.max.idle.ms", "-1")]
     #[case("enable.metrics.push", "FALSE")]
+    #[case("metrics.recording.level", "debug")]
     fn an_allowed_word_may_be_written_in_any_case(#[case] key: &str, #[case] value: &str) {
         values(key, value).expect("allowed");
     }

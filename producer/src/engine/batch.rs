@@ -150,6 +150,7 @@ impl<C> OpenBatch<C> {
 
     pub(crate) fn seal(self) -> SealedBatch<C> {
         SealedBatch {
+            plain_bytes: self.buffer.len(),
             buffer: self.buffer,
             completion: self.completion,
             opened_at: self.opened_at,
@@ -171,6 +172,8 @@ pub struct SealedBatch<C> {
     max_timestamp_ms: i64,
     record_count: u32,
     compression: CompressionType,
+    /// Its size before it was compressed.
+    plain_bytes: usize,
 }
 
 impl<C> SealedBatch<C> {
@@ -219,6 +222,7 @@ impl<C> SealedBatch<C> {
             completion: self.completion,
             header,
             opened_at: self.opened_at,
+            plain_bytes: self.plain_bytes,
         }
     }
 
@@ -241,6 +245,7 @@ pub(crate) struct StampedBatch<C> {
     completion: C,
     header: BatchHeader,
     opened_at: Instant,
+    plain_bytes: usize,
 }
 
 impl<C> StampedBatch<C> {
@@ -258,6 +263,11 @@ impl<C> StampedBatch<C> {
 
     pub(crate) fn opened_at(&self) -> Instant {
         self.opened_at
+    }
+
+    /// Its size before it was compressed.
+    pub(crate) fn plain_bytes(&self) -> usize {
+        self.plain_bytes
     }
 
     /// Stamps again after an epoch bump (KIP-360). Copies only if the old bytes are still held.

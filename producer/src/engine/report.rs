@@ -9,7 +9,7 @@
 //!
 //! *Source*: what Kafka's `SenderMetrics` and `Selector` count, and what its client logs.
 //!
-//! *Not here*: averages and rates (`io/meters.rs`), words and levels (`io/narration.rs`).
+//! *Not here*: averages and rates (`io/meters/`), words and levels (`io/narration.rs`).
 
 use core::time::Duration;
 use std::sync::Arc;
@@ -161,6 +161,8 @@ pub struct BatchFacts {
     pub records: u32,
     /// Its size on the wire in bytes.
     pub bytes: usize,
+    /// Its size in bytes before it was compressed.
+    pub plain_bytes: usize,
     /// Id, epoch and first sequence, if it has them.
     pub stamp: Option<ProducerStamp>,
 }
@@ -212,6 +214,7 @@ impl Report {
             attempts: batch.attempts,
             records: batch.batch.record_count(),
             bytes: batch.batch.bytes().len(),
+            plain_bytes: batch.batch.plain_bytes(),
             stamp: batch.batch.stamp(),
         };
         Self::Batch { batch, event }
@@ -229,6 +232,7 @@ impl Report {
             attempts: 0,
             records: batch.record_count(),
             bytes: batch.bytes(),
+            plain_bytes: batch.bytes(),
             stamp: None,
         };
         let event = BatchEvent::ended(outcome, None);

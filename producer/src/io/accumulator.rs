@@ -37,6 +37,7 @@ use crate::io::completion::{BatchCompletion, Callback, RecordInBatch};
 use crate::io::inbox::{Inbox, News};
 use crate::io::incomplete::Incomplete;
 use crate::io::memory::{Memory, Reservation};
+use crate::io::meters::Meters;
 use crate::io::phase::PhaseCell;
 use crate::io::sticky::{self, Batch, Circumstances, Spreading};
 use crate::io::topics::{Gate, Partitions, Route, Slot, SlotQueue, TopicEntry, Topics};
@@ -68,6 +69,8 @@ pub(crate) struct Accumulator {
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) incomplete: Incomplete,
     pub(crate) memory: Memory,
+    /// On the heap: what the driver writes shares no cache line with what each send reads.
+    pub(crate) meters: Box<Meters>,
     pub(crate) phase: PhaseCell,
     pub(crate) topics: Topics,
 }
@@ -171,7 +174,7 @@ enum Missed {
 }
 
 impl Accumulator {
-    pub(crate) fn new(limits: Limits, spreading: Spreading, seed: u64) -> Self {
+    pub(crate) fn new(limits: Limits, spreading: Spreading, meters: Meters, seed: u64) -> Self {
         Self {
             limits,
             spreading,
@@ -182,6 +185,7 @@ impl Accumulator {
             inbox: Arc::default(),
             incomplete: Incomplete::default(),
             memory: Memory::new(limits.memory_bytes),
+            meters: Box::new(meters),
             phase: PhaseCell::open(),
             topics: Topics::default(),
         }
@@ -641,7 +645,7 @@ mod tests {
 
     /// An accumulator with one topic of so many partitions, all led, and no driver.
     fn accumulator(limits: Limits, partition_count: i32) -> (Accumulator, Arc<TopicEntry>) {
-        let accumulator = Accumulator::new(limits, Spreading::default(), 1);
+        let accumulator = Accumulator::new(limits, Spreading::default(), Meters::for_test(), 1);
         let topic = accumulator.topic("orders");
         let slots = (0..partition_count).map(|partition| {
             let partition = TopicPartition {

@@ -31,6 +31,7 @@ use crate::engine::effect::{
 };
 use crate::engine::queue::SealedBatch;
 use crate::engine::ratio::Ratio;
+use crate::engine::report::Report;
 use crate::engine::time::Instant;
 use crate::error::{Failure, FailureKind};
 use crate::io::accumulator::{Accumulator, Ticket};
@@ -59,6 +60,8 @@ pub(crate) struct Driver {
     inputs: Vec<Input>,
     /// Settled in this round and not yet announced.
     settled: Vec<Ticket>,
+    /// What the engine told in this round.
+    reports: Vec<Report>,
     at_end: Option<AtEnd>,
 }
 
@@ -105,6 +108,7 @@ impl Driver {
             posted: Posted::default(),
             inputs: Vec::new(),
             settled: Vec::new(),
+            reports: Vec::new(),
             at_end: None,
         }
     }
@@ -173,6 +177,7 @@ impl Driver {
         }
         #[cfg(debug_assertions)]
         self.engine.check_invariants();
+        self.publish_reports(now);
         self.announce_settled();
         progress
     }
@@ -212,8 +217,21 @@ impl Driver {
             Action::TopicChanged { topic } => {
                 self.slots.publish(topic, self.engine.topic(topic));
             }
-            Action::Report(_) => {}
+            Action::Report(report) => self.reports.push(report),
         }
+    }
+
+    /// Counts what happened, before anyone hears of it.
+    fn publish_reports(&mut self, now: Instant) {
+        if self.reports.is_empty() {
+            return;
+        }
+        let accumulator = &self.accumulator;
+        let name_of = |topic| Some(Arc::clone(&accumulator.topics.at(topic)?.name));
+        let meters = &accumulator.meters;
+        meters.record(&self.reports, name_of, now);
+        meters.set_requests_in_flight(self.engine.requests_in_flight());
+        self.reports.clear();
     }
 
     /// Releases what settled batches held, then wakes who waits for them.
@@ -225,6 +243,8 @@ impl Driver {
         let batches = self.settled.iter().map(|batch| &**batch);
         self.accumulator.incomplete.remove(batches);
         self.accumulator.memory.release(bytes);
+        #[cfg(feature = "metrics")]
+        self.accumulator.meters.publish(self.accumulator.gauges());
         for batch in self.settled.drain(..) {
             batch.announce();
         }

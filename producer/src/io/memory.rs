@@ -59,6 +59,16 @@ impl Memory {
         self.bytes_max
     }
 
+    /// What is free, in bytes.
+    pub(crate) fn bytes_free(&self) -> usize {
+        self.free.available_permits()
+    }
+
+    /// How many wait for room.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Acquire)
+    }
+
     /// Whether somebody waits for room.
     pub(crate) fn has_waiting(&self) -> bool {
         self.waiting.load(Ordering::Acquire) > 0

@@ -7,6 +7,7 @@
 //! | `load` | what waits in a queue, for who does not lock it |
 //! | `sticky` | the partition of records that leave it open |
 //! | `completion` | one batch's end, and who waits for it |
+//! | `meters` | what is measured |
 //! | `memory` | the bytes in use, and who waits for room |
 //! | `incomplete` | the batches accepted and not yet settled, for whoever flushes |
 //! | `phase` | how far a producer's life is |
@@ -33,6 +34,7 @@ pub(crate) mod inbox;
 pub(crate) mod incomplete;
 pub(crate) mod load;
 pub(crate) mod memory;
+pub(crate) mod meters;
 pub(crate) mod phase;
 pub(crate) mod sticky;
 pub(crate) mod topics;

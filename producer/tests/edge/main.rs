@@ -8,6 +8,8 @@
 //! | `forgetting` | topics that nobody used for a while |
 //! | `intercepting` | what interceptors change, what they are told, how they end |
 //! | `many` | many records at once |
+//! | `facade` | the same through the crate `metrics` |
+//! | `measuring` | what is measured |
 //! | `placing` | which partition a record goes to |
 //! | `typed` | keys and values of any type |
 //! | `peer` | the scripted broker |
@@ -16,9 +18,12 @@
 
 mod allocating;
 mod ending;
+#[cfg(feature = "metrics")]
+mod facade;
 mod forgetting;
 mod intercepting;
 mod many;
+mod measuring;
 mod peer;
 mod placing;
 /// The reader of batches that the unit tests use too.
