@@ -89,9 +89,11 @@ impl Producer {
             settings.engine.seed,
         ));
         let codec = settings.engine.codec;
+        let client_id = Arc::clone(&settings.engine.client_id);
         let engine = Engine::new(settings.engine, accumulator.clock.now());
         let interceptors = chain.start();
         let mut driver = Driver::new(Arc::clone(&accumulator), engine, codec, connector, timer);
+        driver.tell_as(&client_id);
         if let Some(chain) = interceptors.clone() {
             driver.call_at_end(Box::new(move || chain.close()));
         }

@@ -39,6 +39,7 @@ use crate::io::clock::TICK;
 use crate::io::compression_pool::CompressionPool;
 use crate::io::connection::Connection;
 use crate::io::inbox::{Drain, End, Posted, Sleep};
+use crate::io::narration::{self, Narrator};
 use crate::io::phase::Phase;
 use crate::io::sticky::Standing;
 use crate::io::topics::{Gate, Partitions, Route, Site, Slot, Wanted};
@@ -62,6 +63,7 @@ pub(crate) struct Driver {
     settled: Vec<Ticket>,
     /// What the engine told in this round.
     reports: Vec<Report>,
+    narrator: Narrator,
     at_end: Option<AtEnd>,
 }
 
@@ -109,8 +111,14 @@ impl Driver {
             inputs: Vec::new(),
             settled: Vec::new(),
             reports: Vec::new(),
+            narrator: Narrator::nameless(),
             at_end: None,
         }
+    }
+
+    /// Tells what happens as the producer of this `client.id`.
+    pub(crate) fn tell_as(&mut self, client_id: &str) {
+        self.narrator = Narrator::new(client_id);
     }
 
     /// Has this called when all is settled, however it ends. It must not panic.
@@ -188,6 +196,7 @@ impl Driver {
                 connection,
                 address,
             } => {
+                self.narrator.on_connect(connection, &address);
                 let connecting = self.connector.connect(address.clone());
                 let made = Connection::new(connection, address, connecting);
                 self.connections.insert(connection, made);
@@ -231,7 +240,9 @@ impl Driver {
         let meters = &accumulator.meters;
         meters.record(&self.reports, name_of, now);
         meters.set_requests_in_flight(self.engine.requests_in_flight());
-        self.reports.clear();
+        for report in self.reports.drain(..) {
+            self.narrator.tell(&report, &accumulator.topics);
+        }
     }
 
     /// Releases what settled batches held, then wakes who waits for them.
@@ -306,6 +317,7 @@ impl Future for Driver {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
+        let _entered = this.narrator.span().clone().entered();
         for _ in 0..ROUNDS_MAX {
             let now = this.accumulator.clock.now();
             this.accumulator.clock.refresh_wall();
@@ -330,6 +342,7 @@ impl Future for Driver {
 impl Drop for Driver {
     fn drop(&mut self) {
         if !self.is_done() {
+            let _entered = self.narrator.span().clone().entered();
             self.give_up();
         }
         if let Some(call) = self.at_end.take() {
@@ -372,6 +385,7 @@ impl Slots {
                 sites: partitions.iter().map(|one| self.site(one)).collect(),
             }),
         });
+        narration::tell_topic(&entry);
     }
 
     fn site(&self, partition: &PartitionView) -> Site {

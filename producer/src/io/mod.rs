@@ -8,6 +8,7 @@
 //! | `sticky` | the partition of records that leave it open |
 //! | `completion` | one batch's end, and who waits for it |
 //! | `meters` | what is measured |
+//! | `narration` | events and spans of `tracing` |
 //! | `memory` | the bytes in use, and who waits for room |
 //! | `incomplete` | the batches accepted and not yet settled, for whoever flushes |
 //! | `phase` | how far a producer's life is |
@@ -35,6 +36,7 @@ pub(crate) mod incomplete;
 pub(crate) mod load;
 pub(crate) mod memory;
 pub(crate) mod meters;
+pub(crate) mod narration;
 pub(crate) mod phase;
 pub(crate) mod sticky;
 pub(crate) mod topics;

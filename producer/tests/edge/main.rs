@@ -10,6 +10,7 @@
 //! | `many` | many records at once |
 //! | `facade` | the same through the crate `metrics` |
 //! | `measuring` | what is measured |
+//! | `narrating` | what is told as events and spans |
 //! | `placing` | which partition a record goes to |
 //! | `typed` | keys and values of any type |
 //! | `peer` | the scripted broker |
@@ -24,6 +25,7 @@ mod forgetting;
 mod intercepting;
 mod many;
 mod measuring;
+mod narrating;
 mod peer;
 mod placing;
 /// The reader of batches that the unit tests use too.
