@@ -12,6 +12,9 @@
 //! | `Uuid` | text of 36 characters | `UUID` |
 //! | `()` | null | `Void` |
 //! | `Option<T>` | null, or as `T` | |
+//! | `&T` | as `T` | |
+//!
+//! [`ConstantList`] and [`VariableList`] write lists as Kafka's `ListSerializer` does.
 //!
 //! Anything else takes a [`Serializer`] of your own: a type, or a function with [`from_fn`].
 //!
@@ -49,10 +52,14 @@
 //!
 //! *Not here*: who calls them (`typed_topic.rs`), where buffers come from (`scratch.rs`).
 
+mod list;
+
 use std::marker::PhantomData;
 
 use bytes::Bytes;
 use uuid::Uuid;
+
+pub use list::{ConstantList, ConstantSize, VariableList};
 
 /// Any error, as a serializer gives it.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -255,6 +262,20 @@ impl Serializer<()> for Plain {
         _buffer: &'a mut Vec<u8>,
     ) -> Result<Option<&'a [u8]>, BoxError> {
         Ok(None)
+    }
+}
+
+impl<T: ?Sized> Serializer<&T> for Plain
+where
+    Self: Serializer<T>,
+{
+    fn serialize<'a>(
+        &self,
+        data: &'a &T,
+        target: Target<'_>,
+        buffer: &'a mut Vec<u8>,
+    ) -> Result<Option<&'a [u8]>, BoxError> {
+        Serializer::<T>::serialize(self, data, target, buffer)
     }
 }
 
