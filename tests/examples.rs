@@ -72,6 +72,7 @@ fn values(cluster: &MockCluster) -> Vec<Option<String>> {
 #[case::send_many("send_many", &["--records", "1000"], "1000", 1_000)]
 #[case::callbacks("callbacks", &[], "8 plums: Written {", 3)]
 #[case::typed_json("typed_json", &[], "offset: Some(3)", 4)]
+#[case::metrics("metrics", &["--records", "7"], "sent to orders: 7", 7)]
 #[case::interceptor("interceptor", &[], "sent 3, written 2, failed 1, refused one: true", 2)]
 fn an_example_sends_its_records(
     #[case] name: &str,
@@ -245,6 +246,49 @@ fn verifiable_producer_tells_what_failed() {
     assert_eq!(failed[0]["value"], "0");
     assert!(failed[0]["key"].is_null() && failed[0]["exception"].is_string());
     assert!(values(&cluster).is_empty());
+}
+
+/// What Kafka 4.3.1's own tool writes, for the same options.
+const KAFKAS_LINES: &str = include_str!("verifiable-producer-4.3.1.jsonl");
+
+/// The fields of a line, in order, with the kind of each value.
+fn shape(line: &str) -> Vec<(String, &'static str)> {
+    let line_as_read: Value = serde_json::from_str(line).unwrap();
+    let mut fields: Vec<_> = line_as_read.as_object().unwrap().iter().collect();
+    // No value holds the name of a field in quotes.
+    fields.sort_by_key(|(name, _)| line.find(&format!("\"{name}\":")));
+    let kind = |value: &Value| match value {
+        Value::Number(number) if number.is_f64() => "fraction",
+        Value::Number(_) => "integer",
+        // A key is text or null, as options have it.
+        Value::String(_) | Value::Null => "text",
+        _ => "other",
+    };
+    fields
+        .into_iter()
+        .map(|(name, value)| (name.clone(), kind(value)))
+        .collect()
+}
+
+#[test]
+fn verifiable_producers_lines_have_the_shape_of_kafkas() {
+    let cluster = start();
+    let servers = cluster.bootstrap_servers();
+    let options = [
+        ["--bootstrap-server", servers],
+        ["--topic", "orders"],
+        ["--max-messages", "1"],
+        ["--value-prefix", "7"],
+        ["--repeating-keys", "2"],
+    ];
+    let options = options.as_flattened();
+    let written = lines(&run("verifiable_producer", options));
+    let file = TemporaryFile::new("shape.properties", "max.request.size=1\n");
+    let failing = [options, &["--command-config", file.path()]].concat();
+    let failed = lines(&run("verifiable_producer", &failing));
+    let ours = [&written[..2], &failed[1..2], &written[2..]].concat();
+    let ours: Vec<_> = ours.iter().map(|line| shape(line)).collect();
+    assert_eq!(ours, KAFKAS_LINES.lines().map(shape).collect::<Vec<_>>());
 }
 
 /// A program that is ended with its test.

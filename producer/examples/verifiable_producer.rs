@@ -33,7 +33,7 @@ struct Arguments {
     /// How many records; without end if negative.
     #[arg(long, default_value_t = -1, allow_negative_numbers = true)]
     max_messages: i64,
-    /// About how many records a second; as fast as they go if negative.
+    /// About how many records a second, none after the first at 0; as fast as they go if negative.
     #[arg(long, default_value_t = -1, allow_negative_numbers = true)]
     throughput: i64,
     /// Who must have a record before it is acknowledged: 0, 1 or -1.
@@ -74,9 +74,9 @@ enum Event<'a> {
         partition: i32,
     },
     Failure {
+        topic: &'a str,
         key: Option<&'a str>,
         value: &'a str,
-        topic: &'a str,
         exception: String,
         message: String,
     },
@@ -154,9 +154,13 @@ async fn terminated() {
 }
 
 async fn wait_turn(number: u64, throughput: i64, started: Instant) {
-    if let Ok(per_second @ 1..) = u64::try_from(throughput) {
-        let at = Duration::from_nanos(number.saturating_mul(1_000_000_000) / per_second);
-        tokio::time::sleep_until((started + at).into()).await;
+    match u64::try_from(throughput) {
+        Ok(0) if number > 0 => std::future::pending().await,
+        Ok(per_second @ 1..) => {
+            let at = Duration::from_nanos(number.saturating_mul(1_000_000_000) / per_second);
+            tokio::time::sleep_until((started + at).into()).await;
+        }
+        Ok(0) | Err(_) => {}
     }
 }
 
@@ -225,9 +229,9 @@ impl Told {
             }
             Err(error) => {
                 let failure = Event::Failure {
+                    topic,
                     key,
                     value,
-                    topic,
                     exception: format!("{:?}", error.kind()),
                     message: error.to_string(),
                 };

@@ -2,8 +2,8 @@
 //!
 //! *Layout*: integers have four bytes, big endian
 //! ```text
-//!   ConstantList   0   count of nulls, index of each null   count of all   each that is not null
-//!   VariableList   1                                        count of all   each: size, bytes; -1 for null
+//!   ConstantList   0   count of nulls, index of each   count of all   each that is not null
+//!   VariableList   1                                   count of all   each: size or -1, bytes
 //! ```
 //!
 //! *Source*: Kafka's `ListSerializer`, `ListSerde.SerializationStrategy` (KIP-466).
