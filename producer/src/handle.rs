@@ -28,11 +28,12 @@ use crate::config::{Configuration, KeyUse};
 use crate::delivery::{Delivery, failure_of};
 use crate::error::Failure;
 use crate::interceptor::{Interceptors, Underway};
-use crate::io::accumulator::{Accumulator, Choice, Outgoing, Refused, Timestamp, TooLarge};
+use crate::io::accumulator::Accumulator;
 use crate::io::completion::{Callback, WakerSlot};
 use crate::io::inbox::{Drain, End};
 use crate::io::memory::Reservation;
 use crate::io::meters::waits::{Measured, Wait};
+use crate::io::outgoing::{Choice, Outgoing, Refused, Timestamp, TooLarge};
 use crate::io::phase::Phase;
 use crate::io::topics::{Partitions, Route, TopicEntry};
 use crate::io::waiting::Patience;
@@ -69,19 +70,15 @@ impl ProducerHandle {
             Some(_) => return None,
         };
         // Interceptors and partitioners of the user's are asked once for each record.
-        let asks = self.interceptors.is_some() || matches!(self.placing, Placing::Own(_));
-        if asks || !self.accumulator.phase.is_open() {
-            return None;
-        }
-        let route = topic.route.load();
-        let Route::Known(partitions) = &**route else {
+        let Placing::BuiltIn(key_use) = self.placing else {
             return None;
         };
-        let choice = self.choose(topic, record, partitions)?;
+        if self.interceptors.is_some() || !self.accumulator.phase.is_open() {
+            return None;
+        }
+        let choice = choose_built_in(record, key_use, topic.slots.count())?;
         let how = (timestamp, choice);
-        let accepted = self
-            .accumulator
-            .append_now(topic, partitions, view(record), how)?;
+        let accepted = self.accumulator.append_now(topic, view(record), how)?;
         Some(Delivery::new(accepted.ticket, accepted.record))
     }
 
@@ -382,24 +379,17 @@ impl ProducerHandle {
         partitions: &Partitions,
     ) -> Option<Choice> {
         let count = partitions.slots.len();
-        let numbered = |partition: i32| {
-            let place = usize::try_from(partition).ok();
-            place.filter(|&place| place < count).map(Choice::Fixed)
-        };
-        match (record.partition, &self.placing, record.key) {
-            (Some(partition), _, _) => numbered(partition),
-            (None, Placing::Own(partitioner), _) => {
+        match (record.partition, &self.placing) {
+            (None, Placing::Own(partitioner)) => {
                 let data = (record.key, record.value);
                 let unplaced = Unplaced::of(&topic.name, data, &partitions.sites);
                 match partitioner.partition(&unplaced) {
-                    Some(partition) => numbered(partition),
+                    Some(partition) => numbered(partition, count),
                     None => Some(Choice::Sticky),
                 }
             }
-            (None, Placing::BuiltIn(KeyUse::Hashed), Some(key)) => {
-                partition_of_key(key, count).map(Choice::Fixed)
-            }
-            (None, Placing::BuiltIn(_), _) => Some(Choice::Sticky),
+            (Some(partition), Placing::Own(_)) => numbered(partition, count),
+            (_, Placing::BuiltIn(key_use)) => choose_built_in(record, *key_use, count),
         }
     }
 
@@ -508,6 +498,25 @@ pub(crate) fn outgoing<'a>(record: &'a Record<'_>, callback: Option<Callback>) -
         choice: Choice::Undecided,
         callback,
     }
+}
+
+/// [`ProducerHandle::choose`] without a partitioner of the user's, among so many partitions.
+#[inline]
+fn choose_built_in(record: &Record<'_>, key_use: KeyUse, count: usize) -> Option<Choice> {
+    match (record.partition, record.key) {
+        (Some(partition), _) => numbered(partition, count),
+        (None, Some(key)) if key_use == KeyUse::Hashed => {
+            partition_of_key(key, count).map(Choice::Fixed)
+        }
+        (None, _) => Some(Choice::Sticky),
+    }
+}
+
+/// The partition of this number, if there are so many.
+#[inline]
+fn numbered(partition: i32, count: usize) -> Option<Choice> {
+    let place = usize::try_from(partition).ok();
+    place.filter(|&place| place < count).map(Choice::Fixed)
 }
 
 #[inline]

@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use crate::delivery::Delivery;
 use crate::handle::{Destination, ProducerHandle, outgoing};
-use crate::io::accumulator::{Accepted, Choice, Outgoing};
+use crate::io::outgoing::{Accepted, Choice, Outgoing};
 use crate::io::topics::{Partitions, Route, TopicEntry};
 use crate::produce_error::{ProduceError, ProduceErrorKind};
 use crate::record::Record;

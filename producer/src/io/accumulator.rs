@@ -33,11 +33,12 @@ use crate::engine::queue::{
 };
 use crate::engine::ratio::Ratio;
 use crate::io::clock::Clock;
-use crate::io::completion::{BatchCompletion, Callback, RecordInBatch};
+use crate::io::completion::{BatchCompletion, RecordInBatch};
 use crate::io::inbox::{Inbox, News};
 use crate::io::incomplete::Incomplete;
 use crate::io::memory::{Memory, Reservation};
 use crate::io::meters::Meters;
+use crate::io::outgoing::{Accepted, Choice, Outgoing, Refused, Timestamp, TooLarge};
 use crate::io::phase::PhaseCell;
 use crate::io::sticky::{self, Batch, Circumstances, Spreading};
 use crate::io::topics::{Gate, Partitions, Route, Slot, SlotQueue, TopicEntry, Topics};
@@ -75,76 +76,10 @@ pub(crate) struct Accumulator {
     pub(crate) topics: Topics,
 }
 
-/// A record to append.
-pub(crate) struct Outgoing<'a> {
-    /// Its bytes; the timestamp is filled in if the record has none of its own.
-    pub(crate) view: RecordView<'a>,
-    /// Where its timestamp comes from.
-    pub(crate) timestamp: Timestamp,
-    /// Which partition it goes to.
-    pub(crate) choice: Choice,
-    /// Whom to call with its fate.
-    pub(crate) callback: Option<Callback>,
-}
-
-/// Where a record's timestamp comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Timestamp {
-    /// The record.
-    Own,
-    /// The clock, when it is accepted.
-    Clock,
-}
-
-/// Which partition a record goes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Choice {
-    /// Nobody has chosen yet.
-    Undecided,
-    /// This one.
-    Fixed(usize),
-    /// Whichever the topic's sticky choice is.
-    Sticky,
-}
-
-/// A record that waits in its partition's queue.
-#[derive(Debug)]
-pub(crate) struct Accepted {
-    /// Its batch.
-    pub(crate) ticket: Ticket,
-    /// Its place there.
-    pub(crate) record: RecordInBatch,
-}
-
-/// Why a record was not accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refused {
-    /// The producer is closing.
-    Closed,
-    /// A new batch is needed, and so many bytes of memory for it.
-    NeedsRoom { bytes: u32 },
-    /// It is larger than a limit.
-    TooLarge(TooLarge),
-    /// The topic has no partition.
-    NoPartition,
-}
-
-/// How much too large a record is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct TooLarge {
-    /// The smallest batch that holds it, in bytes.
-    pub(crate) record_bytes: usize,
-    /// The limit in bytes.
-    pub(crate) limit_bytes: usize,
-    /// The key that sets it.
-    pub(crate) limit: &'static str,
-}
-
 /// One partition of one topic as an append sees it.
 #[derive(Clone, Copy)]
 struct Target<'a> {
     topic: &'a TopicEntry,
-    partitions: &'a Partitions,
     slot: &'a Slot,
     partition: usize,
     choice: Choice,
@@ -225,14 +160,24 @@ impl Accumulator {
     pub(crate) fn append_now(
         &self,
         topic: &TopicEntry,
-        partitions: &Partitions,
         mut view: RecordView<'_>,
         (timestamp, choice): (Timestamp, Choice),
     ) -> Option<Accepted> {
-        let target = self.target(topic, partitions, choice)?;
+        let partition = match choice {
+            Choice::Undecided => return None,
+            Choice::Fixed(partition) => partition,
+            Choice::Sticky => topic.sticky.chosen_before(topic.slots.count())?,
+        };
+        let slot = topic.slots.slot(partition)?;
         if timestamp == Timestamp::Clock {
             view.timestamp_ms = self.clock.coarse_wall_ms();
         }
+        let target = Target {
+            topic,
+            slot,
+            partition,
+            choice,
+        };
         let mut queue = target.lock().ok()?;
         let Appended {
             completion,
@@ -361,7 +306,6 @@ impl Accumulator {
         };
         Some(Target {
             topic,
-            partitions,
             slot: partitions.slots.get(partition)?,
             partition,
             choice,
@@ -378,8 +322,11 @@ impl Accumulator {
 
     /// The sticky choice leaves its partition.
     fn move_on(&self, target: Target<'_>) {
-        let circumstances = self.circumstances(target.partitions);
-        target.topic.sticky.move_on(target.partition, circumstances);
+        // Of a topic that nothing is known of any more nothing can be chosen.
+        if let Route::Known(partitions) = &**target.topic.route.load() {
+            let circumstances = self.circumstances(partitions);
+            target.topic.sticky.move_on(target.partition, circumstances);
+        }
     }
 
     #[inline]

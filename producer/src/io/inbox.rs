@@ -285,6 +285,22 @@ mod tests {
         assert_eq!(taken.queued.len(), posts.len(), "nothing posted is lost");
     }
 
+    #[test]
+    fn a_driver_that_looked_again_is_woken_by_anything() {
+        let (inbox, count) = (Inbox::default(), Arc::new(Count::default()));
+        let waker = Waker::from(Arc::clone(&count));
+        let mut taken = Posted::default();
+        let mut look = || inbox.take(&mut taken, &mut Context::from_waker(&waker));
+        look();
+        inbox.fall_asleep(Sleep {
+            until: Some(Instant::from_nanos(5)),
+            lacking_bytes: 100,
+        });
+        look();
+        inbox.post_queued(news(1, 9));
+        assert_eq!(count.0.load(Ordering::Relaxed), 1);
+    }
+
     /// What came between its last look and its sleep has woken it already.
     #[test]
     fn a_driver_that_does_not_sleep_soundly_yet_is_woken_by_anything() {

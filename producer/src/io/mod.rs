@@ -3,7 +3,9 @@
 //! | File | Holds |
 //! |---|---|
 //! | `accumulator` | the partitions' queues behind their locks, and what appends read without one |
+//! | `outgoing` | a record on its way into a queue, and what becomes of it there |
 //! | `topics` | the topics in use, their partitions, what is known of them |
+//! | `slot_table` | the slots of a topic's partitions, found without a lock |
 //! | `load` | what waits in a queue, for who does not lock it |
 //! | `sticky` | the partition of records that leave it open |
 //! | `completion` | one batch's end, and who waits for it |
@@ -37,7 +39,9 @@ pub(crate) mod load;
 pub(crate) mod memory;
 pub(crate) mod meters;
 pub(crate) mod narration;
+pub(crate) mod outgoing;
 pub(crate) mod phase;
+pub(crate) mod slot_table;
 pub(crate) mod sticky;
 pub(crate) mod topics;
 pub(crate) mod waiting;

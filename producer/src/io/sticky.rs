@@ -106,11 +106,15 @@ impl Sticky {
     #[inline]
     pub(crate) fn current(&self, circumstances: Circumstances<'_>) -> Option<usize> {
         let count = circumstances.partitions.slots.len();
-        let current = self.current.load(Ordering::Relaxed);
-        if current < count {
-            return Some(current);
-        }
-        self.move_on(current, circumstances);
+        self.chosen_before(count).or_else(|| {
+            self.move_on(self.current.load(Ordering::Relaxed), circumstances);
+            self.chosen_before(count)
+        })
+    }
+
+    /// The choice, if there is one among so many partitions.
+    #[inline]
+    pub(crate) fn chosen_before(&self, count: usize) -> Option<usize> {
         let current = self.current.load(Ordering::Relaxed);
         (current < count).then_some(current)
     }

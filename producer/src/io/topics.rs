@@ -23,6 +23,7 @@ use crate::engine::ratio::Ratio;
 use crate::error::Failure;
 use crate::io::accumulator::Ticket;
 use crate::io::load::Load;
+use crate::io::slot_table::SlotTable;
 use crate::io::sticky::{Standing, Sticky};
 use crate::types::{BrokerId, TopicIndex, TopicPartition};
 
@@ -47,6 +48,8 @@ pub(crate) struct TopicEntry {
     pub(crate) name: Arc<str>,
     /// What is known.
     pub(crate) route: ArcSwap<Route>,
+    /// The slots of `route`, for who needs nothing else of it.
+    pub(crate) slots: SlotTable,
     /// Where the partitions' leaders were when they were last known, by number.
     pub(crate) heard: ArcSwap<Vec<Site>>,
     /// Notified when `route` changes, and when the producer closes.
@@ -157,6 +160,7 @@ impl Topics {
             index: TopicIndex(index),
             name: Arc::from(name),
             route: ArcSwap::from_pointee(Route::Pending(None)),
+            slots: SlotTable::default(),
             heard: ArcSwap::default(),
             changed: Notify::new(),
             sticky: Sticky::new(seed ^ u64::from(index)),
@@ -202,6 +206,9 @@ impl TopicEntry {
     pub(crate) fn publish(&self, route: Route) {
         if let Route::Known(partitions) = &route {
             self.heard.store(Arc::new(partitions.sites.clone()));
+            self.slots.publish(&partitions.slots);
+        } else {
+            self.slots.close();
         }
         self.route.store(Arc::new(route));
         self.changed.notify_waiters();
