@@ -6,6 +6,7 @@
 //! | the same as bytes, as received and as stored | [`batches`](MockCluster::batches), [`batches_on`](MockCluster::batches_on) |
 //! | who leads, who is in sync, how far every replica is | [`partition`](MockCluster::partition), [`topic`](MockCluster::topic), [`topics`](MockCluster::topics) |
 //! | what is known of producers | [`producers`](MockCluster::producers), [`producers_on`](MockCluster::producers_on) |
+//! | in which state a transactional id is, what its markers have not got to | [`transaction`](MockCluster::transaction) |
 //! | whether a broker runs, and is reached | [`broker`](MockCluster::broker) |
 //! | what happened | [`journal`](MockCluster::journal), [`planned_moves`](MockCluster::planned_moves) |
 //! | what was refused or is not modelled | [`diagnostics`](MockCluster::diagnostics) |
@@ -27,6 +28,7 @@ use crate::engine::Cluster;
 use crate::engine::effect::BrokerId;
 pub use crate::engine::journal::{Diagnostic, Entry, Event, RequestBytes, RequestId, Silence};
 use crate::engine::log::{Log, StoredBatch};
+use crate::engine::open_transactions::Ending;
 pub use crate::engine::plan::{Outcome, Planned};
 use crate::engine::replica::Replica;
 pub use crate::engine::replication::IsrChange;
@@ -34,6 +36,7 @@ use crate::engine::replication::ReplicaSet;
 pub use crate::engine::time::Instant;
 pub use crate::engine::topology::{Network, Process, Registration};
 use crate::engine::topology::{PartitionKey, Topic};
+use crate::engine::txn_coordinator::Transaction;
 use crate::wire::batch_view::CONTROL;
 use crate::wire::records::{DecodedRecord, Unreadable};
 pub use crate::wire::reply::RowCode;
@@ -68,10 +71,47 @@ pub struct PartitionView {
     pub log_start_offset: i64,
     /// Records below it are visible to consumers and never lost again.
     pub high_watermark: i64,
+    /// As far as readers of what is committed see: below it no transaction is open.
+    pub last_stable_offset: i64,
+    /// The transactions that were aborted in it, by where they ended: producer ids, and the offsets
+    /// of their first records and of their markers.
+    pub aborted_transactions: Vec<AbortedView>,
     /// The offset behind the last record of the leader's log.
     pub log_end_offset: i64,
     /// Each replica's own log, in the order of `replicas`.
     pub logs: Vec<ReplicaView>,
+}
+
+/// A transaction that was aborted, in a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AbortedView {
+    /// Whose it was.
+    pub producer_id: i64,
+    /// The offset of its first record.
+    pub first_offset: i64,
+    /// The offset of its marker.
+    pub marker_offset: i64,
+}
+
+/// A transactional id as it is now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TransactionView {
+    /// The id.
+    pub id: Arc<str>,
+    /// Its state, by Kafka's name: `Empty`, `Ongoing`, `PrepareCommit`, …
+    pub state: &'static str,
+    /// The producer's id.
+    pub producer_id: i64,
+    /// The producer's epoch.
+    pub epoch: i16,
+    /// How long a transaction may be open, in milliseconds.
+    pub timeout_ms: i32,
+    /// When it was opened, in milliseconds since 1970; `None` before the first.
+    pub started_at_ms: Option<i64>,
+    /// Topics and partitions that are part of it.
+    pub partitions: Vec<(Arc<str>, i32)>,
+    /// Those of them that its marker has not got to yet.
+    pub without_marker: Vec<(Arc<str>, i32)>,
 }
 
 /// A replica as it is now.
@@ -342,6 +382,18 @@ impl MockCluster {
             .with(|engine, _| topic_views(engine.cluster()))
     }
 
+    /// The transactional id as it is now; `None` when it is new, or was idle for too long.
+    #[must_use]
+    pub fn transaction(&self, id: &str) -> Option<TransactionView> {
+        self.driver().with(|engine, now| {
+            let cluster = engine.cluster();
+            cluster.transaction(id, now)?;
+            let known = cluster.transactions().coordinator().all();
+            let (id, known) = known.into_iter().find(|(known, _)| known.as_ref() == id)?;
+            Some(transaction_view(cluster, id, known))
+        })
+    }
+
     /// What happened, oldest first: connections, requests, replies. The last 65,536 entries are
     /// kept. The requests carry their bytes if
     /// [`journal_bytes`](crate::MockClusterBuilder::journal_bytes) says so.
@@ -486,6 +538,44 @@ fn topic_view(cluster: &Cluster, topic: &Topic) -> TopicView {
     }
 }
 
+pub(crate) fn transaction_views(cluster: &Cluster) -> Vec<TransactionView> {
+    let known = cluster.transactions().coordinator().all();
+    let views = known.map(|(id, known)| transaction_view(cluster, id, known));
+    views.collect()
+}
+
+fn transaction_view(cluster: &Cluster, id: &Arc<str>, known: &Transaction) -> TransactionView {
+    let named = |key: &PartitionKey| {
+        let topic = cluster.topology().topic(key.topic)?;
+        Some((Arc::clone(&topic.name), key.partition))
+    };
+    let flight = cluster.transactions().markers().flight(id).into_iter();
+    TransactionView {
+        id: Arc::clone(id),
+        state: known.state.name(),
+        producer_id: known.producer_id,
+        epoch: known.epoch,
+        timeout_ms: known.timeout_ms,
+        started_at_ms: (known.started_at_ms >= 0).then_some(known.started_at_ms),
+        partitions: known.partitions.iter().filter_map(named).collect(),
+        without_marker: flight
+            .flat_map(|flight| flight.to.keys())
+            .filter_map(named)
+            .collect(),
+    }
+}
+
+fn aborted_views(log: &Log) -> Vec<AbortedView> {
+    let ended = log.transactions().ended().iter();
+    let aborted = ended.filter(|ended| ended.ending == Ending::Abort);
+    let views = aborted.map(|ended| AbortedView {
+        producer_id: ended.producer_id,
+        first_offset: ended.first_offset,
+        marker_offset: ended.marker_offset,
+    });
+    views.collect()
+}
+
 fn partition_view(cluster: &Cluster, key: PartitionKey) -> Option<PartitionView> {
     let placement = cluster.topology().placement(key)?;
     let partition = cluster.partition(key)?;
@@ -499,6 +589,8 @@ fn partition_view(cluster: &Cluster, key: PartitionKey) -> Option<PartitionView>
         last_known_leader: placement.last_known_leader,
         log_start_offset: partition.log().start_offset(),
         high_watermark: partition.log().high_watermark(),
+        last_stable_offset: partition.log().last_stable_offset(),
+        aborted_transactions: aborted_views(partition.log()),
         log_end_offset: partition.log().end_offset(),
         logs: replicas
             .replicas()

@@ -315,6 +315,45 @@ impl MockCluster {
         self.make(&Move::ExpireProducer { producer_id })
     }
 
+    /// Markers that end transactions do not get to a partition until they are
+    /// [released](Self::release_markers): what is to be committed or aborted stays open there, and
+    /// its transactional id answers 51.
+    ///
+    /// # Errors
+    ///
+    /// No such partition.
+    pub fn hold_markers(&self, topic: &str, partition: i32) -> Result<(), MoveError> {
+        let topic = topic.into();
+        self.make(&Move::HoldMarkers { topic, partition })
+    }
+
+    /// Markers get to a partition again, those that were held at once.
+    ///
+    /// # Errors
+    ///
+    /// No such partition.
+    pub fn release_markers(&self, topic: &str, partition: i32) -> Result<(), MoveError> {
+        let topic = topic.into();
+        self.make(&Move::ReleaseMarkers { topic, partition })
+    }
+
+    /// Another broker coordinates a transactional id, and those that share its shard.
+    ///
+    /// # Errors
+    ///
+    /// No such broker, or it does not live.
+    pub fn move_coordinator(
+        &self,
+        transactional_id: impl Into<Arc<str>>,
+        broker: BrokerId,
+    ) -> Result<(), MoveError> {
+        let transactional_id = transactional_id.into();
+        self.make(&Move::MoveCoordinator {
+            transactional_id,
+            broker,
+        })
+    }
+
     /// The cluster as it is now: brokers, topics, configuration, logs, producers, in-sync replicas,
     /// planned moves. Connections and what waits on them are not in it.
     ///

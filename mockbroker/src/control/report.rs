@@ -3,6 +3,7 @@
 //! Times are nanoseconds since the start of the cluster, as everywhere in the engine.
 
 use core::fmt::Debug;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
@@ -12,13 +13,15 @@ use crate::engine::plan::{Outcome, Planned};
 use crate::engine::time::Instant;
 use crate::fault::{Installed, RuleId, SeenRequest};
 use crate::handlers::ClusterEngine;
-use crate::inspect::{self, Entry, Event, PartitionView, ProducerView, RequestId, Silence};
+use crate::inspect::{
+    self, Entry, Event, PartitionView, ProducerView, RequestId, Silence, TransactionView,
+};
 use crate::io::driver::Driver;
 use crate::scenario::TimedMove;
 
 /// Brokers, topics and partitions.
 pub(super) fn state(control: &Control) -> Value {
-    let (now, brokers, topics) = control.driver.with(|engine, now| {
+    let (now, brokers, topics, transactions) = control.driver.with(|engine, now| {
         let brokers = engine.cluster().topology().brokers();
         let word = |state: &dyn Debug| format!("{state:?}").to_lowercase();
         let brokers: Vec<Value> = brokers
@@ -47,13 +50,36 @@ pub(super) fn state(control: &Control) -> Value {
                 })
             })
             .collect();
-        (now, brokers, topics)
+        let transactions = inspect::transaction_views(engine.cluster());
+        let transactions = transactions.iter().map(transaction_json);
+        let transactions: Vec<Value> = transactions.collect();
+        (now, brokers, topics, transactions)
     });
     json!({
         "bootstrap_servers": control.bootstrap_servers,
         "now_ns": now.as_nanos(),
         "brokers": brokers,
         "topics": topics,
+        "transactions": transactions,
+    })
+}
+
+fn transaction_json(transaction: &TransactionView) -> Value {
+    let named = |partitions: &[(Arc<str>, i32)]| -> Vec<Value> {
+        let named = partitions.iter();
+        named
+            .map(|(topic, partition)| json!({"topic": topic, "partition": partition}))
+            .collect()
+    };
+    json!({
+        "id": transaction.id,
+        "state": transaction.state,
+        "producer_id": transaction.producer_id,
+        "epoch": transaction.epoch,
+        "timeout_ms": transaction.timeout_ms,
+        "started_at_ms": transaction.started_at_ms,
+        "partitions": named(&transaction.partitions),
+        "without_marker": named(&transaction.without_marker),
     })
 }
 
@@ -86,6 +112,7 @@ fn partition_json(
         "last_known_leader": partition.last_known_leader,
         "log_start_offset": partition.log_start_offset,
         "high_watermark": partition.high_watermark,
+        "last_stable_offset": partition.last_stable_offset,
         "log_end_offset": partition.log_end_offset,
         "logs": logs,
         "producers": producers,

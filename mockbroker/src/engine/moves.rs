@@ -194,6 +194,29 @@ pub enum Move {
         /// The producer's id.
         producer_id: i64,
     },
+    /// Markers that end transactions do not get to a partition: its transactions stay open there,
+    /// and in a state Prepare*.
+    HoldMarkers {
+        /// The topic.
+        topic: Arc<str>,
+        /// The partition.
+        partition: i32,
+    },
+    /// They get there again, those that were held at once.
+    ReleaseMarkers {
+        /// The topic.
+        topic: Arc<str>,
+        /// The partition.
+        partition: i32,
+    },
+    /// Another broker coordinates a transactional id, and those of the same shard; markers that are
+    /// not there yet are sent again.
+    MoveCoordinator {
+        /// The transactional id.
+        transactional_id: Arc<str>,
+        /// The new coordinator.
+        broker: BrokerId,
+    },
 }
 
 /// A move that the cluster cannot make.
@@ -227,6 +250,9 @@ pub enum MoveError {
     /// The topic is compacted and nothing else, so that its records are not deleted.
     #[error("the cleanup.policy of the topic does not delete")]
     NotByPolicy,
+    /// The broker does not live, so that it coordinates nothing.
+    #[error("the broker cannot coordinate: it does not live")]
+    CannotCoordinate,
     /// Nothing is known of the producer, in any partition.
     #[error("no partition knows the producer")]
     UnknownProducer,
@@ -256,6 +282,20 @@ impl Cluster {
                 max,
             } => self.restrict_versions(*broker, *api, VersionRange::new(*min, *max)),
             Move::ExpireProducer { producer_id } => self.expire_producer(*producer_id),
+            Move::HoldMarkers { topic, partition } => {
+                let key = self.key(topic, *partition)?;
+                self.hold_markers(key);
+                Ok(())
+            }
+            Move::ReleaseMarkers { topic, partition } => {
+                let key = self.key(topic, *partition)?;
+                self.release_markers(key);
+                Ok(())
+            }
+            Move::MoveCoordinator {
+                transactional_id,
+                broker,
+            } => self.move_coordinator(transactional_id, *broker),
             Move::DelayReplication { from, to, delay } => {
                 self.delay_replication((*from, *to), *delay, now)
             }

@@ -5,7 +5,7 @@
 //! ```text
 //!              asked for the first time           its broker is gone, as the controller sees
 //! nobody's ──────────────────────────▶ a broker's ─────────────────────────────────▶ another's
-//!                                                                     its epoch one higher
+//!                                                 or a test moves it  its epoch one higher
 //! ```
 //!
 //! *Invariants*
@@ -30,6 +30,7 @@ use std::sync::Arc;
 use super::cluster::{Cluster, wall_clock_ms};
 use super::effect::BrokerId;
 use super::marker::Marker;
+use super::moves::MoveError;
 use super::partition::AppendError;
 use super::producer_state::{EpochBump, Expiry};
 use super::time::Instant;
@@ -134,6 +135,30 @@ impl Cluster {
         for id in of_shard {
             self.transactions.markers.send_again(&id);
         }
+    }
+
+    /// Markers for a partition are not sent from now on.
+    pub(super) fn hold_markers(&mut self, key: PartitionKey) {
+        self.transactions.markers.hold(key);
+    }
+
+    /// They are sent again, by [`advance_transactions`](Self::advance_transactions).
+    pub(super) fn release_markers(&mut self, key: PartitionKey) {
+        self.transactions.markers.release(key);
+    }
+
+    /// Another broker coordinates an id.
+    pub(super) fn move_coordinator(&mut self, id: &str, broker: BrokerId) -> Result<(), MoveError> {
+        self.known_broker(broker)?;
+        if !self.topology.is_alive(broker) {
+            return Err(MoveError::CannotCoordinate);
+        }
+        let number = shard_of(id);
+        if let Some(before) = self.shard(number).filter(|shard| shard.broker != broker) {
+            let epoch = before.epoch.saturating_add(1);
+            self.take_over(number, Shard { broker, epoch });
+        }
+        Ok(())
     }
 
     /// Who coordinates an id, if its broker runs and reaches the others.

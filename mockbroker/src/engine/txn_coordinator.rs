@@ -545,3 +545,89 @@ impl Transaction {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW_MS: i64 = 1_000;
+    const FRESH: i64 = 7_000;
+
+    fn transaction(state: TxnState, epoch: i16) -> Transaction {
+        Transaction {
+            state,
+            epoch,
+            ..Transaction::new(4_000, 60_000, 0)
+        }
+    }
+
+    fn end(producer: Identity) -> End {
+        End {
+            producer,
+            ending: Ending::Commit,
+            bump: EpochBump::EachTransaction,
+        }
+    }
+
+    fn init(expected: Option<Identity>) -> Init {
+        Init {
+            timeout_ms: 60_000,
+            expected,
+        }
+    }
+
+    fn initialised(known: &Transaction, expected: Option<Identity>) -> Result<Identity, ErrorCode> {
+        let now = (NOW_MS, EpochBump::EachTransaction);
+        let step = TxnCoordinator::decide_init(Some(known), &init(expected), now, || FRESH)?;
+        match step {
+            InitStep::Log(record) => Ok(record.identity()),
+            InitStep::Fence(_) => Err(ErrorCode::CONCURRENT_TRANSACTIONS),
+        }
+    }
+
+    /// The last epoch of a producer is for fencing it; what it was asked last is answered again.
+    #[test]
+    fn an_end_with_the_last_epoch_gives_another_id() {
+        let open = transaction(TxnState::Ongoing, EXHAUSTED);
+        let before = open.identity();
+        let fresh = Identity {
+            id: FRESH,
+            epoch: 0,
+        };
+        let step = TxnCoordinator::decide_end(Some(&open), &end(before), NOW_MS, || FRESH);
+        let Ok(Step::Log(prepared)) = step else {
+            panic!("{step:?}");
+        };
+        assert_eq!(prepared.identity().epoch, i16::MAX, "in its markers");
+        assert_eq!(prepared.successor(), fresh);
+        let completed = prepared.completed(NOW_MS).unwrap();
+        let again = TxnCoordinator::decide_end(Some(&completed), &end(before), NOW_MS, || 0);
+        assert_eq!(again, Ok(Step::Known(fresh)));
+        assert_eq!(initialised(&completed, Some(before)), Ok(fresh));
+        let raised = Identity { epoch: 1, ..fresh };
+        assert_eq!(initialised(&completed, Some(fresh)), Ok(raised));
+    }
+
+    #[test]
+    fn a_beginning_with_the_last_epoch_gives_another_id() {
+        let done = transaction(TxnState::CompleteCommit, EXHAUSTED);
+        let fresh = Identity {
+            id: FRESH,
+            epoch: 0,
+        };
+        assert_eq!(initialised(&done, None), Ok(fresh));
+        assert_eq!(initialised(&done, Some(done.identity())), Ok(fresh));
+    }
+
+    #[test]
+    fn fencing_before_version_2_lets_nobody_name_its_epoch() {
+        let open = transaction(TxnState::Ongoing, 3);
+        let fenced = open.fenced(EpochBump::Never, NOW_MS);
+        assert_eq!((fenced.epoch, fenced.last_epoch), (4, NO_EPOCH));
+        let completed = fenced.completed(NOW_MS).unwrap();
+        let named = initialised(&completed, Some(open.identity()));
+        assert_eq!(named, Err(ErrorCode::PRODUCER_FENCED));
+        let fenced = open.fenced(EpochBump::EachTransaction, NOW_MS);
+        assert_eq!((fenced.epoch, fenced.last_epoch), (4, 3));
+    }
+}
