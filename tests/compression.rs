@@ -107,3 +107,49 @@ async fn compressed_records_are_stored_once_and_in_order(#[case] compression: Co
     }
     producer.close().await.expect("closed");
 }
+
+#[rstest]
+#[case(CompressionType::None)]
+#[case(CompressionType::Snappy)]
+#[case(CompressionType::Zstd)]
+#[tokio::test]
+async fn batches_larger_than_the_topic_takes_are_split(#[case] compression: CompressionType) {
+    let cluster = MockCluster::builder()
+        .set("message.max.bytes", "2000")
+        .topic("orders", 1, 1)
+        .start()
+        .expect("a cluster");
+    let producer = Producer::builder()
+        .bootstrap_servers(cluster.bootstrap_servers())
+        .compression_type(compression)
+        .build()
+        .expect("a producer");
+    let mut random = fastrand::Rng::with_seed(7);
+    let mut deliveries = Vec::new();
+    for number in 0..300_u32 {
+        let noise = std::iter::repeat_with(|| random.alphanumeric()).take(90);
+        let text = format!("{number} {}", noise.collect::<String>());
+        let record = Record::to("orders").partition(0).value(&text);
+        deliveries.push(producer.send(record).await.expect("accepted"));
+    }
+    for (number, delivery) in (0..).zip(deliveries) {
+        assert_eq!(delivery.await.expect("written").offset, Some(number));
+    }
+    let numbers = cluster.records("orders", 0).into_iter().map(|record| {
+        let value = record.value.unwrap_or_default();
+        let text = String::from_utf8_lossy(&value).into_owned();
+        text.split(' ').next().map(str::to_owned)
+    });
+    assert!(numbers.eq((0..300).map(|number| Some(number.to_string()))));
+    let large = Record::to("orders").partition(0).value(&[b'x'; 3_000][..]);
+    let error = producer.deliver(large).await;
+    match compression {
+        CompressionType::None => {
+            let error = error.expect_err("no broker takes it").to_string();
+            assert!(error.contains("a batch of 3070 bytes"), "{error}");
+        }
+        // It is small enough when it is compressed.
+        _ => assert!(error.is_ok(), "{error:?}"),
+    }
+    producer.close().await.expect("closed");
+}

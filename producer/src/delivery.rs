@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use crate::engine::effect::BatchOutcome;
+use crate::error::{Failure, FailureKind};
 use crate::io::blocking::block_on;
 use crate::io::completion::{BatchCompletion, Callback, RecordInBatch, WakerSlot};
 use crate::produce_error::{Certainty, ProduceError};
@@ -139,9 +140,10 @@ where
     Box::new(|batch, outcome, record| call(result_of(batch, outcome, record)))
 }
 
-/// What a batch's outcome means for all of its records; `None` when they were written.
+/// The first failure among a batch's records; `None` when they were written.
 pub(crate) fn failure_of(batch: &BatchCompletion, outcome: &BatchOutcome) -> Option<ProduceError> {
-    written_of(batch, outcome).err()
+    let mut ends = outcome.ends();
+    ends.find_map(|end| written_of(batch, end).err())
 }
 
 /// What a batch's outcome means for one of its records.
@@ -150,8 +152,9 @@ pub(crate) fn result_of(
     outcome: &BatchOutcome,
     record: RecordInBatch,
 ) -> Result<Written, ProduceError> {
+    let (outcome, index) = outcome.of_record(record.index);
     let (base_offset, log_append_time_ms) = written_of(batch, outcome)?;
-    let offset = base_offset.map(|base| base.saturating_add(i64::from(record.index)));
+    let offset = base_offset.map(|base| base.saturating_add(i64::from(index)));
     Ok(Written {
         partition: batch.partition(),
         offset,
@@ -171,6 +174,8 @@ fn written_of(
         } => return Ok((*base_offset, *log_append_time_ms)),
         BatchOutcome::NotWritten(failure) => (failure, Certainty::NotWritten),
         BatchOutcome::Unknown(failure) => (failure, Certainty::Unknown),
+        // A part is never in parts; if it were, nothing would be known of it.
+        BatchOutcome::Parts(_) => (&NOTHING_KNOWN, Certainty::Unknown),
     };
     let partition = Some(batch.partition());
     let failure = failure.clone();
@@ -182,10 +187,16 @@ fn written_of(
     ))
 }
 
+const NOTHING_KNOWN: Failure = Failure {
+    kind: FailureKind::BadAnswer,
+    broker: None,
+    attempts: 0,
+    message: None,
+};
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::{Failure, FailureKind};
     use rstest::rstest;
 
     fn pending() -> (Arc<BatchCompletion>, Delivery) {

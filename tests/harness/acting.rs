@@ -302,16 +302,18 @@ impl World {
     }
 }
 
-fn ending(outcome: &BatchOutcome, index: i64) -> Ending {
+fn ending(outcome: &BatchOutcome, index: u32) -> Ending {
+    let (outcome, index) = outcome.of_record(index);
     let words = |failure: &Failure| match failure.kind {
         FailureKind::Refused(code) => format!("refused with {}", code.0),
         kind => format!("{kind:?}"),
     };
     match outcome {
         BatchOutcome::Written { base_offset, .. } => {
-            Ending::Written(base_offset.map(|base| base + index))
+            Ending::Written(base_offset.map(|base| base + i64::from(index)))
         }
         BatchOutcome::NotWritten(failure) => Ending::NotWritten(words(failure)),
         BatchOutcome::Unknown(failure) => Ending::Unknown(words(failure)),
+        BatchOutcome::Parts(_) => panic!("a part is not in parts: {outcome:?}"),
     }
 }

@@ -14,7 +14,7 @@ use kafka_mockbroker::engine::log::Log;
 use kafka_mockbroker::engine::topology::PartitionKey;
 use kafka_mockbroker::handlers::ClusterEngine;
 use kafka_mockbroker::wire::batch_view::BatchView;
-use kafka_mockbroker::wire::records::DecodedRecord;
+use kafka_mockbroker::wire::records::{DecodedRecord, decode};
 use kafka_mockbroker::wire::request::{RequestBody, TopicRef, parse};
 use kafka_producer::engine::effect::Input;
 
@@ -160,6 +160,15 @@ pub fn values(log: &Log, range: Range<i64>) -> Vec<(i64, Bytes)> {
         .filter(|record| range.contains(&record.offset))
         .map(|record| (record.offset, record.value.unwrap_or_default()))
         .collect()
+}
+
+/// The records of a batch on the wire; nothing if they cannot be read.
+#[must_use]
+pub fn contents(batch: &WireBatch) -> Option<Vec<Content>> {
+    let (view, _) = BatchView::first(&batch.bytes).ok()??;
+    let (header, payload) = view.split()?;
+    let records = decode(&header, &Bytes::copy_from_slice(payload)).ok()?;
+    Some(records.into_iter().map(|one| entry(one).content).collect())
 }
 
 fn entry(record: DecodedRecord) -> LogEntry {

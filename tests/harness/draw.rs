@@ -91,6 +91,12 @@ fn draw_codec(seed: u64) -> Codec {
     Codec { compression, level }
 }
 
+/// Some topics take less than a full batch, and not the largest records; drawn apart, too.
+fn draw_message_bytes_max(seed: u64) -> Option<u32> {
+    let random = fastrand::Rng::with_seed(seed.rotate_left(17)).u8(..4);
+    (random == 0).then_some(300)
+}
+
 impl Workload {
     fn draw_setting(self, seed: u64, random: &mut fastrand::Rng) -> Setting {
         let millis = |random: &mut fastrand::Rng, range| Duration::from_millis(random.u64(range));
@@ -114,6 +120,7 @@ impl Workload {
             },
             batch_bytes,
             codec: draw_codec(seed),
+            message_bytes_max: draw_message_bytes_max(seed),
             acks,
             idempotence,
             linger,

@@ -39,6 +39,8 @@ pub struct Setting {
     pub latency: Latency,
     /// `batch.size`, in bytes.
     pub batch_bytes: usize,
+    /// `max.message.bytes` of every topic, where it is not the default.
+    pub message_bytes_max: Option<u32>,
     /// `compression.type` and its level.
     pub codec: Codec,
     /// `acks`.
@@ -78,6 +80,7 @@ impl Default for Setting {
                 max: Duration::from_millis(2),
             },
             batch_bytes: 16_384,
+            message_bytes_max: None,
             codec: Codec::NONE,
             acks: Acks::All,
             idempotence: Idempotence::Enabled,
@@ -118,6 +121,14 @@ impl Setting {
         })
     }
 
+    fn topic_overrides(&self, replication_factor: i16) -> Vec<(String, String)> {
+        let isr_min = self.isr_min.min(replication_factor);
+        let bytes_max = self.message_bytes_max;
+        let bytes_max = bytes_max.map(|bytes| ("max.message.bytes".into(), bytes.to_string()));
+        let isr_min = ("min.insync.replicas".into(), isr_min.to_string());
+        [isr_min].into_iter().chain(bytes_max).collect()
+    }
+
     fn broker_config(&self) -> BrokerConfig {
         let mut config = BrokerConfig::default();
         let settings = [
@@ -146,10 +157,7 @@ impl Setting {
             name: Arc::from(name),
             partitions,
             replication_factor,
-            overrides: vec![(
-                "min.insync.replicas".into(),
-                self.isr_min.min(replication_factor).to_string(),
-            )],
+            overrides: self.topic_overrides(replication_factor),
         };
         ClusterConfig {
             brokers: (1..=self.brokers).map(endpoint).collect(),

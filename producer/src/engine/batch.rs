@@ -7,7 +7,7 @@
 //!                                       │  ▲
 //!                            take_plain │  │ put_back: compressed, at most once
 //!                                       ▼  │
-//!                                     lent out
+//!                                     lent out        Stamped ──split──▶ two Stamped
 //! ```
 //!
 //! *Invariants*
@@ -25,7 +25,8 @@ use bytes::{Bytes, BytesMut};
 use crate::engine::ratio::Ratio;
 use crate::engine::time::Instant;
 use crate::types::CompressionType;
-use crate::wire::compression::CompressedBatch;
+use crate::wire::batch_split::halve;
+use crate::wire::compression::{Codec, CompressedBatch, Compressor, decompress};
 use crate::wire::record_batch::{
     BatchHeader, HEADER_BYTES, Place, PlacedRecord, ProducerStamp, RecordView, complete_header,
     reserve_header,
@@ -219,7 +220,7 @@ impl<C> SealedBatch<C> {
         complete_header(&mut buffer, &header);
         StampedBatch {
             bytes: buffer.freeze(),
-            completion: self.completion,
+            completion: Some(self.completion),
             header,
             opened_at: self.opened_at,
             plain_bytes: self.plain_bytes,
@@ -242,7 +243,8 @@ impl<C> SealedBatch<C> {
 #[derive(Debug)]
 pub(crate) struct StampedBatch<C> {
     bytes: Bytes,
-    completion: C,
+    /// A part of a batch that was split has none: its partition's ledger keeps it.
+    completion: Option<C>,
     header: BatchHeader,
     opened_at: Instant,
     plain_bytes: usize,
@@ -288,9 +290,60 @@ impl<C> StampedBatch<C> {
         }
     }
 
-    pub(crate) fn into_completion(self) -> C {
+    /// Cuts it in two, each with the sequences of its records and compressed as it was; gives it
+    /// back if it cannot be cut.
+    pub(crate) fn split(self, codec: Codec) -> Result<Halves<C>, Self> {
+        let payload = self.bytes.get(HEADER_BYTES..).unwrap_or_default();
+        let halves = decompress(self.header.compression, payload)
+            .and_then(|records| halve(&records, &self.header));
+        let Some(halves) = halves else {
+            return Err(self);
+        };
+        let codec = match self.header.compression {
+            CompressionType::None => Codec::NONE,
+            _ => codec,
+        };
+        let mut compressor = Compressor::new(codec);
+        let halves = halves.map(|(plain, header)| {
+            let plain_bytes = plain.len();
+            let CompressedBatch {
+                compression,
+                mut buffer,
+            } = compressor.compress(plain);
+            let header = BatchHeader {
+                compression,
+                ..header
+            };
+            complete_header(&mut buffer, &header);
+            Self {
+                bytes: buffer.freeze(),
+                completion: None,
+                opened_at: self.opened_at,
+                plain_bytes,
+                header,
+            }
+        });
+        let completion = self.completion;
+        Ok(Halves { completion, halves })
+    }
+
+    /// How it is compressed.
+    pub(crate) fn compression(&self) -> CompressionType {
+        self.header.compression
+    }
+
+    pub(crate) fn into_completion(self) -> Option<C> {
         self.completion
     }
+}
+
+/// What a batch was split into.
+#[derive(Debug)]
+pub(crate) struct Halves<C> {
+    /// The whole batch's handle, if it had one: it was not itself such a half.
+    pub(crate) completion: Option<C>,
+    /// In the order of their records.
+    pub(crate) halves: [StampedBatch<C>; 2],
 }
 
 /// A batch's length field is an `i32`.

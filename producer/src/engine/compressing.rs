@@ -12,7 +12,7 @@ use crate::engine::Engine;
 use crate::engine::effect::{Action, CompressionId, Queues};
 use crate::engine::partition::{History, Tracked};
 use crate::engine::ratio::RatioEstimate;
-use crate::types::{CompressionType, TopicPartition};
+use crate::types::{CompressionType, TopicIndex, TopicPartition};
 use crate::wire::compression::CompressedBatch;
 use crate::wire::record_batch::HEADER_BYTES;
 
@@ -70,6 +70,14 @@ impl<C> Engine<C> {
         self.ratios_changed.insert(at.topic);
         self.partition(at).on_prepared(id, batch);
         self.touched.insert(at);
+    }
+
+    /// Batches of a topic turned out too large: until it is learnt anew, count with no compression.
+    pub(super) fn expect_no_compression(&mut self, topic: TopicIndex) {
+        if let Some(estimate) = self.ratios.get_mut(&topic) {
+            estimate.on_too_large();
+            self.ratios_changed.insert(topic);
+        }
     }
 
     /// Tells the queues what topics are expected to come to.

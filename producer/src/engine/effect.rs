@@ -182,6 +182,43 @@ pub enum BatchOutcome {
     NotWritten(Failure),
     /// It left for a broker, and no answer settles whether it was appended.
     Unknown(Failure),
+    /// It was too large for its broker and went in parts, each with an end of its own.
+    Parts(Arc<[BatchPart]>),
+}
+
+/// Consecutive records of a batch that went in parts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BatchPart {
+    /// The first record's index in the whole batch; parts are in this order, the first from 0.
+    pub first: u32,
+    /// How they ended; never `Parts`.
+    pub outcome: BatchOutcome,
+}
+
+impl BatchOutcome {
+    /// What counts for one record: the end of its batch or part, and its index there.
+    #[must_use]
+    pub fn of_record(&self, index: u32) -> (&Self, u32) {
+        let Self::Parts(parts) = self else {
+            return (self, index);
+        };
+        let behind = parts.partition_point(|part| part.first <= index);
+        match behind.checked_sub(1).and_then(|at| parts.get(at)) {
+            Some(part) => (&part.outcome, index - part.first),
+            None => (self, index),
+        }
+    }
+
+    /// The end of the whole batch, or of each of its parts.
+    pub fn ends(&self) -> impl Iterator<Item = &Self> {
+        let (whole, parts) = match self {
+            Self::Parts(parts) => (None, &parts[..]),
+            whole => (Some(whole), &[][..]),
+        };
+        whole
+            .into_iter()
+            .chain(parts.iter().map(|part| &part.outcome))
+    }
 }
 
 /// What is known of a topic, for whoever appends.

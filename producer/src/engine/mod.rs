@@ -5,6 +5,7 @@
 //! | `effect` | the seam: inputs, actions, the port to the queues |
 //! | `queue`, `batch` | records not yet sent; a batch's three lives |
 //! | `partition` | a partition's batches after the queue, and their order of completion |
+//! | `ledger` | a partition's batches in the order of its queue, until each is completed |
 //! | `sequence` | the producer id; each partition's run of sequences |
 //! | `ratio` | how small a topic's records are expected to become |
 //! | `drain` | which partitions are ready at which broker, and whose turn it is |
@@ -36,6 +37,7 @@ mod delivery;
 mod drain;
 pub mod effect;
 mod in_flight;
+mod ledger;
 mod links;
 mod metadata;
 mod partition;

@@ -35,18 +35,15 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::engine::batch::{SealedBatch, StampedBatch};
+use crate::engine::batch::{Halves, SealedBatch, StampedBatch};
 use crate::engine::effect::{BatchOutcome, CompressionId, ConnectionId, CorrelationId};
+use crate::engine::ledger::{BatchNumber, Ended, Ledger};
 use crate::engine::metadata::Leadership;
 use crate::engine::sequence::{Identity, Run};
 use crate::engine::time::Instant;
 use crate::error::{Failure, FailureKind};
 use crate::types::{BrokerId, TopicPartition};
-use crate::wire::compression::CompressedBatch;
-
-/// A batch's number within its partition, in the order of the queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct BatchNumber(u64);
+use crate::wire::compression::{Codec, CompressedBatch};
 
 /// A batch with its past.
 #[derive(Debug)]
@@ -127,8 +124,7 @@ pub(crate) struct Partition<C> {
     preparing: VecDeque<Preparing<C>>,
     waiting: VecDeque<Tracked<C>>,
     on_wire: VecDeque<OnWire>,
-    ledger: VecDeque<Row<C>>,
-    ledger_start: u64,
+    ledger: Ledger<C>,
 }
 
 /// A batch on its way from the queue to its first request.
@@ -148,17 +144,6 @@ enum Stage {
     Ready,
 }
 
-#[derive(Debug)]
-enum Row<C> {
-    Open {
-        deadline: Instant,
-    },
-    Finished {
-        completion: C,
-        outcome: BatchOutcome,
-    },
-}
-
 impl<C> Partition<C> {
     pub(crate) fn new(key: TopicPartition, run: Run) -> Self {
         Self {
@@ -168,21 +153,14 @@ impl<C> Partition<C> {
             preparing: VecDeque::new(),
             waiting: VecDeque::new(),
             on_wire: VecDeque::new(),
-            ledger: VecDeque::new(),
-            ledger_start: 0,
+            ledger: Ledger::new(),
         }
     }
 
     /// Enters a new batch.
     pub(crate) fn track(&mut self, batch: StampedBatch<C>, deadline: Instant) -> Tracked<C> {
-        let number = self.enter(deadline);
+        let number = self.ledger.enter(deadline);
         self.tracked(number, batch)
-    }
-
-    fn enter(&mut self, deadline: Instant) -> BatchNumber {
-        let number = BatchNumber(self.ledger_start + self.ledger.len() as u64);
-        self.ledger.push_back(Row::Open { deadline });
-        number
     }
 
     fn tracked(&self, number: BatchNumber, batch: StampedBatch<C>) -> Tracked<C> {
@@ -200,7 +178,7 @@ impl<C> Partition<C> {
 
     /// Enters a new batch whose bytes are lent out to be compressed.
     pub(crate) fn prepare(&mut self, batch: SealedBatch<C>, id: CompressionId, deadline: Instant) {
-        let number = self.enter(deadline);
+        let number = self.ledger.enter(deadline);
         self.preparing.push_back(Preparing {
             number,
             batch,
@@ -278,37 +256,46 @@ impl<C> Partition<C> {
 
     /// Ends a batch; its completion waits for those before it.
     pub(crate) fn finish(&mut self, batch: Tracked<C>, outcome: BatchOutcome) {
-        let index = batch.number.0.checked_sub(self.ledger_start);
-        let index = index.and_then(|index| usize::try_from(index).ok());
-        if let Some(row) = index.and_then(|index| self.ledger.get_mut(index)) {
-            *row = Row::Finished {
-                completion: batch.batch.into_completion(),
-                outcome,
-            };
+        self.ledger.finish(Ended {
+            number: batch.number,
+            record_count: batch.batch.record_count(),
+            completion: batch.batch.into_completion(),
+            outcome,
+        });
+    }
+
+    /// Lets the halves of a batch that its broker refused wait in its place, as if never tried;
+    /// gives it back if it cannot be split.
+    pub(crate) fn split(&mut self, batch: Tracked<C>, codec: Codec) -> Result<(), Box<Tracked<C>>> {
+        let records = batch.batch.record_count();
+        let Halves { completion, halves } = match batch.batch.split(codec) {
+            Ok(halves) => halves,
+            Err(whole) => {
+                return Err(Box::new(Tracked {
+                    batch: whole,
+                    ..batch
+                }));
+            }
+        };
+        self.ledger.split(batch.number, completion, records);
+        let mut number = batch.number;
+        for half in halves {
+            let behind = number.part(half.record_count());
+            let tracked = self.tracked(number, half);
+            self.await_retry(tracked);
+            number = behind;
         }
+        Ok(())
     }
 
     /// The next completion in order.
     pub(crate) fn poll_completion(&mut self) -> Option<(C, BatchOutcome)> {
-        if !matches!(self.ledger.front(), Some(Row::Finished { .. })) {
-            return None;
-        }
-        self.ledger_start += 1;
-        match self.ledger.pop_front() {
-            Some(Row::Finished {
-                completion,
-                outcome,
-            }) => Some((completion, outcome)),
-            Some(Row::Open { .. }) | None => None,
-        }
+        self.ledger.poll()
     }
 
     /// Ends a batch that was never sent, in its turn.
     pub(crate) fn finish_unsent(&mut self, completion: C, outcome: BatchOutcome) {
-        self.ledger.push_back(Row::Finished {
-            completion,
-            outcome,
-        });
+        self.ledger.enter_finished(completion, outcome);
     }
 
     /// Whether the first open batch's delivery time-out has come.
@@ -317,21 +304,21 @@ impl<C> Partition<C> {
             .is_some_and(|deadline| deadline <= now)
     }
 
-    /// The first batch that is not finished.
+    /// The first batch, or part of one, that is prepared, waiting or on the wire.
     pub(crate) fn first_open(&self) -> Option<BatchNumber> {
-        let index = self
-            .ledger
-            .iter()
-            .position(|row| matches!(row, Row::Open { .. }))?;
-        Some(BatchNumber(self.ledger_start + index as u64))
+        self.open_numbers().min()
     }
 
-    /// When the first delivery time-out comes. Batches are opened in order, so it is the first's.
+    fn open_numbers(&self) -> impl Iterator<Item = BatchNumber> {
+        let preparing = self.preparing.iter().map(|one| one.number);
+        let waiting = self.waiting.iter().map(|one| one.number);
+        let on_wire = self.on_wire.iter().map(|one| one.number);
+        preparing.chain(waiting).chain(on_wire)
+    }
+
+    /// When the first delivery time-out comes.
     pub(crate) fn delivery_deadline(&self) -> Option<Instant> {
-        self.ledger.iter().find_map(|row| match row {
-            Row::Open { deadline } => Some(*deadline),
-            Row::Finished { .. } => None,
-        })
+        self.ledger.deadline()
     }
 
     /// Where this batch is on the wire, if it is.
@@ -358,15 +345,7 @@ impl<C> Partition<C> {
             .on_wire
             .iter()
             .any(|one| one.number > number && one.history == History::PossiblyWritten);
-        let from = (number.0 + 1).saturating_sub(self.ledger_start);
-        let finished = self
-            .ledger
-            .iter()
-            .skip(usize::try_from(from).unwrap_or(usize::MAX))
-            .any(|row| match row {
-                Row::Open { .. } => false,
-                Row::Finished { outcome, .. } => !matches!(outcome, BatchOutcome::NotWritten(_)),
-            });
+        let finished = self.ledger.is_behind_possibly_written(number);
         in_wait || on_wire || finished
     }
 
@@ -433,14 +412,12 @@ impl<C> Partition<C> {
             numbers.is_sorted_by(|one, next| one < next),
             "partition 2: retries in order"
         );
-        let open = self
-            .ledger
-            .iter()
-            .filter(|row| matches!(row, Row::Open { .. }))
-            .count();
-        let held = self.preparing.len() + self.waiting.len() + self.on_wire.len();
+        let mut held: Vec<_> = self.open_numbers().collect();
+        held.sort_unstable();
+        held.dedup_by(|one, other| one.is_beside(*other));
         assert_eq!(
-            open, held,
+            self.ledger.open_count(),
+            held.len(),
             "partition 1: every open batch is prepared, waiting or on the wire"
         );
         let prepared: Vec<_> = self.preparing.iter().map(|one| one.number).collect();
@@ -462,9 +439,8 @@ impl<C> Partition<C> {
             self.run == Run::Off || behind,
             "partition 3: a batch sent again goes first"
         );
-        let finished = matches!(self.ledger.front(), Some(Row::Finished { .. }));
         assert!(
-            !finished,
+            !self.ledger.is_front_finished(),
             "partition 1: nothing finished is held back without reason"
         );
     }
@@ -575,7 +551,7 @@ mod tests {
             Candidate::Retry { index: 0, .. }
         ));
         let again = partition.take_waiting(0).expect("waiting");
-        assert_eq!(again.number, BatchNumber(0));
+        assert_eq!(again.number, BatchNumber::of_row(0));
         partition.on_sent(&again, ONE, CorrelationId(1));
         assert_eq!(partition.candidate(&held()), Candidate::Blocked);
     }
@@ -634,7 +610,7 @@ mod tests {
         partition.await_retry(second);
         assert!(partition.later_possibly_written(first.number));
         assert!(
-            !partition.later_possibly_written(BatchNumber(1)),
+            !partition.later_possibly_written(BatchNumber::of_row(1)),
             "nothing is behind itself"
         );
     }

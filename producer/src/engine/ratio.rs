@@ -8,7 +8,7 @@
 //!                   smaller than expected: down by 0.005, not below what was seen
 //!   estimate (1.0) ◀──────────────────────────────────────────────────────────────┐
 //!                   larger than expected: up by 0.05, at least to what was seen ───┘
-//!                   refused as too large: to 1.0, or to what was seen if that is more
+//!                   refused as too large: to 1.0, unless it is more
 //! ```
 //!
 //! *Invariants*
@@ -85,6 +85,11 @@ impl RatioEstimate {
         } else {
             seen.max(self.per_mille.saturating_sub(BETTER_STEP))
         };
+    }
+
+    /// A broker refused a batch of this size as too large: expect no more of compression.
+    pub(crate) fn on_too_large(&mut self) {
+        self.per_mille = self.per_mille.max(Self::INITIAL.per_mille);
     }
 }
 

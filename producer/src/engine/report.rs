@@ -187,6 +187,8 @@ pub enum BatchEvent {
         /// How long it waits, unless there is a new leader sooner.
         back_off: Duration,
     },
+    /// Its broker refused it as too large: its halves go in its place.
+    Split,
     /// It is in no log.
     Failed {
         /// Why.
@@ -251,6 +253,8 @@ impl BatchEvent {
             BatchOutcome::Unknown(failure) => Self::Unsettled {
                 failure: failure.clone(),
             },
+            // Parts are told of one by one.
+            BatchOutcome::Parts(_) => Self::Split,
         }
     }
 }

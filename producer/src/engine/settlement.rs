@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::engine::Engine;
+use crate::engine::batch::StampedBatch;
 use crate::engine::effect::{Action, BatchOutcome, ConnectionId};
 use crate::engine::in_flight::Entry;
 use crate::engine::links::Loss;
@@ -19,7 +20,7 @@ use crate::engine::sequence::Gap;
 use crate::engine::time::Instant;
 use crate::engine::verdict::{Ahead, Behind, Circumstances, Leaders, Line, Offset, Then, judge};
 use crate::error::{ErrorCode, Failure, FailureKind};
-use crate::types::TopicPartition;
+use crate::types::{CompressionType, TopicPartition};
 use crate::wire::message::BrokerEndpoint;
 use crate::wire::produce_response::{ProduceAnswer, ProduceRow};
 
@@ -139,7 +140,10 @@ impl<C> Engine<C> {
         let Some(partition) = self.partitions.get_mut(&at) else {
             return;
         };
-        let first = partition.first_open() == Some(batch.number);
+        // It is in nobody's hands now: all that are open are others.
+        let first = partition
+            .first_open()
+            .is_none_or(|first| batch.number < first);
         let more = partition.later_possibly_written(batch.number);
         let known = Circumstances {
             history: batch.history,
@@ -167,6 +171,7 @@ impl<C> Engine<C> {
         }
         match verdict.then {
             Then::Acknowledge => self.acknowledge(batch, row, now),
+            Then::Split => self.split(batch, row),
             Then::Fail => {
                 let failure = refusal(&batch, row);
                 self.fail(batch, failure);
@@ -178,6 +183,21 @@ impl<C> Engine<C> {
                 self.retry_refused(batch, row, tried, now);
             }
             Then::Retry => self.retry_refused(batch, row, tried, now),
+        }
+    }
+
+    /// The broker refused a batch for its size: its halves go in its place, with its sequences.
+    fn split(&mut self, batch: Tracked<C>, row: &ProduceRow<'_>) {
+        let at = batch.partition;
+        let failure = refusal(&batch, row);
+        if batch.batch.compression() != CompressionType::None {
+            self.expect_no_compression(at.topic);
+        }
+        let codec = self.config.codec;
+        let report = Report::of(&batch, BatchEvent::Split);
+        match self.partition(at).split(batch, codec) {
+            Ok(()) => self.report(report),
+            Err(whole) => self.fail(*whole, failure),
         }
     }
 
@@ -270,12 +290,12 @@ impl<C> Engine<C> {
 }
 
 fn refusal<C>(batch: &Tracked<C>, row: &ProduceRow<'_>) -> Failure {
-    let message = words(row, batch.batch.record_count());
+    let message = words(row, &batch.batch);
     batch.failure(FailureKind::Refused(row.error), message)
 }
 
 /// The broker's words: its message, and what it said of single records.
-fn words(row: &ProduceRow<'_>, record_count: u32) -> Option<Arc<str>> {
+fn words<C>(row: &ProduceRow<'_>, batch: &StampedBatch<C>) -> Option<Arc<str>> {
     let mut words = Vec::new();
     words.extend(row.message.map(str::to_owned));
     words.extend(
@@ -290,10 +310,13 @@ fn words(row: &ProduceRow<'_>, record_count: u32) -> Option<Arc<str>> {
                 )
             }),
     );
-    if row.error == ErrorCode::MESSAGE_TOO_LARGE && record_count > 1 {
-        words.push(format!(
-            "a batch of {record_count} records: lower batch.size"
-        ));
+    if row.error == ErrorCode::MESSAGE_TOO_LARGE {
+        let bytes = batch.bytes().len();
+        words.push(match batch.record_count() {
+            1 => format!("a record that makes a batch of {bytes} bytes"),
+            count => format!("a batch of {count} records and {bytes} bytes"),
+        });
+        words.push("max.message.bytes of the topic is less".to_owned());
     }
     (!words.is_empty()).then(|| words.join("; ").into())
 }

@@ -2,7 +2,7 @@
 //!
 //! *State*: none; a table.
 //! ```text
-//!   code × history × place in line ──▶ then (acknowledge, retry, restart, fail)
+//!   code × history × place in line ──▶ then (acknowledge, retry, restart, split, fail)
 //!                                      history afterwards
 //!                                      whether leaders must be asked for
 //! ```
@@ -90,6 +90,8 @@ pub(crate) enum Then {
     Retry,
     /// The run of sequences is broken here: restart it, then send again with a new number.
     Restart,
+    /// Send its records in two batches; a single record ends here.
+    Split,
     /// It ends here.
     Fail,
 }
@@ -126,6 +128,11 @@ pub(crate) fn judge(code: ErrorCode, known: Circumstances) -> Verdict {
             History::PossiblyWritten => verdict(Then::Fail, possibly, Unquestioned),
             History::NeverLeft | History::Refused => verdict(Then::Restart, refused, Unquestioned),
         },
+        // An earlier attempt may be in the log: a part of it would not be recognised there.
+        Class::TooLarge => match known.history {
+            History::PossiblyWritten => verdict(Then::Fail, possibly, Unquestioned),
+            History::NeverLeft | History::Refused => verdict(Then::Split, refused, Unquestioned),
+        },
         Class::Never => verdict(Then::Fail, refused, Unquestioned),
         Class::Unclear => verdict(Then::Fail, possibly, Unquestioned),
     }
@@ -150,6 +157,8 @@ enum Class {
     OutOfOrder,
     /// The broker has no state of this producer.
     Forgotten,
+    /// Refused before the append, for its size.
+    TooLarge,
     /// Refused before the append, for good.
     Never,
     /// Nothing says how far the broker got.
@@ -183,10 +192,10 @@ fn classify(code: ErrorCode) -> Class {
         }
         ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER => Class::OutOfOrder,
         ErrorCode::UNKNOWN_PRODUCER_ID => Class::Forgotten,
-        // 47: somebody uses our id with a later epoch; the run restarts above it. 10 with several
-        // records: splitting belongs here.
-        ErrorCode::MESSAGE_TOO_LARGE
-        | ErrorCode::INVALID_TOPIC
+        // `Sender.completeBatch`, `RecordAccumulator.splitAndReenqueue`.
+        ErrorCode::MESSAGE_TOO_LARGE => Class::TooLarge,
+        // 47: somebody uses our id with a later epoch; the run restarts above it.
+        ErrorCode::INVALID_TOPIC
         | ErrorCode::RECORD_LIST_TOO_LARGE
         | ErrorCode::INVALID_REQUIRED_ACKS
         | ErrorCode::TOPIC_AUTHORIZATION_FAILED
@@ -245,7 +254,7 @@ mod tests {
     use rstest::rstest;
 
     use History::{NeverLeft, PossiblyWritten, Refused};
-    use Then::{Acknowledge, Fail, Restart, Retry};
+    use Then::{Acknowledge, Fail, Restart, Retry, Split};
 
     fn first_in_line(history: History) -> Circumstances {
         Circumstances {
@@ -273,6 +282,9 @@ mod tests {
     #[case::forgotten_after_a_loss(59, PossiblyWritten, Fail, PossiblyWritten)]
     #[case::invalid_record(87, NeverLeft, Fail, Refused)]
     #[case::invalid_record_after_a_loss(87, PossiblyWritten, Fail, PossiblyWritten)]
+    #[case::too_large(10, NeverLeft, Split, Refused)]
+    #[case::too_large_after_a_refusal(10, Refused, Split, Refused)]
+    #[case::too_large_after_a_loss(10, PossiblyWritten, Fail, PossiblyWritten)]
     #[case::stale_epoch(47, NeverLeft, Fail, Refused)]
     #[case::server_error(-1, NeverLeft, Fail, PossiblyWritten)]
     #[case::newer_than_we(9999, NeverLeft, Fail, PossiblyWritten)]

@@ -280,6 +280,12 @@ fn tell_batch(batch: &BatchFacts, event: &BatchEvent, topics: &Topics) {
             back_off_ms = millis(*back_off),
             "batch will be sent again"
         ),
+        BatchEvent::Split => batch_event!(
+            debug,
+            topics,
+            batch,
+            "batch too large for its broker; its halves will be sent"
+        ),
         BatchEvent::Failed { failure } => batch_event!(
             warn,
             topics,

@@ -133,6 +133,38 @@ impl Compressor {
     }
 }
 
+/// The records of a payload that this producer compressed; `None` if it is none.
+pub(crate) fn decompress(compression: CompressionType, payload: &[u8]) -> Option<Vec<u8>> {
+    match compression {
+        CompressionType::None => Some(payload.to_vec()),
+        #[cfg(feature = "gzip")]
+        CompressionType::Gzip => read_all(flate2::read::GzDecoder::new(payload)),
+        #[cfg(feature = "snappy")]
+        CompressionType::Snappy => snappy::decompress(payload),
+        #[cfg(feature = "lz4")]
+        CompressionType::Lz4 => read_all(lz4_flex::frame::FrameDecoder::new(payload)),
+        #[cfg(feature = "zstd")]
+        CompressionType::Zstd => {
+            read_all(structured_zstd::decoding::StreamingDecoder::new(payload))
+        }
+        // Nothing was compressed with what was not built in.
+        #[cfg(not(all(
+            feature = "gzip",
+            feature = "snappy",
+            feature = "lz4",
+            feature = "zstd"
+        )))]
+        _ => None,
+    }
+}
+
+#[cfg(any(feature = "gzip", feature = "lz4", feature = "zstd"))]
+fn read_all(mut reader: impl std::io::Read) -> Option<Vec<u8>> {
+    let mut records = Vec::new();
+    reader.read_to_end(&mut records).ok()?;
+    Some(records)
+}
+
 /// A codec gave up; the records are as they were.
 #[derive(Debug)]
 struct GaveUp;
@@ -254,6 +286,18 @@ mod snappy {
             payload.truncate(start + LENGTH_BYTES + bytes);
         }
         Ok(())
+    }
+
+    pub(super) fn decompress(payload: &[u8]) -> Option<Vec<u8>> {
+        let mut blocks = payload.strip_prefix(&HEADER)?;
+        let mut records = Vec::new();
+        while let Some((length, rest)) = blocks.split_first_chunk() {
+            let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
+            let (block, rest) = rest.split_at_checked(length)?;
+            records.extend(snap::raw::Decoder::new().decompress_vec(block).ok()?);
+            blocks = rest;
+        }
+        Some(records)
     }
 }
 
@@ -433,6 +477,8 @@ mod tests {
                 let records = records.repeat(times);
                 let done = kept.compress(batch(&records));
                 prop_assert_eq!(read(&done), records.clone());
+                let payload = &done.buffer[HEADER_BYTES..];
+                prop_assert_eq!(decompress(done.compression, payload), Some(records.clone()));
                 prop_assert_eq!(done, Compressor::new(codec).compress(batch(&records)));
             }
         }

@@ -5,6 +5,7 @@
 //! | `primitives` | varints, the bounded reader |
 //! | `frame` | request and response headers |
 //! | `record_batch` | the v2 record batch, written in place |
+//! | `batch_split` | a batch cut in two |
 //! | `compression` | the codecs of a batch's records |
 //! | `produce_request`, `produce_response` | Produce, written and read by hand: the record path |
 //! | `message` | the other questions' answers, as our own values |
@@ -16,6 +17,7 @@
 //!
 //! *Source*: KIP-35 (ApiVersions), KIP-482 (flexible versions), KIP-511 (ApiVersions headers).
 
+pub(crate) mod batch_split;
 pub mod compression;
 pub mod control;
 pub mod error;

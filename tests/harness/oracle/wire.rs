@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use super::{Case, Law, Verdict};
+use crate::capture::contents;
 use crate::history::{Partition, Passed, WireBatch, WireEvent};
 
 /// The batches of one producer id, epoch and partition, in the order of their first leaving.
@@ -37,14 +38,35 @@ fn lasting_bytes(batch: &WireBatch) -> (&[u8], &[u8]) {
     (&bytes[..epoch_start], &bytes[epoch_end..])
 }
 
+/// Whether a batch holds some of the records of a larger one under the sequences they had there:
+/// what is sent of a batch that its broker refused as too large.
+fn is_part(part: &WireBatch, whole: &WireBatch) -> bool {
+    let (range, around) = (sequences(part), sequences(whole));
+    let inside = around.start <= range.start && range.end <= around.end;
+    if !inside || part.record_count >= whole.record_count {
+        return false;
+    }
+    let (Some(part), Some(whole)) = (contents(part), contents(whole)) else {
+        return false;
+    };
+    let first = usize::try_from(range.start - around.start).unwrap_or(usize::MAX);
+    whole
+        .get(first..)
+        .is_some_and(|rest| rest.starts_with(&part))
+}
+
 pub(super) fn sequences_are_unique(case: &Case<'_>, verdict: &mut Verdict) {
     for line in wire_lines(case) {
         let mut seen: Vec<&WireBatch> = Vec::new();
         for batch in line {
-            let earlier = seen.iter().find(|earlier| intersects(earlier, batch));
-            match earlier {
+            let same = |earlier: &&WireBatch| lasting_bytes(earlier) == lasting_bytes(batch);
+            if seen.iter().any(same) {
+                continue;
+            }
+            let differs =
+                |earlier: &&&WireBatch| intersects(earlier, batch) && !is_part(batch, earlier);
+            match seen.iter().find(differs) {
                 None => seen.push(batch),
-                Some(earlier) if lasting_bytes(earlier) == lasting_bytes(batch) => {}
                 Some(earlier) => verdict.witness(
                     Law::Q1SequenceUnique,
                     format!("{earlier:?} and {batch:?} share sequences and differ"),

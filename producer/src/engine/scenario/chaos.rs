@@ -290,6 +290,7 @@ fn judge_batch(batch: u32, outcome: &BatchOutcome, log: &Log, idempotence: Idemp
             assert_eq!(copies, 0, "batch {batch} is in the log, yet {outcome:?}");
         }
         BatchOutcome::Unknown(_) => {}
+        BatchOutcome::Parts(_) => panic!("a batch of one record has no parts: {outcome:?}"),
     }
 }
 

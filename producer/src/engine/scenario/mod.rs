@@ -10,6 +10,7 @@ mod peer;
 mod reports;
 mod retries;
 mod sending;
+mod splitting;
 mod time_outs;
 mod upkeep;
 

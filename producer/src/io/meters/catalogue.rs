@@ -72,6 +72,10 @@ pub(super) const WHOLE: &[Definition<Whole>] = metrics! {
         |r| r.avg(&r.of.batches);
     "batch-size-max" "largest size of a batch sent, bytes"
         |r| r.max(&r.of.batches);
+    "batch-split-rate" "batches split because they were too large, per second"
+        |r| r.rate(&r.of.split);
+    "batch-split-total" "batches split because they were too large"
+        |r| r.of.split.total();
     "buffer-available-bytes" "what is free of `buffer.memory`, bytes"
         |r| number(r.gauges.memory_bytes_free);
     "buffer-exhausted-rate" "sends that waited for memory in vain, per second"
@@ -233,7 +237,6 @@ mod tests {
             _ if name.starts_with("io-") || name.starts_with("select-") => {
                 "tokio polls the sockets, for all of a program's tasks; tokio counts that"
             }
-            _ if name.starts_with("batch-split-") => "batches are not split",
             "record-size-max" => "nothing is measured per record",
             _ => panic!("{group} {name}: neither here nor explained"),
         }

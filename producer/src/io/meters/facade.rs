@@ -278,7 +278,7 @@ impl Topic {
                     self.queued.record(waited.as_secs_f64());
                 }
             }
-            BatchEvent::Written { .. } => {}
+            BatchEvent::Written { .. } | BatchEvent::Split => {}
             BatchEvent::Retried { .. } => self.retried.increment(records),
             BatchEvent::Failed { .. } => self.failed.increment(records),
             BatchEvent::Unsettled { .. } => {

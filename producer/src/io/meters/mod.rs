@@ -85,6 +85,8 @@ struct Whole {
     /// In milliseconds.
     throttled: Meter,
     retried: Meter,
+    /// Batches.
+    split: Meter,
     failed: Meter,
     unsettled: Meter,
     epochs_bumped: Meter,
@@ -284,6 +286,7 @@ impl State {
                 }
             }
             BatchEvent::Retried { .. } => whole.retried.record(records, windows, now),
+            BatchEvent::Split => whole.split.record(1.0, windows, now),
             BatchEvent::Failed { .. } => whole.failed.record(records, windows, now),
             BatchEvent::Unsettled { .. } => {
                 whole.failed.record(records, windows, now);
@@ -344,7 +347,7 @@ impl Topic {
                 self.batches.record(number(batch.bytes), windows, now);
                 self.compressed.record(ratio(batch), windows, now);
             }
-            BatchEvent::Written { .. } => {}
+            BatchEvent::Written { .. } | BatchEvent::Split => {}
             BatchEvent::Retried { .. } => self.retried.record(records, windows, now),
             BatchEvent::Failed { .. } | BatchEvent::Unsettled { .. } => {
                 self.failed.record(records, windows, now);
