@@ -5,7 +5,8 @@
 #![expect(clippy::unwrap_used, reason = "a broken premise ends the test")]
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Mutex, PoisonError};
@@ -38,6 +39,8 @@ fn example(name: &str) -> Command {
             "--quiet",
             "--package",
             "kafka-producer",
+            "--features",
+            "schema-registry",
             "--examples",
         ]);
         let built = cargo.status().unwrap();
@@ -141,6 +144,55 @@ impl Drop for TemporaryFile {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.0);
     }
+}
+
+/// A registry that knows one schema by this id, for one question; gives its URL.
+fn registry(id: u32) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut head = BufReader::new(stream.try_clone().unwrap());
+        let mut length = 0;
+        loop {
+            let mut line = String::new();
+            head.read_line(&mut line).unwrap();
+            if let Some((name, value)) = line.split_once(": ")
+                && name.eq_ignore_ascii_case("content-length")
+            {
+                length = value.trim().parse().unwrap();
+            }
+            if line.trim().is_empty() {
+                break;
+            }
+        }
+        let mut body = vec![0; length];
+        head.read_exact(&mut body).unwrap();
+        let answer = format!("{{\"id\": {id}}}");
+        let length = answer.len();
+        write!(
+            stream,
+            "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{answer}"
+        )
+        .unwrap();
+    });
+    url
+}
+
+#[test]
+fn schema_registry_names_the_schema_before_each_value() {
+    let cluster = start();
+    let servers = cluster.bootstrap_servers();
+    let url = registry(258);
+    let arguments = ["--bootstrap", servers, "--registry", &url];
+    let told = lines(&run("schema_registry", &arguments));
+    assert_eq!(told[0], "orders-value has the schema 258");
+    let expected = [
+        r#"{"fruit":"apples","count":3}"#,
+        r#"{"fruit":"pears","count":5}"#,
+    ];
+    let expected = expected.map(|json| Some(format!("\0\0\0\u{1}\u{2}{json}")));
+    assert_eq!(values(&cluster), expected);
 }
 
 #[test]

@@ -52,6 +52,7 @@
 //! | choose partitions otherwise | [`partitioner`] |
 //! | see and change each record, and learn its fate | [`Interceptor`] |
 //! | see how it does, by Kafka's metrics | [`Producer::metrics`] |
+//! | name schemas of a registry | the module `schema_registry`, with the feature of that name |
 //!
 //! # Map
 //!
@@ -70,6 +71,8 @@ pub mod engine;
 #[doc(hidden)]
 pub mod io;
 pub mod partitioner;
+#[cfg(feature = "schema-registry")]
+pub mod schema_registry;
 pub mod serializer;
 #[doc(hidden)]
 pub mod wire;
