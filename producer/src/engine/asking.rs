@@ -7,7 +7,7 @@
 use core::time::Duration;
 
 use crate::engine::Engine;
-use crate::engine::brokers::{Fallback, NodeKey, ReadyNode};
+use crate::engine::brokers::{Fallback, NodeKey, Phase, ReadyNode};
 use crate::engine::effect::{Action, BatchOutcome, ConnectionId, Queues};
 use crate::engine::in_flight::Content;
 use crate::engine::links::Outgoing;
@@ -290,10 +290,17 @@ impl<C> Engine<C> {
         self.deadlines.set(deadline, at.filter(|at| *at > now));
     }
 
+    /// Connections may have found other owners.
     fn sync_node_deadlines(&mut self, now: Instant) {
         let nodes: Vec<NodeKey> = self.brokers.keys().collect();
         for node in nodes {
-            self.set_future(Deadline::Node(node), self.brokers.deadline(node), now);
+            match self.brokers.phase(node) {
+                // What is due already is still to be looked at, or the node stays as it is.
+                Some(Phase::BackingOff { until } | Phase::Connecting { until, .. }) => {
+                    self.deadlines.set(Deadline::Node(node), Some(until));
+                }
+                _ => self.set_future(Deadline::Node(node), self.brokers.deadline(node), now),
+            }
         }
     }
 }

@@ -261,6 +261,13 @@ impl Driver {
         }
     }
 
+    /// What is due is looked at in every round, however busy the others are.
+    fn drive_deadlines(&mut self, now: Instant) {
+        if self.engine.next_deadline().is_some_and(|at| at <= now) {
+            self.engine.handle_timeout(now);
+        }
+    }
+
     /// Sleeps until the engine's next deadline, or the clock's next tick while records wait.
     fn drive_timer(&mut self, now: Instant, cx: &mut Context<'_>) -> Progress {
         let clock = &self.accumulator.clock;
@@ -321,6 +328,7 @@ impl Future for Driver {
         for _ in 0..ROUNDS_MAX {
             let now = this.accumulator.clock.now();
             this.accumulator.clock.refresh_wall();
+            this.drive_deadlines(now);
             let looked = [
                 this.drive_inbox(now, cx),
                 this.drive_connections(now, cx),

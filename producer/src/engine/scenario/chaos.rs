@@ -109,6 +109,9 @@ impl Chaos {
     }
 
     fn step(&mut self) {
+        if self.rng.u32(0..10) == 0 {
+            self.world.be_late_ms(self.rng.u64(1..100));
+        }
         match self.rng.u32(0..100) {
             0..30 => {
                 let partition = self.rng.usize(0..2);

@@ -116,6 +116,29 @@ fn when_no_broker_can_be_reached_the_bootstrap_addresses_are_asked() {
     assert!(world.connects.contains(&9000), "{:?}", world.connects);
 }
 
+/// A busy driver hears of an answer before it looks at the time.
+#[test]
+fn a_back_off_that_ended_unnoticed_keeps_nobody_from_connecting_again() {
+    let mut script = script();
+    script.topics[0].partitions[1] = (2, 0);
+    let mut world = World::flowing(settings(), script);
+    world.append(1);
+    world.acknowledge(0);
+    world.done.clear();
+    let batch = world.append(0);
+    let sent = world.take_sent();
+    world.lose(sent.connection);
+    world.be_late_ms(1000);
+    world.input(Input::TopicWanted {
+        topic: TopicIndex(1),
+        name: "other".into(),
+    });
+    world.pass_ms(1000);
+    let again = world.take_sent();
+    world.answer(&again, 0, 1);
+    assert_eq!(world.done, [(batch, written(1))]);
+}
+
 #[rstest]
 #[case::too_short(vec![0, 0])]
 #[case::garbage(vec![0, 0, 0, 2, 0, 255, 255, 255, 255, 15, 1])]
