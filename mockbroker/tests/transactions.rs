@@ -456,3 +456,27 @@ fn an_idle_id_is_forgotten() {
     assert_eq!((code, other.epoch), (0, 0));
     assert_ne!(other.id, who.id);
 }
+
+/// A marker is appended whatever the disk holds; so nothing joins that would get one.
+#[test]
+fn nothing_joins_a_transaction_when_the_disk_is_full() {
+    let mut world = World::new();
+    let who = world.producer(ID);
+    world.engine.bound_log_bytes(1);
+    assert_eq!(
+        world.write(ID, who, 0),
+        refused(56),
+        "it has joined all the same"
+    );
+    assert_eq!(world.end(ID, who, true), (0, next(who)));
+    assert_eq!(world.log_end(0), 1, "the marker");
+    assert_eq!(world.add(3, ID, next(who), &[0]), [16]);
+    let text = "Unable to verify the partition has been added to the transaction. Underlying \
+                error: NOT_COORDINATOR";
+    assert_eq!(
+        world.write(ID, next(who), 0),
+        (19, -1, -1, Some(text.into()))
+    );
+    world.recreate_orders();
+    assert_eq!(world.add(3, ID, next(who), &[0]), [0]);
+}

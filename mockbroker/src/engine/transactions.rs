@@ -231,7 +231,8 @@ impl Cluster {
     ///
     /// # Errors
     ///
-    /// See [`TxnCoordinator::decide_join`].
+    /// See [`TxnCoordinator::decide_join`]; 16 when the disk is full, so that the log of
+    /// transactions cannot be written.
     pub fn join_transaction(
         &mut self,
         id: &str,
@@ -242,10 +243,17 @@ impl Cluster {
         let now_ms = self.wall_clock_ms(now);
         let known = self.transaction(id, now);
         match TxnCoordinator::decide_join(known, producer, partitions, now_ms)? {
-            Step::Known(_) => {}
-            Step::Log(record) => self.transactions.coordinator.apply(&Arc::from(id), record),
+            Step::Known(_) => Ok(()),
+            // Every partition that joins gets a marker, which no full disk holds up.
+            Step::Log(_) if self.log_room() == 0 && !self.regain_log_room() => {
+                self.on_log_room_missed();
+                Err(ErrorCode::NOT_COORDINATOR)
+            }
+            Step::Log(record) => {
+                self.transactions.coordinator.apply(&Arc::from(id), record);
+                Ok(())
+            }
         }
-        Ok(())
     }
 
     /// A leader asks the coordinator of an id, wherever it is, to let partitions join.
