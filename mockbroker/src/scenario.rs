@@ -154,6 +154,10 @@ impl Scenario {
                 let text = format!("a broker of this id does not exist; allowed is 1 to {brokers}");
                 return Err(Complaint::at(vec![key("moves"), Step::Index(index)], text));
             }
+            if let Err(error @ MoveError::BadQuota) = made {
+                let path = vec![key("moves"), Step::Index(index)];
+                return Err(Complaint::at(path, error.to_string()));
+            }
         }
         for (index, rule) in self.faults.iter().enumerate() {
             if let Some(BrokerId(id)) = rule.broker_id()
@@ -323,6 +327,22 @@ mod tests {
             let scenario: Scenario = from_yaml(example).unwrap();
             let text = written(&scenario);
             assert_eq!(from_yaml::<Scenario>(&text).unwrap(), scenario, "{text}");
+        }
+    }
+
+    /// What control over HTTP is asked in JSON is what a file says in YAML.
+    #[test]
+    fn every_move_and_rule_is_the_same_in_json() {
+        for example in examples() {
+            let scenario: Scenario = from_yaml(example).unwrap();
+            for timed in &scenario.moves {
+                let json = serde_json::to_vec(timed).unwrap();
+                assert_eq!(from_json::<TimedMove>(&json).unwrap(), *timed);
+            }
+            for rule in &scenario.faults {
+                let json = serde_json::to_vec(rule).unwrap();
+                assert_eq!(from_json::<Rule>(&json).unwrap(), *rule);
+            }
         }
     }
 

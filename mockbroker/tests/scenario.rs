@@ -164,6 +164,18 @@ fn refused(text: &str) -> ScenarioError {
     9,
     "moves[0]: a broker of this id does not exist; allowed is 1 to 3"
 )]
+#[case::quota_of_nobody(
+    "moves:\n  - {set_quota: {key: producer_byte_rate, value: 1}}",
+    2,
+    5,
+    "moves[0]: Kafka refuses such a quota"
+)]
+#[case::quota_of_a_key_that_is_not(
+    "moves:\n  - {set_quota: {user: a, key: producer_rate, value: 1}}",
+    2,
+    5,
+    "moves[0]: Kafka refuses such a quota"
+)]
 #[case::move_without_topic(
     "moves:\n  - move_leader: {partition: 0, broker: 1}",
     2,
@@ -271,6 +283,9 @@ moves:
   - {crash: 2}
   - {at: 1s, shrink_isr: {topic: orders, partition: 0, broker: 3}}
   - {at: 3s, restart: 2}
+  - {delay_replication: {from: 1, to: 3, delay: 20ms}}
+  - {set_quota: {user: ANONYMOUS, key: producer_byte_rate, value: 10}}
+  - {at: 4s, set_quota: {user: ANONYMOUS, key: producer_byte_rate}}
 ";
 
 fn in_rust() -> MockClusterBuilder {
@@ -310,6 +325,25 @@ fn in_rust() -> MockClusterBuilder {
             Duration::from_secs(3),
             Move::RestartBroker { broker: second },
         )
+        .at(
+            Duration::ZERO,
+            Move::DelayReplication {
+                from: BrokerId(1),
+                to: third,
+                delay: Duration::from_millis(20),
+            },
+        )
+        .at(Duration::ZERO, quota(Some(10)))
+        .at(Duration::from_secs(4), quota(None))
+}
+
+fn quota(value: Option<u32>) -> Move {
+    Move::SetQuota {
+        client_id: None,
+        user: Some("ANONYMOUS".into()),
+        key: "producer_byte_rate".into(),
+        value,
+    }
 }
 
 /// Everything that a test can read of a run of some requests.
@@ -342,7 +376,14 @@ async fn the_same_scenario_in_rust_and_in_yaml_leaves_the_same_trace() {
     let from_yaml = MockCluster::builder().scenario_str(IN_YAML).unwrap();
     let traces = (trace(from_yaml).await, trace(in_rust()).await);
     assert_eq!(traces.0, traces.1);
-    for seen in ["Delay(1.5s)", "Delay(1ms)", "ErrorCode(7)", "Made"] {
+    let seen = [
+        "Delay(1.5s)",
+        "Delay(1ms)",
+        "ErrorCode(7)",
+        "Made",
+        "Throttled",
+    ];
+    for seen in seen {
         assert!(traces.0.contains(seen), "{seen} is part of the run");
     }
 }

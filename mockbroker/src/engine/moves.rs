@@ -217,6 +217,21 @@ pub enum Move {
         /// The new coordinator.
         broker: BrokerId,
     },
+    /// Clients have a quota from now on, or have it no longer; at least one of the two names is
+    /// given, `<default>` is whoever has no quota of its own.
+    SetQuota {
+        /// Clients with this id.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        client_id: Option<Arc<str>>,
+        /// Clients of this user; all clients of the mock are `ANONYMOUS`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        user: Option<Arc<str>>,
+        /// Kafka's key, such as `producer_byte_rate`.
+        key: Arc<str>,
+        /// Its value, of a rate in bytes a second; without one the quota is removed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        value: Option<u32>,
+    },
 }
 
 /// A move that the cluster cannot make.
@@ -256,6 +271,9 @@ pub enum MoveError {
     /// Nothing is known of the producer, in any partition.
     #[error("no partition knows the producer")]
     UnknownProducer,
+    /// The quota has an entity, a key or a value that Kafka refuses, or there are too many.
+    #[error("Kafka refuses such a quota, or there are too many: its names, key and value count")]
+    BadQuota,
     /// The API is not served, or not in any of the versions.
     #[error("the API is not served in any of these versions")]
     NoSuchVersion,
@@ -296,6 +314,12 @@ impl Cluster {
                 transactional_id,
                 broker,
             } => self.move_coordinator(transactional_id, *broker),
+            Move::SetQuota {
+                client_id,
+                user,
+                key,
+                value,
+            } => self.quota_move(client_id.as_ref(), user.as_ref(), (key, *value)),
             Move::DelayReplication { from, to, delay } => {
                 self.delay_replication((*from, *to), *delay, now)
             }

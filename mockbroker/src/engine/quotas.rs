@@ -35,6 +35,7 @@ use std::sync::Arc;
 
 use super::cluster::Cluster;
 use super::effect::BrokerId;
+use super::moves::MoveError;
 use super::rate::{Rate, Window};
 use super::time::Instant;
 
@@ -43,6 +44,9 @@ pub const ENTITIES_MAX: usize = 1_000;
 
 /// Bytes of a name that has quotas: no client id and no user is longer on the wire.
 pub const NAME_BYTES_MAX: usize = 32_767;
+
+/// Kafka's name of what holds for names without a quota of their own.
+const DEFAULT_NAME: &str = "<default>";
 
 /// Rates that a cluster keeps; those that count nothing any more go first.
 pub const RATES_MAX: usize = 1_000;
@@ -516,6 +520,32 @@ impl Cluster {
     #[must_use]
     pub const fn quotas(&self) -> &Quotas {
         &self.quotas
+    }
+
+    /// Sets a quota, or removes it, as a move says it.
+    pub(super) fn quota_move(
+        &mut self,
+        client_id: Option<&Arc<str>>,
+        user: Option<&Arc<str>>,
+        (key, value): (&str, Option<u32>),
+    ) -> Result<(), MoveError> {
+        let part = |name: &Arc<str>| match &**name {
+            DEFAULT_NAME => EntityName::Default,
+            _ => EntityName::Named(Arc::clone(name)),
+        };
+        let entity = QuotaEntity {
+            client_id: client_id.map(part),
+            user: user.map(part),
+            ip: None,
+        };
+        let refused = |_: QuotaFault| MoveError::BadQuota;
+        check_entity(&entity).map_err(refused)?;
+        let value = value.map(f64::from);
+        let known = match value {
+            Some(value) => check_value(&entity, key, value).map_err(refused)?,
+            None => QuotaKey::of(key).ok_or(MoveError::BadQuota)?,
+        };
+        self.set_quota(&entity, known, value).map_err(refused)
     }
 
     /// Sets a quota that was checked, or removes it.

@@ -230,6 +230,9 @@ impl ClusterEngine {
     /// What the cluster does not have or cannot do; nothing has changed then.
     pub fn make_move(&mut self, to_make: &Move, now: Instant) -> Result<(), MoveError> {
         self.cluster.make_move(to_make, now)?;
+        for note in self.cluster.take_notes() {
+            self.journal.diagnose(note, None, now);
+        }
         match to_make {
             Move::CrashBroker { broker } => {
                 for connection in self.connections.of_broker(*broker) {
