@@ -17,7 +17,7 @@ use crate::engine::quotas::QuotaEntity;
 use crate::engine::time::Instant;
 use crate::engine::topology::BrokerEndpoint;
 use crate::engine::{ClusterConfig, Move, TopicSpec};
-use crate::fault::{Rule, RuleId};
+use crate::fault::{RULES_MAX, Rule, RuleId};
 use crate::handlers::{ClusterEngine, OtherBrokers, Snapshot};
 use crate::io::driver::{Clock, Driver};
 use crate::io::transport;
@@ -42,8 +42,34 @@ pub struct MockClusterBuilder {
     journal_bytes: usize,
     snapshot: Option<Snapshot>,
     quotas: Vec<(QuotaEntity, String, f64)>,
-    log_bytes_max: Option<u64>,
+    bounds: Bounds,
     moments: Moments,
+}
+
+/// The bounds that are not the engine's own.
+#[derive(Clone, Copy, Debug, Default)]
+struct Bounds {
+    log_bytes: Option<u64>,
+    request_bytes: Option<usize>,
+    connections: Option<usize>,
+    producers: Option<usize>,
+}
+
+impl Bounds {
+    fn set(self, engine: &mut ClusterEngine) {
+        if let Some(bytes_max) = self.log_bytes {
+            engine.bound_log_bytes(bytes_max);
+        }
+        if let Some(bytes_max) = self.request_bytes {
+            engine.bound_request_bytes(bytes_max);
+        }
+        if let Some(connections_max) = self.connections {
+            engine.bound_connections(connections_max);
+        }
+        if let Some(producers_max) = self.producers {
+            engine.bound_producers(producers_max);
+        }
+    }
 }
 
 impl Default for MockClusterBuilder {
@@ -63,7 +89,7 @@ impl Default for MockClusterBuilder {
             journal_bytes: 0,
             snapshot: None,
             quotas: Vec::new(),
-            log_bytes_max: None,
+            bounds: Bounds::default(),
             moments: Moments::Skipped,
         }
     }
@@ -209,7 +235,30 @@ impl MockClusterBuilder {
     /// answered with 56 (KAFKA_STORAGE_ERROR), as by a full disk, and a diagnostic says so. Default
     /// 4 GiB.
     pub fn log_bytes_max(mut self, bytes_max: u64) -> Self {
-        self.log_bytes_max = Some(bytes_max);
+        self.bounds.log_bytes = Some(bytes_max);
+        self
+    }
+
+    /// How many bytes of requests the connections hold together, those that have arrived in part
+    /// and, counted apart, those that are in progress or wait behind one. Beyond it the connection
+    /// of the newest closes, and a diagnostic says so. Default 1 GiB.
+    pub fn request_bytes_max(mut self, bytes_max: usize) -> Self {
+        self.bounds.request_bytes = Some(bytes_max);
+        self
+    }
+
+    /// How many connections all brokers have together; beyond it the newest closes, and a
+    /// diagnostic says so. Default 50,000.
+    pub fn connections_max(mut self, connections_max: usize) -> Self {
+        self.bounds.connections = Some(connections_max);
+        self
+    }
+
+    /// How many producers the partitions know, each partition's counted. Beyond it the batch of a
+    /// new one is answered with -1 (UNKNOWN_SERVER_ERROR), and a diagnostic says so. Default
+    /// 1,000,000.
+    pub fn producers_max(mut self, producers_max: usize) -> Self {
+        self.bounds.producers = Some(producers_max);
         self
     }
 
@@ -364,6 +413,11 @@ impl MockClusterBuilder {
     ) -> Result<Arc<Driver>, ConfigError> {
         // The configuration is checked: at least 1, at most what an i32 holds.
         let frame_bytes_max = usize::try_from(config.socket_request_max_bytes).unwrap_or(0);
+        if self.faults.len() > RULES_MAX {
+            let count = self.faults.len().to_string();
+            let allowed = format!("at most {RULES_MAX}");
+            return Err(ConfigError::bad_value("faults", count, allowed));
+        }
         let (mut engine, start) = match &self.snapshot {
             Some(snapshot) => {
                 let engine = ClusterEngine::from_snapshot(snapshot, &brokers, seed);
@@ -388,9 +442,7 @@ impl MockClusterBuilder {
             }
         };
         engine.keep_request_bytes(self.journal_bytes);
-        if let Some(bytes_max) = self.log_bytes_max {
-            engine.bound_log_bytes(bytes_max);
-        }
+        self.bounds.set(&mut engine);
         for (entity, key, value) in &self.quotas {
             engine.set_quota(entity, key, Some(*value), start)?;
         }
@@ -398,7 +450,7 @@ impl MockClusterBuilder {
             engine.show_moments(self.moments);
         }
         for rule in self.faults {
-            install(&mut engine, rule);
+            install(&mut engine, rule, start);
         }
         for (time, to_make) in self.moves {
             let text = || format!("{to_make:?}");
@@ -408,7 +460,11 @@ impl MockClusterBuilder {
         // What is due at the start is done before anybody connects.
         engine.handle_timeout(start);
         let clock = clock.showing(start);
-        Ok(Arc::new(Driver::new(engine, frame_bytes_max, clock)))
+        let driver = Driver::new(engine, frame_bytes_max, clock);
+        Ok(Arc::new(match self.bounds.request_bytes {
+            Some(bytes_max) => driver.bounding_input(bytes_max),
+            None => driver,
+        }))
     }
 }
 
@@ -422,8 +478,13 @@ fn resolve(key: &str, text: &str) -> Result<SocketAddr, ConfigError> {
         .ok_or_else(|| bad("a host that has an address".into()))
 }
 
-/// Installs a rule, and tells what it draws from, so that the run can be repeated.
-pub(crate) fn install(engine: &mut ClusterEngine, rule: Rule) -> RuleId {
+/// Installs a rule, and tells what it draws from, so that the run can be repeated. One too many is
+/// not installed, and a diagnostic says so.
+pub(crate) fn install(engine: &mut ClusterEngine, rule: Rule, now: Instant) -> RuleId {
+    if engine.rules().is_full() {
+        let text = format!("{RULES_MAX} fault rules are installed, this one is not: {rule}");
+        engine.diagnose_edge(text, now);
+    }
     let rules = engine.rules_mut();
     let id = rules.install(rule);
     if let Some(rule) = rules.rule(id).filter(|rule| rule.is_drawn()) {

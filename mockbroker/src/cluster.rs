@@ -212,7 +212,7 @@ impl MockCluster {
     /// Installs a fault rule behind those that are there; it goes when the guard is dropped.
     #[must_use = "a guard that is dropped uninstalls its rule"]
     pub fn inject(&self, rule: Rule) -> FaultGuard {
-        let id = self.driver.with(|engine, _| install(engine, rule));
+        let id = self.driver.with(|engine, now| install(engine, rule, now));
         FaultGuard::new(Arc::clone(&self.driver), id)
     }
 

@@ -24,5 +24,6 @@ mod verdict;
 
 pub use request::{RequestFacts, SeenRequest, Target};
 pub use rule::{Rule, Scope};
+pub(crate) use table::RULES_MAX;
 pub use table::{Installed, Judgement, RuleId, Rules};
 pub use verdict::Verdict;

@@ -59,6 +59,14 @@ struct ClusterForm {
     #[serde(skip_serializing_if = "Option::is_none")]
     journal_bytes: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    log_bytes_max: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_bytes_max: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    connections_max: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    producers_max: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     momentary_answers: Option<bool>,
     config: Settings<BrokerConfig>,
     topics: Vec<TopicForm>,
@@ -176,6 +184,7 @@ impl Scenario {
             faults,
             moves,
         } = self;
+        builder = cluster.tell_bounds(builder);
         if let Some(brokers) = cluster.brokers {
             builder = builder.brokers(brokers);
         }
@@ -214,6 +223,24 @@ impl Scenario {
             builder.at(timed.at.unwrap_or_default(), timed.to_make)
         };
         moves.into_iter().fold(builder, at)
+    }
+}
+
+impl ClusterForm {
+    fn tell_bounds(&self, mut builder: MockClusterBuilder) -> MockClusterBuilder {
+        if let Some(bytes_max) = self.log_bytes_max {
+            builder = builder.log_bytes_max(bytes_max);
+        }
+        if let Some(bytes_max) = self.request_bytes_max {
+            builder = builder.request_bytes_max(bytes_max);
+        }
+        if let Some(connections_max) = self.connections_max {
+            builder = builder.connections_max(connections_max);
+        }
+        if let Some(producers_max) = self.producers_max {
+            builder = builder.producers_max(producers_max);
+        }
+        builder
     }
 }
 

@@ -217,3 +217,30 @@ fn bound_of_the_cluster_holds_at_a_paused_broker() {
     world.connect(LEADER);
     assert!(is_closed(&world.effects()));
 }
+
+#[test]
+fn requests_of_all_connections_are_bounded_together() {
+    let mut world = World::new();
+    let frame = fetch_waiting(5_000);
+    world.engine.bound_request_bytes(2 * frame.len());
+    let (first, second, third) = (
+        world.connect(LEADER),
+        world.connect(LEADER),
+        world.connect(LEADER),
+    );
+    // One is parked, one waits behind it: both are held.
+    assert_eq!(world.send(first, frame.clone()), []);
+    assert_eq!(world.send(first, frame.clone()), []);
+    assert!(
+        is_closed(&world.send(second, frame.clone())),
+        "one too many"
+    );
+    let told = &world.engine.journal().diagnostics()[0].text;
+    let words = format!(
+        "the requests of all connections have {} bytes",
+        2 * frame.len()
+    );
+    assert_eq!(*told, words);
+    world.engine.handle_disconnect(first, world.now);
+    assert_eq!(world.send(third, frame), [], "what was held is let go");
+}

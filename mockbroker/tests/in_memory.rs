@@ -311,3 +311,62 @@ async fn ports_beyond_the_last_are_refused_at_the_start() {
     let expected = "port cannot be `65535`: allowed is 1 to 65534 for 2 brokers";
     assert_eq!(error.to_string(), expected);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_arrived_in_part_is_bounded_over_all_connections() {
+    let builder = MockCluster::builder().request_bytes_max(3_000);
+    let cluster = builder.start_in_memory().unwrap();
+    // A frame of 100,000 bytes, of which so many have arrived.
+    let begun = |bytes: usize| [&100_000_i32.to_be_bytes()[..], &vec![0; bytes]].concat();
+    let (mut first, mut second) = (client(&cluster), client(&cluster));
+    first.send_bytes(&begun(2_000)).await;
+    first.nothing_arrives(Duration::from_secs(1)).await;
+    second.send_bytes(&begun(2_000)).await;
+    assert_eq!(second.answer().await, None, "together they are too many");
+    let told = "what arrived of requests on all connections has 3000 bytes";
+    assert_eq!(cluster.diagnostics()[0].text, told);
+    let mut third = client(&cluster);
+    third.ask(1).await;
+    assert_eq!(third.answer().await, Some(1), "small ones fit");
+    drop(first);
+    let mut fourth = client(&cluster);
+    fourth.send_bytes(&begun(2_000)).await;
+    fourth.nothing_arrives(Duration::from_secs(1)).await;
+    assert_eq!(cluster.diagnostics().len(), 1, "the room is given back");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_rule_too_many_is_not_installed_and_told() {
+    let cluster = cluster();
+    let guards: Vec<FaultGuard> = (0..10_000)
+        .map(|_| inject(&cluster, Verdict::Pass))
+        .collect();
+    let refused = inject(&cluster, Verdict::CloseBefore);
+    let mut client = client(&cluster);
+    client.ask(1).await;
+    assert_eq!(client.answer().await, Some(1));
+    assert_eq!(refused.hits(), 0);
+    let told = &cluster.diagnostics()[0].text;
+    assert!(
+        told.starts_with("10000 fault rules are installed, this one is not: "),
+        "{told}"
+    );
+    drop(guards);
+    let installed = inject(&cluster, Verdict::CloseBefore);
+    client.ask(2).await;
+    assert_eq!((client.answer().await, installed.hits()), (None, 1));
+}
+
+#[tokio::test]
+async fn too_many_rules_are_an_error_of_the_start() {
+    let rules = (0..10_001).map(|_| Rule::on_any());
+    let builder = rules.fold(
+        MockCluster::builder(),
+        kafka_mockbroker::MockClusterBuilder::fault,
+    );
+    let error = builder.start_in_memory().unwrap_err();
+    assert_eq!(
+        error.config().map(kafka_mockbroker::ConfigError::key),
+        Some("faults")
+    );
+}

@@ -264,6 +264,10 @@ cluster:
   wall_clock_origin_ms: 1000
   journal_bytes: 65536
   momentary_answers: true
+  log_bytes_max: 100000
+  request_bytes_max: 100001
+  connections_max: 3
+  producers_max: 4
   config:
     min.insync.replicas: 2
     auto.create.topics.enable: false
@@ -303,6 +307,10 @@ fn in_rust() -> MockClusterBuilder {
         .wall_clock_origin_ms(1_000)
         .journal_bytes(65_536)
         .momentary_answers()
+        .log_bytes_max(100_000)
+        .request_bytes_max(100_001)
+        .connections_max(3)
+        .producers_max(4)
         .set("min.insync.replicas", "2")
         .set("auto.create.topics.enable", "false")
         .set("num.partitions", "4")

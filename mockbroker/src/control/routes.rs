@@ -18,7 +18,7 @@ use super::report;
 use super::{BODY_BYTES_MAX, Body, Control, follow, snapshots};
 use crate::builder::install;
 use crate::engine::time::Instant;
-use crate::fault::{Rule, RuleId};
+use crate::fault::{RULES_MAX, Rule, RuleId};
 use crate::nearest;
 use crate::scenario::{TimedMove, from_json};
 
@@ -279,7 +279,15 @@ async fn act(
         Route::Faults => {
             let rule: Rule = body(request).await?;
             tracing::info!(%rule, "a rule is installed over HTTP");
-            let id = control.driver.with(|engine, _| install(engine, rule));
+            let installed = control.driver.with(|engine, now| {
+                let full = engine.rules().is_full();
+                (!full).then(|| install(engine, rule, now))
+            });
+            let id = installed.ok_or_else(|| {
+                let what = format!("{RULES_MAX} rules are installed, and no more can be");
+                let help = "DELETE /faults/ID removes one";
+                Refusal::new(StatusCode::CONFLICT, what, "body", help)
+            })?;
             let fault = report::fault(control, id).ok_or_else(|| no_rule(id))?;
             Ok(respond(StatusCode::CREATED, &fault))
         }

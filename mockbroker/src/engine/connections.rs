@@ -20,6 +20,8 @@
 //! 2. An idle connection has nothing waiting.
 //! 3. A connection holds at most [`WAITING_BYTES_MAX`] of waiting frames.
 //! 4. What is counted of a host at a broker are its open connections to that broker.
+//! 5. All connections together hold the frames in progress and those that wait, and no more bytes
+//!    of them than the bound.
 //!
 //! *Source* apache/kafka `core/…/network/SocketServer.scala`: a channel is muted from the receipt
 //! of a request until its response is handed back.
@@ -37,6 +39,9 @@ use super::effect::{BrokerId, ConnectionId};
 /// Bytes of frames that may wait on one connection: Kafka's default bound of one request, twice.
 pub const WAITING_BYTES_MAX: usize = 2 * 104_857_600;
 
+/// Bytes of frames in progress or waiting on all connections, unless another bound is set.
+const HELD_BYTES_MAX: usize = 1 << 30;
+
 /// Connections of a cluster that may be open, unless another bound is set.
 const OPEN_MAX: usize = 50_000;
 
@@ -52,6 +57,8 @@ struct Connection {
     broker: BrokerId,
     peer: IpAddr,
     phase: Phase,
+    /// Of the frame in progress.
+    busy_bytes: usize,
     waiting: VecDeque<Bytes>,
     waiting_bytes: usize,
 }
@@ -67,6 +74,8 @@ pub enum Offer {
     Dropped,
     /// Too much waits already: the connection must be closed.
     Full,
+    /// All connections together hold as much as they may: this one must be closed.
+    FullInAll,
     /// No such connection (any more): ignore it.
     Unknown,
 }
@@ -77,6 +86,8 @@ pub struct Connections {
     open: BTreeMap<ConnectionId, Connection>,
     of_peers: BTreeMap<(BrokerId, IpAddr), usize>,
     open_max: usize,
+    held_bytes: usize,
+    held_bytes_max: usize,
 }
 
 impl Default for Connections {
@@ -85,6 +96,8 @@ impl Default for Connections {
             open: BTreeMap::new(),
             of_peers: BTreeMap::new(),
             open_max: OPEN_MAX,
+            held_bytes: 0,
+            held_bytes_max: HELD_BYTES_MAX,
         }
     }
 }
@@ -96,6 +109,7 @@ impl Connections {
             broker,
             peer,
             phase: Phase::Idle,
+            busy_bytes: 0,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
         };
@@ -109,6 +123,17 @@ impl Connections {
         self.open_max = open_max;
     }
 
+    /// Bounds the bytes of frames in progress or waiting on all connections together.
+    pub const fn bound_held_bytes(&mut self, bytes_max: usize) {
+        self.held_bytes_max = bytes_max;
+    }
+
+    /// That bound.
+    #[must_use]
+    pub const fn held_bytes_max(&self) -> usize {
+        self.held_bytes_max
+    }
+
     /// The bound, if more are open: whoever came last must be closed.
     #[must_use]
     pub fn exceeded(&self) -> Option<usize> {
@@ -120,6 +145,7 @@ impl Connections {
         let Some(gone) = self.open.remove(&connection) else {
             return false;
         };
+        self.held_bytes -= gone.busy_bytes + gone.waiting_bytes;
         let of_peer = (gone.broker, gone.peer);
         match self.of_peers.get_mut(&of_peer) {
             Some(count) if *count > 1 => *count -= 1,
@@ -141,9 +167,13 @@ impl Connections {
         let Some(state) = self.open.get_mut(&connection) else {
             return Offer::Unknown;
         };
+        let held_bytes = self.held_bytes.saturating_add(frame.len());
         match state.phase {
+            Phase::Idle | Phase::Busy if held_bytes > self.held_bytes_max => Offer::FullInAll,
             Phase::Idle => {
                 state.phase = Phase::Busy;
+                state.busy_bytes = frame.len();
+                self.held_bytes = held_bytes;
                 Offer::Start(frame)
             }
             Phase::Busy => {
@@ -152,6 +182,7 @@ impl Connections {
                     return Offer::Full;
                 }
                 state.waiting_bytes = bytes;
+                self.held_bytes = held_bytes;
                 state.waiting.push_back(frame);
                 Offer::Waits
             }
@@ -165,11 +196,14 @@ impl Connections {
         if state.phase != Phase::Busy {
             return None;
         }
+        self.held_bytes -= state.busy_bytes;
+        state.busy_bytes = 0;
         let Some(next) = state.waiting.pop_front() else {
             state.phase = Phase::Idle;
             return None;
         };
-        state.waiting_bytes = state.waiting_bytes.saturating_sub(next.len());
+        state.waiting_bytes -= next.len();
+        state.busy_bytes = next.len();
         Some(next)
     }
 
@@ -177,6 +211,8 @@ impl Connections {
     pub fn mute(&mut self, connection: ConnectionId) {
         if let Some(state) = self.open.get_mut(&connection) {
             state.phase = Phase::Muted;
+            self.held_bytes -= state.busy_bytes + state.waiting_bytes;
+            state.busy_bytes = 0;
             state.waiting = VecDeque::new();
             state.waiting_bytes = 0;
         }
@@ -210,12 +246,19 @@ impl Connections {
             *of_peers.entry((state.broker, state.peer)).or_default() += 1;
         }
         assert_eq!(of_peers, self.of_peers, "connections 4");
+        let states = self.open.values();
+        let held: usize = states
+            .map(|state| state.busy_bytes + state.waiting_bytes)
+            .sum();
+        assert_eq!(held, self.held_bytes, "connections 5");
+        assert!(held <= self.held_bytes_max, "connections 5");
         for (connection, state) in &self.open {
             let bytes: usize = state.waiting.iter().map(Bytes::len).sum();
             assert_eq!(bytes, state.waiting_bytes, "connections 3: {connection:?}");
             assert!(bytes <= WAITING_BYTES_MAX, "connections 3: {connection:?}");
             if state.phase == Phase::Idle {
                 assert!(state.waiting.is_empty(), "connections 2: {connection:?}");
+                assert_eq!(state.busy_bytes, 0, "connections 5: {connection:?}");
             }
         }
     }

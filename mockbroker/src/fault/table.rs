@@ -137,10 +137,23 @@ impl Rules {
         }
     }
 
-    /// Installs a rule behind those that are there.
+    /// Whether no more rules can be installed.
+    #[must_use]
+    pub const fn is_full(&self) -> bool {
+        self.installed.len() >= RULES_MAX
+    }
+
+    /// Installs a rule behind those that are there. When [`RULES_MAX`] are, it is not installed,
+    /// and is one that never acted.
     pub fn install(&mut self, mut rule: Rule) -> RuleId {
         let id = RuleId(self.next_id);
         self.next_id += 1;
+        if self.is_full() {
+            if self.removed_unfired.len() < REMOVED_UNFIRED_MAX {
+                self.removed_unfired.push(rule);
+            }
+            return id;
+        }
         let drawn = fastrand::Rng::with_seed(self.seed.wrapping_add(id.0)).u64(..);
         let seed = match &mut rule.chance {
             Some(chance) => *chance.seed.get_or_insert(drawn),
@@ -256,6 +269,9 @@ impl Rules {
 
 /// Bound of the memory of removed rules that never acted.
 const REMOVED_UNFIRED_MAX: usize = 1_000;
+
+/// Rules that are installed at a time.
+pub(crate) const RULES_MAX: usize = 10_000;
 
 /// Requests that a rule shows; the hits behind them are counted only.
 const SEEN_MAX: usize = 100;

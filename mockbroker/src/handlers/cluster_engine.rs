@@ -141,6 +141,12 @@ impl ClusterEngine {
                 self.diagnose(connection, reason.into(), now);
                 self.close(connection, reason.into(), now);
             }
+            Offer::FullInAll => {
+                let bytes_max = self.connections.held_bytes_max();
+                let reason = format!("the requests of all connections have {bytes_max} bytes");
+                self.diagnose(connection, reason.clone(), now);
+                self.close(connection, reason.into(), now);
+            }
         }
         self.settle(now);
     }

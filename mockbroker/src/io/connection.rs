@@ -15,6 +15,7 @@
 //! 3. A frame with a bad size ends the connection once the requests before it are answered, and
 //!    no other connection.
 //! 4. However this ends, the engine hears of it: also when the task is aborted.
+//! 5. What is held of input is counted at the driver, and no longer than it is held.
 //!
 //! *Source*: `SocketServer` and `Selector` of apache/kafka 4.3 (muting, order of replies).
 //!
@@ -26,7 +27,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::driver::{Driver, Outgoing, Seat, Standing};
+use super::driver::{Driver, InputFull, Outgoing, Seat, Standing};
 use super::frame::{self, BadSize};
 use super::transport::Stream;
 use crate::engine::effect::{BrokerId, ConnectionId};
@@ -49,6 +50,10 @@ where
         stream,
         seat,
         input: BytesMut::new(),
+        counted: Counted {
+            driver: Arc::clone(&driver),
+            bytes: 0,
+        },
         frame_bytes_largest: 0,
         bad_size: None,
         output: BytesMut::new(),
@@ -76,6 +81,29 @@ impl Drop for Leaving<'_> {
     }
 }
 
+/// The bytes of input that the driver knows of.
+struct Counted {
+    driver: Arc<Driver>,
+    bytes: usize,
+}
+
+impl Counted {
+    fn set(&mut self, bytes: usize) -> Result<(), InputFull> {
+        let before = core::mem::replace(&mut self.bytes, bytes);
+        if before == bytes {
+            return Ok(());
+        }
+        self.driver.count_input(before, bytes)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        // Nothing is held from here on, so this is no error.
+        let _ = self.set(0);
+    }
+}
+
 /// Why a connection ended.
 #[derive(Debug)]
 enum Ended {
@@ -88,6 +116,7 @@ struct Connection<S> {
     stream: S,
     seat: Seat,
     input: BytesMut,
+    counted: Counted,
     frame_bytes_largest: usize,
     bad_size: Option<BadSize>,
     output: BytesMut,
@@ -106,6 +135,10 @@ impl<S: Stream> Connection<S> {
                     driver.hear(connection);
                 }
             }
+            if let Err(full) = self.counted.set(self.input.len()) {
+                driver.refuse(connection, &full);
+                return Ended::ByCluster;
+            }
             let standing = driver.exchange(connection, &mut self.requests, &mut self.replies);
             if let Err(error) = self.write_replies().await {
                 return Ended::Broken(error);
@@ -119,7 +152,7 @@ impl<S: Stream> Connection<S> {
                     };
                 }
                 (Standing::Idle, Some(bad_size)) => {
-                    driver.refuse(connection, bad_size);
+                    driver.refuse(connection, &bad_size);
                     return Ended::ByCluster;
                 }
                 // What was held back meanwhile may be whole requests: they go first.

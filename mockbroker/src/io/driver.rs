@@ -27,16 +27,26 @@
 use core::net::IpAddr;
 use core::time::Duration;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::{Notify, watch};
 
-use super::frame::BadSize;
 use super::ports::Ports;
 use crate::engine::effect::{BrokerId, ConnectionId, Effect};
 use crate::engine::time::Instant;
 use crate::handlers::ClusterEngine;
+
+/// Bytes of input that all connections hold, unless another bound is set.
+const INPUT_BYTES_MAX: usize = 1 << 30;
+
+/// The connections of a cluster hold too much that is no whole request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("what arrived of requests on all connections has {bytes_max} bytes")]
+pub struct InputFull {
+    bytes_max: usize,
+}
 
 /// Which clock drives a cluster, and what it shows at first.
 #[derive(Clone, Copy, Debug)]
@@ -136,6 +146,9 @@ pub struct Driver {
     core: Mutex<Core>,
     clock: Clock,
     frame_bytes_max: usize,
+    /// Bytes that arrived on all connections and are no whole request yet, or wait for one.
+    input_bytes: AtomicUsize,
+    input_bytes_max: usize,
     /// Of a cluster on TCP.
     ports: OnceLock<Ports>,
     /// Woken when the deadline comes forward.
@@ -222,11 +235,36 @@ impl Driver {
             core: Mutex::new(core),
             clock,
             frame_bytes_max,
+            input_bytes: AtomicUsize::new(0),
+            input_bytes_max: INPUT_BYTES_MAX,
             ports: OnceLock::new(),
             rearm: Notify::new(),
             hits,
             journal_written: watch::channel(0).0,
         }
+    }
+
+    /// Bounds what connections hold of requests that have not arrived in full.
+    #[must_use]
+    pub fn bounding_input(mut self, bytes_max: usize) -> Self {
+        self.input_bytes_max = bytes_max;
+        self
+    }
+
+    /// A connection holds as many bytes of input now, in place of those before.
+    ///
+    /// # Errors
+    ///
+    /// All together hold more than they may, and this one holds something.
+    pub fn count_input(&self, before: usize, bytes: usize) -> Result<(), InputFull> {
+        let all = self.input_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        self.input_bytes.fetch_sub(before, Ordering::Relaxed);
+        if bytes > 0 && all.saturating_sub(before) > self.input_bytes_max {
+            return Err(InputFull {
+                bytes_max: self.input_bytes_max,
+            });
+        }
+        Ok(())
     }
 
     /// The brokers are listened to at these ports from now on, those that run.
@@ -308,11 +346,11 @@ impl Driver {
         core.engine.handle_bytes(connection, self.clock.now());
     }
 
-    /// What arrived on the connection is no frame.
-    pub fn refuse(&self, connection: ConnectionId, bad_size: BadSize) {
+    /// What arrived on the connection is not taken.
+    pub fn refuse(&self, connection: ConnectionId, why: &impl ToString) {
         let mut core = self.lock();
         core.engine
-            .handle_bad_frame(connection, bad_size.to_string(), self.clock.now());
+            .handle_bad_frame(connection, why.to_string(), self.clock.now());
         self.settle(&mut core, Some(connection));
     }
 

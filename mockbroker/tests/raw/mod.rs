@@ -40,6 +40,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         self.send_bytes(&api_versions(correlation_id)).await;
     }
 
+    /// Neither a reply nor an end comes for so long.
+    pub(crate) async fn nothing_arrives(&mut self, duration: Duration) {
+        let receiving = receive(&mut self.stream);
+        assert!(tokio::time::timeout(duration, receiving).await.is_err());
+    }
+
     /// The correlation id of the next reply; `None` when the connection ends.
     pub(crate) async fn answer(&mut self) -> Option<i32> {
         let receiving = receive(&mut self.stream);

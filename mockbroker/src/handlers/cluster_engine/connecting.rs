@@ -80,6 +80,12 @@ impl ClusterEngine {
         self.connections.bound(open_max);
     }
 
+    /// Bounds the bytes of requests in progress or waiting on all connections together; the
+    /// connection of one beyond it is closed.
+    pub const fn bound_request_bytes(&mut self, bytes_max: usize) {
+        self.connections.bound_held_bytes(bytes_max);
+    }
+
     /// The client, or the network, ended a connection.
     pub fn handle_disconnect(&mut self, connection: ConnectionId, now: Instant) {
         if let Some(broker) = self.connections.broker(connection) {
