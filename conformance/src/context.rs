@@ -383,6 +383,28 @@ impl Context {
         }
     }
 
+    /// The topic with the leaders it has now.
+    ///
+    /// # Errors
+    ///
+    /// When no broker tells them in time.
+    ///
+    /// # Cancellation
+    ///
+    /// Safe.
+    pub async fn led_now(&self, topic: &Topic) -> Result<Topic, Objection> {
+        let patience = self.patience(format!("the leaders of {} are known", topic.name));
+        let partitions = i32::try_from(topic.leaders.len()).unwrap_or(i32::MAX);
+        loop {
+            let mut connection = self.connect().await?;
+            let seen = self.look_up(&mut connection, &topic.name, partitions);
+            match seen.await? {
+                Ok(topic) => return Ok(topic),
+                Err(seen) => patience.wait(seen).await?,
+            }
+        }
+    }
+
     /// The topic as Metadata has it now, or in words why it is not complete.
     async fn look_up(
         &self,

@@ -127,10 +127,9 @@ impl Context {
         expected: &[V],
     ) -> Result<(), Objection> {
         let records = self.records(topic, partition).await?;
-        let observed = records.iter().map(|record| {
-            let value = record.content.value.as_deref().unwrap_or_default();
-            (record.offset, String::from_utf8_lossy(value).into_owned())
-        });
+        let observed = records
+            .iter()
+            .map(|record| (record.offset, record.value_text()));
         let expected = (0..).zip(expected.iter().map(|value| value.as_ref().to_owned()));
         let step = format!("log of partition {partition}");
         expect_eq(step, Log(expected.collect()), Log(observed.collect()))

@@ -35,6 +35,8 @@ enum Wrong {
     SaysUnread(i16),
     /// The second broker does not answer Metadata.
     SecondIsMute,
+    /// No broker answers this API.
+    IsMute(Api),
     /// Metadata has this code for every topic from the fourth request on.
     MetadataSays(i16),
 }
@@ -77,6 +79,24 @@ const MUTATIONS: &[(&str, Wrong)] = &[
     ("IDM-17", Wrong::Says(0)),
 ];
 
+/// What breaks the client cases that a broker which acknowledges and stores nothing does not.
+const CLIENT_MUTATIONS: &[(&str, Wrong)] = &[
+    // No words about versions: it is not asked.
+    ("APV-10", Wrong::IsMute(Api::Metadata)),
+    // Refused at once instead of waited for.
+    ("MD-15", Wrong::MetadataSays(17)),
+    ("MD-16", Wrong::Survives(Action::Kill)),
+    ("LDR-01", Wrong::Survives(Action::Kill)),
+    ("LDR-02", Wrong::Survives(Action::Stop)),
+    ("LDR-12", Wrong::Survives(Action::Pause)),
+    ("TMO-01", Wrong::Survives(Action::Pause)),
+    ("TMO-05", Wrong::Survives(Action::Pause)),
+];
+
+/// Client cases whose judgement no broker can change: two builds that are refused, and a port at
+/// which nobody is.
+const WITHOUT_A_BROKER: [&str; 3] = ["IDM-34", "TMO-09", "TMO-11"];
+
 /// A mock that is wrong, and so are those beside it.
 struct Spoiled {
     inner: Arc<dyn Target>,
@@ -106,6 +126,7 @@ fn inject(mock: &MockCluster, wrong: Wrong) -> Vec<FaultGuard> {
             .broker(BrokerId(2))
             .always()
             .then(Fault::CloseBefore),
+        Wrong::IsMute(api) => Rule::on(api).nth(4).always().then(Fault::Swallow),
         Wrong::MetadataSays(code) => Rule::on(Api::Metadata)
             .nth(4)
             .always()
@@ -194,7 +215,29 @@ async fn verdicts(list: Vec<(&'static str, Wrong)>) -> Vec<(&'static str, Wrong,
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_rule_that_is_broken_is_found_by_its_case() {
-    for (id, wrong, verdict) in verdicts(MUTATIONS.to_vec()).await {
+    expect_found(MUTATIONS.to_vec()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_client_case_finds_a_broker_that_acknowledges_and_stores_nothing() {
+    let excused: Vec<&str> = ["APV-10", "MD-15"]
+        .into_iter()
+        .chain(WITHOUT_A_BROKER)
+        .collect();
+    let clients = cases::all().filter(|case| case.level == Level::Client);
+    let judged = clients.filter(|case| !excused.contains(&case.id));
+    let mut list: Vec<_> = judged.map(|case| (case.id, Wrong::SaysUnread(0))).collect();
+    list.extend(CLIENT_MUTATIONS);
+    for part in list.chunks(AT_ONCE) {
+        expect_found(part.to_vec()).await;
+    }
+}
+
+/// More clusters and clients at one time would find one another's load.
+const AT_ONCE: usize = 12;
+
+async fn expect_found(list: Vec<(&'static str, Wrong)>) {
+    for (id, wrong, verdict) in verdicts(list).await {
         match &verdict {
             // A case that hangs or panics would be red whatever the broker did.
             Verdict::Fail(objection) => {

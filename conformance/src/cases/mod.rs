@@ -7,10 +7,18 @@ mod api_versions;
 mod batch_header;
 mod batch_limits;
 mod batch_records;
+mod batch_round_trip;
+mod client_idempotence;
+mod client_metadata;
+mod client_ordering;
+mod client_produce;
+mod client_versions;
 mod cluster;
+mod driven;
 mod framing;
 mod framing_limits;
 mod idempotence;
+mod leader_changes;
 mod metadata;
 mod metadata_cluster;
 mod ordering;
@@ -19,32 +27,44 @@ mod produce_fields;
 mod produce_replicas;
 mod producer_restart;
 mod producer_state;
+mod quotas;
 mod record_batch;
+mod time_outs;
 
 use crate::case::Case;
 
 /// The chapters in the order of reports, each of one file or several.
 const CHAPTERS: &[&[&[Case]]] = &[
     &[framing::CASES, framing_limits::CASES],
-    &[api_versions::CASES],
-    &[metadata::CASES, metadata_cluster::CASES],
+    &[api_versions::CASES, client_versions::CASES],
+    &[
+        metadata::CASES,
+        metadata_cluster::CASES,
+        client_metadata::CASES,
+    ],
     &[
         produce::CASES,
         produce_fields::CASES,
         produce_replicas::CASES,
+        client_produce::CASES,
     ],
     &[
         record_batch::CASES,
         batch_header::CASES,
         batch_limits::CASES,
         batch_records::CASES,
+        batch_round_trip::CASES,
     ],
     &[
         idempotence::CASES,
         producer_state::CASES,
         producer_restart::CASES,
+        client_idempotence::CASES,
     ],
-    &[ordering::CASES],
+    &[leader_changes::CASES],
+    &[time_outs::CASES],
+    &[quotas::CASES],
+    &[ordering::CASES, client_ordering::CASES],
 ];
 
 /// All cases, by chapter and within it by id.

@@ -194,6 +194,14 @@ pub struct StoredRecord {
     pub content: RecordSpec,
 }
 
+impl StoredRecord {
+    /// The value as text; empty for null.
+    pub fn value_text(&self) -> String {
+        let value = self.content.value.as_deref().unwrap_or_default();
+        String::from_utf8_lossy(value).into_owned()
+    }
+}
+
 /// All whole batches in `bytes`.
 ///
 /// # Errors

@@ -1,0 +1,333 @@
+//! Idempotence, the client's side: which sequences and epochs it chooses when something fails.
+//!
+//! *Source*: `TransactionManager.java`, `Sender.java`, `ProducerConfig.java` of Kafka's clients;
+//! KIP-98, KIP-360.
+
+use std::time::Duration;
+
+use kafka_mockbroker::{Api, ErrorCode, Rule, Verdict};
+use kafka_producer::{Acks, Idempotence, Record};
+
+use super::driven::{Certainty, Driven, RECORDS, expect_within, failure, mock, outlive};
+use crate::case::{Case, Level, Objection, expect_eq};
+use crate::client;
+use crate::context::Context;
+use crate::target::Capability;
+
+pub(super) const CASES: &[Case] = &[
+    Case {
+        id: "IDM-23",
+        level: Level::Client,
+        sentence: "the first of five batches in flight is refused for a passing reason and \
+                   the others with 45: all are sent again, in order, once",
+        source: "Sender.java canRetry; TransactionManager.java handleFailedBatch",
+        needs: &[Capability::Injection],
+        run: |c| Box::pin(first_of_five_fails(c)),
+    },
+    Case {
+        id: "IDM-24",
+        level: Level::Client,
+        sentence: "45 with nothing unresolved before it: the producer starts a new epoch at \
+                   sequence 0 and nothing is lost",
+        source: "TransactionManager.java requestIdempotentEpochBumpForPartition; KIP-360",
+        needs: &[Capability::Injection],
+        run: |c| Box::pin(refused_in_a_new_epoch(c, 45)),
+    },
+    Case {
+        id: "IDM-25",
+        level: Level::Client,
+        sentence: "a time-out of a batch that may be written says so, and later batches use a \
+                   new epoch",
+        source: "Sender.java failBatch; TransactionManager.java handleFailedBatch",
+        needs: &[Capability::Injection],
+        run: |c| Box::pin(possibly_written(c)),
+    },
+    Case {
+        id: "IDM-27",
+        level: Level::Client,
+        sentence: "46 is a success whose offset is unknown",
+        source: "Sender.java completeBatch (DUPLICATE_SEQUENCE_NUMBER)",
+        needs: &[Capability::Injection],
+        run: |c| Box::pin(duplicate_is_success(c)),
+    },
+    Case {
+        id: "IDM-28",
+        level: Level::Client,
+        sentence: "59 is outlived in a new epoch",
+        source: "TransactionManager.java canRetry (UNKNOWN_PRODUCER_ID)",
+        needs: &[Capability::Injection],
+        run: |c| Box::pin(refused_in_a_new_epoch(c, 59)),
+    },
+    Case {
+        id: "IDM-29",
+        level: Level::Client,
+        sentence: "47 without transactions fails its batch alone, and what follows is written once, in a \
+                   new epoch",
+        source: "TransactionManager.java handleFailedBatch (INVALID_PRODUCER_EPOCH)",
+        needs: &[Capability::Injection],
+        run: |c| Box::pin(fenced_epoch(c)),
+    },
+    Case {
+        id: "IDM-31",
+        level: Level::Client,
+        sentence: "InitProducerId that is answered 14, 15, 16, 51 or by the end of its \
+                   connection is asked again",
+        source: "TransactionManager.java InitProducerIdHandler",
+        needs: &[Capability::Injection],
+        run: |c| Box::pin(producer_id_at_last(c)),
+    },
+    Case {
+        id: "IDM-34",
+        level: Level::Client,
+        sentence: "idempotence that was asked for is not built with acks=1, without retries, \
+                   or with six requests in flight",
+        source: "ProducerConfig.java postProcessAndValidateIdempotenceConfigs",
+        needs: &[],
+        run: |c| Box::pin(contradictions(c)),
+    },
+    Case {
+        id: "IDM-35",
+        level: Level::Client,
+        sentence: "a leader that moves with five batches in flight changes neither their \
+                   order nor their number",
+        source: "Sender.java; TransactionManager.java (sequence order per partition)",
+        needs: &[
+            Capability::Injection,
+            Capability::OwnBrokers,
+            Capability::ThreeNodes,
+        ],
+        run: |c| Box::pin(leader_moves(c)),
+    },
+    Case {
+        id: "IDM-36",
+        level: Level::Client,
+        sentence: "a partition that is refused does not hold up another on the same broker",
+        source: "RecordAccumulator.java (mute per partition)",
+        needs: &[Capability::Injection],
+        run: |c| Box::pin(neighbour_goes_on(c)),
+    },
+    Case {
+        id: "IDM-38",
+        level: Level::Client,
+        sentence: "10,000 records of which every tenth answer is lost are written once, in \
+                   order",
+        source: "KIP-98",
+        needs: &[Capability::Injection],
+        run: |c| Box::pin(every_tenth_answer_is_lost(c)),
+    },
+];
+
+async fn first_of_five_fails(c: Context) -> Result<(), Objection> {
+    let fault = Verdict::Answer(ErrorCode::NOT_ENOUGH_REPLICAS);
+    outlive(&c, fault, 1).await?.expect_offsets()
+}
+
+async fn refused_in_a_new_epoch(c: Context, code: i16) -> Result<(), Objection> {
+    let outlived = outlive(&c, Verdict::Answer(ErrorCode(code)), 1).await?;
+    outlived.expect_offsets()?;
+    let stored = outlived.driven.stored().await?;
+    let epochs: Vec<i16> = stored.iter().map(|batch| batch.stamp.epoch).collect();
+    expect_eq(
+        "epochs stored",
+        format!("{:?}", [1; RECORDS]),
+        format!("{epochs:?}"),
+    )?;
+    let first = stored.first().map(|batch| batch.stamp.sequence);
+    expect_eq("first sequence", "Some(0)".to_owned(), format!("{first:?}"))
+}
+
+async fn fenced_epoch(c: Context) -> Result<(), Objection> {
+    let driven = Driven::start(&c, |builder| builder).await?;
+    let refuse = Verdict::Answer(ErrorCode::INVALID_PRODUCER_EPOCH);
+    let guard = driven.inject(driven.produce().count(1).then(refuse))?;
+    let mut sent = driven.send_many().await?;
+    let (value, first) = sent.remove(0);
+    let (certainty, error) = failure(&value, first).await?;
+    expect_eq("what the error says", "NotWritten", name_of(certainty))?;
+    let code = error.broker_code().map(|code| code.0);
+    expect_eq("code", "Some(47)".to_owned(), format!("{code:?}"))?;
+    let mut values = Vec::new();
+    for (offset, (value, delivery)) in (1..).zip(sent) {
+        client::expect_delivery(&value, delivery, Some(offset)).await?;
+        values.push(value);
+    }
+    expect_eq("refusals", 1, guard.hits())?;
+    driven.expect_log(&values).await?;
+    let stored = driven.stored().await?;
+    let epochs: Vec<i16> = stored.iter().map(|batch| batch.stamp.epoch).collect();
+    let expected = format!("{:?}", [1; RECORDS - 1]);
+    expect_eq("epochs stored", expected, format!("{epochs:?}"))
+}
+
+async fn duplicate_is_success(c: Context) -> Result<(), Objection> {
+    let fault = Verdict::ApplyThenAnswer(ErrorCode::DUPLICATE_SEQUENCE_NUMBER);
+    let outlived = outlive(&c, fault, 1).await?;
+    let unknown = outlived.offsets.first().copied().flatten();
+    expect_eq(
+        "the first offset",
+        "None".to_owned(),
+        format!("{unknown:?}"),
+    )?;
+    expect_eq(
+        "other offsets told",
+        RECORDS - 1,
+        outlived.offsets.iter().flatten().count(),
+    )
+}
+
+async fn possibly_written(c: Context) -> Result<(), Objection> {
+    let timeouts = |builder: kafka_producer::ProducerBuilder| {
+        let builder = builder.request_timeout(Duration::from_millis(500));
+        builder.delivery_timeout(Duration::from_millis(1_500))
+    };
+    let driven = Driven::start(&c, timeouts).await?;
+    let lossy = driven.inject(driven.produce().always().then(Verdict::ApplyThenLose))?;
+    let (certainty, error) = failure("v-0", driven.send("v-0").await?).await?;
+    expect_eq("what the error says", "Unknown", name_of(certainty))?;
+    expect_eq("possibly written", true, error.possibly_written())?;
+    drop(lossy);
+    let written = driven.send("v-1").await?;
+    client::expect_delivery("v-1", written, Some(2)).await?;
+    driven.expect_log(&["v-0", "v-1"]).await?;
+    let epochs: Vec<i16> = driven
+        .stored()
+        .await?
+        .iter()
+        .map(|one| one.stamp.epoch)
+        .collect();
+    expect_eq("epochs stored", "[0, 1]".to_owned(), format!("{epochs:?}"))
+}
+
+fn name_of(certainty: Certainty) -> &'static str {
+    match certainty {
+        Certainty::NotWritten => "NotWritten",
+        Certainty::Unknown => "Unknown",
+    }
+}
+
+async fn producer_id_at_last(c: Context) -> Result<(), Objection> {
+    let topic = c.topic(1).await?;
+    let faults = [14, 15, 16, 51].map(|code| Verdict::Answer(ErrorCode(code)));
+    let faults = faults.into_iter().chain([Verdict::CloseBefore]);
+    let mut guards = Vec::new();
+    for fault in faults {
+        guards.push(mock(&c)?.inject(Rule::on(Api::InitProducerId).count(1).then(fault)));
+    }
+    let producer = client::build(c.client())?;
+    let record = Record::to(topic.name.as_str()).partition(0).value("a");
+    let delivery = client::send(&producer, record).await?;
+    client::expect_delivery("a", delivery, Some(0)).await?;
+    let met: Vec<u64> = guards
+        .iter()
+        .map(kafka_mockbroker::FaultGuard::hits)
+        .collect();
+    expect_eq(
+        "faults met",
+        "[1, 1, 1, 1, 1]".to_owned(),
+        format!("{met:?}"),
+    )?;
+    let stored = c.batches(&topic, 0).await?;
+    let with_id = stored.iter().filter(|batch| batch.stamp.id >= 0).count();
+    expect_eq("batches with a producer id", 1, with_id)
+}
+
+async fn contradictions(c: Context) -> Result<(), Objection> {
+    let idempotent = || c.client().idempotence(Idempotence::Enabled);
+    let refused = [
+        ("acks", idempotent().acks(Acks::Leader)),
+        ("retries", idempotent().retries(0)),
+        (
+            "max.in.flight.requests.per.connection",
+            idempotent().max_in_flight_requests_per_connection(6),
+        ),
+    ];
+    for (key, builder) in refused {
+        let error = match builder.build() {
+            Ok(_) => return Err(Objection::new(key, "refused", "a producer")),
+            Err(error) => error.to_string(),
+        };
+        let named = error.contains(key) || error.contains("enable.idempotence");
+        expect_eq(format!("the error names its key: {error}"), true, named)?;
+    }
+    Ok(())
+}
+
+async fn leader_moves(c: Context) -> Result<(), Objection> {
+    let own = c.beside(3, &[]).await?;
+    let topic = own.replicated_topic((1, 3), &[]).await?;
+    let driven = Driven::on(&own, topic, |builder| builder).await?;
+    let slow = Verdict::Delay(Duration::from_millis(300));
+    let guard = driven.inject(driven.produce().count(1).then(slow))?;
+    let mut sent = driven.send_many().await?;
+    guard.wait_for_hits(1).await;
+    let leader = mock(&own)?
+        .partition(&driven.topic.name, 0)
+        .and_then(|it| it.leader);
+    let others = mock(&own)?
+        .brokers()
+        .filter(|broker| Some(*broker) != leader);
+    let next = others
+        .last()
+        .ok_or_else(|| Objection::new("brokers", "another", "none"))?;
+    let moved = mock(&own)?.move_leader(&driven.topic.name, 0, next);
+    moved.map_err(|error| Objection::new("move the leader", "moved", error))?;
+    let mut values = Vec::new();
+    for (offset, (value, delivery)) in (1..).zip(sent.drain(..)) {
+        client::expect_delivery(&value, delivery, Some(offset)).await?;
+        values.push(value);
+    }
+    let topic = own.led_now(&driven.topic).await?;
+    own.await_served(&topic).await?;
+    let all: Vec<&str> = std::iter::once("known")
+        .chain(values.iter().map(String::as_str))
+        .collect();
+    own.expect_values(&topic, 0, &all).await
+}
+
+async fn neighbour_goes_on(c: Context) -> Result<(), Objection> {
+    let own = c.beside(1, &[]).await?;
+    let topic = own.topic(2).await?;
+    let driven = Driven::on(&own, topic, |builder| builder).await?;
+    let fault = Verdict::Answer(ErrorCode::NOT_ENOUGH_REPLICAS);
+    let guard = driven.inject(driven.produce().partition(0).count(6).then(fault))?;
+    let held = driven.send("held").await?;
+    guard.wait_for_hits(1).await;
+    let started = std::time::Instant::now();
+    let record = Record::to(driven.topic.name.as_str())
+        .partition(1)
+        .value("free");
+    let free = client::send(&driven.producer, record).await?;
+    client::expect_delivery("free", free, Some(0)).await?;
+    let at_most = Duration::from_millis(500);
+    expect_within(
+        "the other partition",
+        started.elapsed(),
+        (Duration::ZERO, at_most),
+    )?;
+    expect_eq("the first is still refused", true, guard.hits() < 6)?;
+    client::expect_delivery("held", held, Some(1)).await
+}
+
+async fn every_tenth_answer_is_lost(c: Context) -> Result<(), Objection> {
+    const MANY: usize = 10_000;
+    let configure = |builder: kafka_producer::ProducerBuilder| {
+        let builder = builder.batch_size(1_000).linger(Duration::from_millis(1));
+        builder.request_timeout(Duration::from_secs(5))
+    };
+    let driven = Driven::start(&c, configure).await?;
+    let lossy = driven.produce().always().probability(0.1).seed(38);
+    let lossy = driven.inject(lossy.then(Verdict::CloseAfter))?;
+    let mut sent = Vec::new();
+    for index in 0..MANY {
+        let value = format!("v-{index}");
+        let delivery = driven.send(&value).await?;
+        sent.push((value, delivery));
+    }
+    let mut values = Vec::new();
+    for (offset, (value, delivery)) in (1..).zip(sent) {
+        client::expect_delivery(&value, delivery, Some(offset)).await?;
+        values.push(value);
+    }
+    expect_eq("answers were lost", true, lossy.hits() > 5)?;
+    driven.expect_log(&values).await
+}

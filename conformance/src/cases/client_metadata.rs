@@ -1,0 +1,244 @@
+//! Metadata, the client's side.
+//!
+//! *Source*: `Metadata.java`, `ProducerMetadata.java`, `KafkaProducer.java` waitOnMetadata of
+//! Kafka's clients; KIP-899, KIP-1102.
+
+use std::time::{Duration, Instant};
+
+use kafka_mockbroker::{Api, BrokerId, ErrorCode, MoveError, Rule, Verdict};
+use kafka_producer::{ProducerBuilder, Record};
+
+use super::cluster::{TestCluster, await_leader};
+use super::driven::{Driven, expect_within, mock, requests};
+use crate::case::{Case, Level, Objection, expect_eq};
+use crate::client;
+use crate::context::Context;
+use crate::target::{Action, Capability};
+
+pub(super) const CASES: &[Case] = &[
+    Case {
+        id: "MD-11",
+        level: Level::Client,
+        sentence: "metadata with an older leader epoch, told by a broker that was cut off, is \
+                   not followed",
+        source: "Metadata.java updateLatestMetadata (leader epochs)",
+        needs: &[
+            Capability::Injection,
+            Capability::OwnBrokers,
+            Capability::ThreeNodes,
+        ],
+        run: |c| Box::pin(older_epoch(c)),
+    },
+    Case {
+        id: "MD-14",
+        level: Level::Client,
+        sentence: "a thousand sends to a topic that is not known yet ask for it once at a \
+                   time",
+        source: "ProducerMetadata.java (one request in flight)",
+        needs: &[Capability::Injection],
+        run: |c| Box::pin(many_ask_once(c)),
+    },
+    Case {
+        id: "MD-15",
+        level: Level::Client,
+        sentence: "a send to a topic that never appears fails after max.block.ms",
+        source: "KafkaProducer.java waitOnMetadata",
+        needs: &[],
+        run: |c| Box::pin(never_appears(c)),
+    },
+    Case {
+        id: "MD-16",
+        level: Level::Client,
+        sentence: "with all bootstrap addresses dead a send fails in time; when they live \
+                   again the same producer works",
+        source: "bootstrap.servers; NetworkClient.java",
+        needs: &[Capability::OwnBrokers, Capability::Restart],
+        run: |c| Box::pin(dead_bootstrap(c)),
+    },
+    Case {
+        id: "MD-20",
+        level: Level::Client,
+        sentence: "a topic that vanishes from metadata for a while goes on where it was",
+        source: "ProducerMetadata.java; KIP-516",
+        needs: &[Capability::Injection],
+        run: |c| Box::pin(vanishes(c)),
+    },
+    Case {
+        id: "MD-21",
+        level: Level::Client,
+        sentence: "metadata is refreshed when it is metadata.max.age.ms old, also by a \
+                   producer that is idle",
+        source: "Metadata.java timeToNextUpdate",
+        needs: &[Capability::Injection],
+        run: |c| Box::pin(refreshed_when_old(c)),
+    },
+];
+
+async fn older_epoch(c: Context) -> Result<(), Objection> {
+    let settings = [("broker.session.timeout.ms", "1000")];
+    let cluster = TestCluster::start(&c, &settings).await?;
+    let topic = cluster.topic(1, &[]).await?;
+    let own = &cluster.context;
+    let often = |builder: ProducerBuilder| builder.metadata_max_age(Duration::from_millis(50));
+    let driven = Driven::on(own, topic.clone(), often).await?;
+    let (old, _) = cluster.leadership(&topic, &[]).await?;
+    let done = |done: Result<(), MoveError>| {
+        done.map_err(|error| Objection::new("cut the leader off", "done", error))
+    };
+    done(mock(own)?.isolate_broker(BrokerId(old)))?;
+    await_leader(&cluster, &topic, &[old], |leader| {
+        leader >= 0 && leader != old
+    })
+    .await?;
+    let first = driven.send("first").await?.await;
+    first.map_err(|error| Objection::new("after the election", "written", error))?;
+    // While the others give no answer about it, the old leader is asked about metadata.
+    let mut silent = Vec::new();
+    for broker in cluster.brokers.iter().filter(|broker| broker.id != old) {
+        let rule = Rule::on(Api::Metadata).broker(BrokerId(broker.id)).count(3);
+        silent.push(driven.inject(rule.then(Verdict::CloseBefore))?);
+    }
+    let before = requests(own, Api::Produce)?.len();
+    let stale = requests(own, Api::Metadata)?.len();
+    for value in 0..30 {
+        let written = driven.send(&format!("v-{value}")).await?.await;
+        written.map_err(|error| Objection::new("a record", "written", error))?;
+        tokio::time::sleep(Duration::from_millis(30)).await;
+    }
+    let told = requests(own, Api::Metadata)?;
+    let by_old = told[stale..]
+        .iter()
+        .filter(|(_, broker, _)| *broker == old)
+        .count();
+    expect_eq("the old leader was asked about metadata", true, by_old > 0)?;
+    let sent = requests(own, Api::Produce)?;
+    let to_old = sent[before..]
+        .iter()
+        .filter(|(_, broker, _)| *broker == old)
+        .count();
+    expect_eq("batches for the old leader", 0, to_old)
+}
+
+async fn many_ask_once(c: Context) -> Result<(), Objection> {
+    const SENDS: usize = 1_000;
+    let name = c.topic_name();
+    let earlier = requests(&c, Api::Metadata)?.len();
+    let producer = client::build(c.client().max_block(Duration::from_secs(20)))?;
+    let mut tasks = tokio::task::JoinSet::new();
+    for index in 0..SENDS {
+        let (producer, name) = (producer.clone(), name.clone());
+        tasks.spawn(async move {
+            let value = format!("v-{index}");
+            let record = Record::to(name.as_str()).partition(0).value(&value);
+            producer.deliver(record).await.map(drop)
+        });
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let asked = requests(&c, Api::Metadata)?.len() - earlier;
+    let made = mock(&c)?.create_topic(name.as_str(), 1, 1);
+    made.map_err(|error| Objection::new("create the topic", "done", error))?;
+    while let Some(ended) = tasks.join_next().await {
+        let ended = ended.map_err(|error| Objection::new("a send", "an end", error))?;
+        ended.map_err(|error| Objection::new("a send", "written", error))?;
+    }
+    // Not one for each of them: about four in half a second, by the retry back-off.
+    let after = requests(&c, Api::Metadata)?.len() - earlier - asked;
+    let few = (1..=8).contains(&asked) && after <= 12;
+    expect_eq(
+        format!("{asked} questions and {after} more are few"),
+        true,
+        few,
+    )?;
+    expect_eq("records", SENDS, mock(&c)?.records(&name, 0).len())
+}
+
+async fn never_appears(c: Context) -> Result<(), Objection> {
+    const PATIENCE: Duration = Duration::from_millis(1_200);
+    let producer = client::build(c.client().max_block(PATIENCE))?;
+    let name = c.topic_name();
+    let started = Instant::now();
+    let sent = producer.send(Record::to(name.as_str()).value("a")).await;
+    let bounds = (PATIENCE, PATIENCE + Duration::from_millis(800));
+    expect_within("the wait", started.elapsed(), bounds)?;
+    match sent {
+        Ok(_) => Err(Objection::new(
+            "a topic that is not there",
+            "an error",
+            "accepted",
+        )),
+        Err(error) => {
+            let words = error.to_string();
+            expect_eq(
+                format!("it names the topic: {words}"),
+                true,
+                words.contains(&name),
+            )?;
+            expect_eq("possibly written", false, error.possibly_written())
+        }
+    }
+}
+
+async fn dead_bootstrap(c: Context) -> Result<(), Objection> {
+    const PATIENCE: Duration = Duration::from_millis(1_200);
+    let own = c.beside(1, &[]).await?;
+    let topic = own.topic(1).await?;
+    let producer = client::build(own.client().max_block(PATIENCE))?;
+    own.act(1, Action::Kill).await?;
+    let record = || Record::to(topic.name.as_str()).partition(0).value("a");
+    let started = Instant::now();
+    let sent = producer.send(record()).await.map(drop);
+    let bounds = (PATIENCE, PATIENCE + Duration::from_millis(800));
+    expect_within("the wait", started.elapsed(), bounds)?;
+    expect_eq("nobody is there", true, sent.is_err())?;
+    own.act(1, Action::Start).await?;
+    own.await_served(&topic).await?;
+    let patience = own.patience("the producer finds the broker".to_owned());
+    let delivery = loop {
+        match producer.send(record()).await {
+            Ok(delivery) => break delivery,
+            Err(error) => patience.wait(error.to_string()).await?,
+        }
+    };
+    client::expect_delivery("a", delivery, Some(0)).await?;
+    own.expect_values(&topic, 0, &["a"]).await
+}
+
+async fn vanishes(c: Context) -> Result<(), Objection> {
+    let often = |builder: ProducerBuilder| builder.metadata_max_age(Duration::from_millis(50));
+    let driven = Driven::start(&c, often).await?;
+    let gone = Rule::on(Api::Metadata)
+        .topic(driven.topic.name.as_str())
+        .count(5);
+    let gone = driven.inject(gone.then(Verdict::Answer(ErrorCode(3))))?;
+    let mut values = Vec::new();
+    for (offset, index) in (1..).zip(0..40) {
+        let value = format!("v-{index}");
+        let delivery = driven.send(&value).await?;
+        client::expect_delivery(&value, delivery, Some(offset)).await?;
+        values.push(value);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    expect_eq("times that it was not there", 5, gone.hits())?;
+    driven.expect_log(&values).await?;
+    let epochs = driven
+        .stored()
+        .await?
+        .iter()
+        .filter(|one| one.stamp.epoch > 0)
+        .count();
+    expect_eq("batches of another epoch", 0, epochs)
+}
+
+async fn refreshed_when_old(c: Context) -> Result<(), Objection> {
+    let age = |builder: ProducerBuilder| builder.metadata_max_age(Duration::from_millis(300));
+    let driven = Driven::start(&c, age).await?;
+    let before = requests(&c, Api::Metadata)?.len();
+    tokio::time::sleep(Duration::from_millis(1_700)).await;
+    let asked = requests(&c, Api::Metadata)?.len() - before;
+    driven.expect_log::<&str>(&[]).await?;
+    expect_eq(
+        format!("{asked} questions in 1.7 s"),
+        true,
+        (3..=6).contains(&asked),
+    )
+}
