@@ -46,6 +46,9 @@ pub fn read(api: Api, version: i16, frame: &[u8], topics: &[TopicName]) -> Answe
     }
 }
 
+/// NOT_LEADER_OR_FOLLOWER and FENCED_LEADER_EPOCH.
+const HINTING: [i16; 2] = [6, 74];
+
 fn is_flexible(api: Api, version: i16) -> bool {
     let from = match api {
         Api::Produce | Api::Metadata => 9,
@@ -76,7 +79,8 @@ impl Reader<'_> {
             };
             for _ in 0..self.count()? {
                 let number = self.i32()?;
-                self.take(2 + 8 + 8)?;
+                let code = self.i16()?;
+                self.take(8 + 8)?;
                 self.take(if version >= 5 { 8 } else { 0 })?;
                 if version >= 8 {
                     for _ in 0..self.count()? {
@@ -93,7 +97,9 @@ impl Reader<'_> {
                         hint = Some((leader, i32::from_be_bytes([*e0, *e1, *e2, *e3])));
                     }
                 })?;
-                if let Some((leader, epoch)) = hint.filter(|(leader, _)| *leader >= 0) {
+                // Others have no room for it (KIP-951); a rule that changes a code leaves the tag.
+                let hint = hint.filter(|(leader, _)| *leader >= 0 && HINTING.contains(&code));
+                if let Some((leader, epoch)) = hint {
                     let topic = Arc::clone(&topic);
                     self.leads(Partition { topic, number }, leader, epoch);
                 }
