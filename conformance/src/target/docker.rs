@@ -6,6 +6,7 @@
 //!
 //! *Not here*: which image is run ([`image`]).
 
+mod consumer;
 mod image;
 mod ready;
 mod run;
@@ -81,7 +82,12 @@ impl Target for DockerTarget {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities::of(&[Capability::OwnBrokers, Capability::Restart])
+        Capabilities::of(&[
+            Capability::OwnBrokers,
+            Capability::Restart,
+            Capability::Pause,
+            Capability::OwnConsumer,
+        ])
     }
 
     fn beside<'a>(&'a self, wanted: &'a OwnBrokers<'a>) -> Doing<'a, Arc<dyn Target>> {
@@ -93,6 +99,20 @@ impl Target for DockerTarget {
             let target: Arc<dyn Target> =
                 Arc::new(start_with(Some(&self.image), wanted.settings).await?);
             Ok(target)
+        })
+    }
+
+    fn consumed<'a>(&'a self, topic: &'a str, records: usize) -> Doing<'a, String> {
+        Box::pin(async move {
+            let Some(container) = self.container.as_ref() else {
+                return Ok(String::new());
+            };
+            consumer::read(container, topic, records)
+                .await
+                .map_err(|error| {
+                    let reason = format!("kafka-console-consumer.sh in {}: {error}", self.name);
+                    Unavailable::new(reason, "docker ps -a")
+                })
         })
     }
 

@@ -61,6 +61,21 @@ pub trait Target: Send + Sync {
         Box::pin(std::future::ready(Err(cannot("start brokers"))))
     }
 
+    /// What Kafka's own consumer reads of a topic, one line a record: timestamp, partition, offset,
+    /// headers, key and value, parted by tabs; bytes as its `Bytes.toString` writes them, null as
+    /// [`NULL`].
+    ///
+    /// # Errors
+    ///
+    /// When this kind cannot ([`Capability::OwnConsumer`]), or the consumer fails.
+    ///
+    /// # Cancellation
+    ///
+    /// The consumer ends by itself.
+    fn consumed<'a>(&'a self, _topic: &'a str, _records: usize) -> Doing<'a, String> {
+        Box::pin(std::future::ready(Err(cannot("consume"))))
+    }
+
     /// Does something to the broker with that node id.
     ///
     /// # Errors
@@ -74,6 +89,9 @@ pub trait Target: Send + Sync {
         Box::pin(std::future::ready(Err(cannot("touch its brokers"))))
     }
 }
+
+/// How [`Target::consumed`] writes null: nothing that a test sends.
+pub const NULL: &str = "(null)";
 
 fn cannot(what: &str) -> Unavailable {
     Unavailable::new(
@@ -145,6 +163,8 @@ pub enum Capability {
     Pause,
     /// Transactions are served.
     Transactions,
+    /// Kafka's own consumer is at hand.
+    OwnConsumer,
 }
 
 impl fmt::Display for Capability {
@@ -156,6 +176,7 @@ impl fmt::Display for Capability {
             Self::Restart => "brokers that can be stopped and started",
             Self::Pause => "brokers that can be paused",
             Self::Transactions => "transactions",
+            Self::OwnConsumer => "Kafka's own consumer",
         })
     }
 }
