@@ -1,4 +1,4 @@
-//! Record batches, the client's side: what this project's producer writes, read and built by others.
+//! Record batches, the client's side: what our producer writes, read and built by others.
 
 use std::time::Duration;
 

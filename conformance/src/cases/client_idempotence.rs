@@ -61,8 +61,8 @@ pub(super) const CASES: &[Case] = &[
     Case {
         id: "IDM-29",
         level: Level::Client,
-        sentence: "47 without transactions fails its batch alone, and what follows is written once, in a \
-                   new epoch",
+        sentence: "47 without transactions fails its batch alone, and what follows is written \
+                   once, in a new epoch",
         source: "TransactionManager.java handleFailedBatch (INVALID_PRODUCER_EPOCH)",
         needs: &[Capability::Injection],
         run: |c| Box::pin(fenced_epoch(c)),

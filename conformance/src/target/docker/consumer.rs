@@ -1,7 +1,7 @@
 //! Kafka's own console consumer, run inside the container.
 //!
-//! *Source*: `ConsoleConsumer.java`, `DefaultMessageFormatter.java` of Kafka's tools; the order of a
-//! line's parts is theirs.
+//! *Source*: `ConsoleConsumer.java`, `DefaultMessageFormatter.java` of Kafka's tools; the order of
+//! a line's parts is theirs.
 
 use testcontainers::core::ExecCommand;
 use testcontainers::{ContainerAsync, GenericImage};
