@@ -106,15 +106,6 @@ pub(super) const CASES: &[Case] = &[
         needs: &[Capability::Injection],
         run: |c| Box::pin(neighbour_goes_on(c)),
     },
-    Case {
-        id: "IDM-38",
-        level: Level::Client,
-        sentence: "10,000 records of which every tenth answer is lost are written once, in \
-                   order",
-        source: "KIP-98",
-        needs: &[Capability::Injection],
-        run: |c| Box::pin(every_tenth_answer_is_lost(c)),
-    },
 ];
 
 async fn first_of_five_fails(c: Context) -> Result<(), Objection> {
@@ -306,28 +297,4 @@ async fn neighbour_goes_on(c: Context) -> Result<(), Objection> {
     )?;
     expect_eq("the first is still refused", true, guard.hits() < 6)?;
     client::expect_delivery("held", held, Some(1)).await
-}
-
-async fn every_tenth_answer_is_lost(c: Context) -> Result<(), Objection> {
-    const MANY: usize = 10_000;
-    let configure = |builder: kafka_producer::ProducerBuilder| {
-        let builder = builder.batch_size(1_000).linger(Duration::from_millis(1));
-        builder.request_timeout(Duration::from_secs(5))
-    };
-    let driven = Driven::start(&c, configure).await?;
-    let lossy = driven.produce().always().probability(0.1).seed(38);
-    let lossy = driven.inject(lossy.then(Verdict::CloseAfter))?;
-    let mut sent = Vec::new();
-    for index in 0..MANY {
-        let value = format!("v-{index}");
-        let delivery = driven.send(&value).await?;
-        sent.push((value, delivery));
-    }
-    let mut values = Vec::new();
-    for (offset, (value, delivery)) in (1..).zip(sent) {
-        client::expect_delivery(&value, delivery, Some(offset)).await?;
-        values.push(value);
-    }
-    expect_eq("answers were lost", true, lossy.hits() > 5)?;
-    driven.expect_log(&values).await
 }

@@ -5,10 +5,9 @@
 
 use std::time::{Duration, Instant};
 
-use kafka_mockbroker::{Api, BrokerId, ErrorCode, MoveError, Rule, Verdict};
+use kafka_mockbroker::{Api, ErrorCode, Rule, Verdict};
 use kafka_producer::{ProducerBuilder, Record};
 
-use super::cluster::{TestCluster, await_leader};
 use super::driven::{Driven, expect_within, mock, requests};
 use crate::case::{Case, Level, Objection, expect_eq};
 use crate::client;
@@ -16,19 +15,6 @@ use crate::context::Context;
 use crate::target::{Action, Capability};
 
 pub(super) const CASES: &[Case] = &[
-    Case {
-        id: "MD-11",
-        level: Level::Client,
-        sentence: "metadata with an older leader epoch, told by a broker that was cut off, is \
-                   not followed",
-        source: "Metadata.java updateLatestMetadata (leader epochs)",
-        needs: &[
-            Capability::Injection,
-            Capability::OwnBrokers,
-            Capability::ThreeNodes,
-        ],
-        run: |c| Box::pin(older_epoch(c)),
-    },
     Case {
         id: "MD-14",
         level: Level::Client,
@@ -73,51 +59,6 @@ pub(super) const CASES: &[Case] = &[
         run: |c| Box::pin(refreshed_when_old(c)),
     },
 ];
-
-async fn older_epoch(c: Context) -> Result<(), Objection> {
-    let settings = [("broker.session.timeout.ms", "1000")];
-    let cluster = TestCluster::start(&c, &settings).await?;
-    let topic = cluster.topic(1, &[]).await?;
-    let own = &cluster.context;
-    let often = |builder: ProducerBuilder| builder.metadata_max_age(Duration::from_millis(50));
-    let driven = Driven::on(own, topic.clone(), often).await?;
-    let (old, _) = cluster.leadership(&topic, &[]).await?;
-    let done = |done: Result<(), MoveError>| {
-        done.map_err(|error| Objection::new("cut the leader off", "done", error))
-    };
-    done(mock(own)?.isolate_broker(BrokerId(old)))?;
-    await_leader(&cluster, &topic, &[old], |leader| {
-        leader >= 0 && leader != old
-    })
-    .await?;
-    let first = driven.send("first").await?.await;
-    first.map_err(|error| Objection::new("after the election", "written", error))?;
-    // While the others give no answer about it, the old leader is asked about metadata.
-    let mut silent = Vec::new();
-    for broker in cluster.brokers.iter().filter(|broker| broker.id != old) {
-        let rule = Rule::on(Api::Metadata).broker(BrokerId(broker.id)).count(3);
-        silent.push(driven.inject(rule.then(Verdict::CloseBefore))?);
-    }
-    let before = requests(own, Api::Produce)?.len();
-    let stale = requests(own, Api::Metadata)?.len();
-    for value in 0..30 {
-        let written = driven.send(&format!("v-{value}")).await?.await;
-        written.map_err(|error| Objection::new("a record", "written", error))?;
-        tokio::time::sleep(Duration::from_millis(30)).await;
-    }
-    let told = requests(own, Api::Metadata)?;
-    let by_old = told[stale..]
-        .iter()
-        .filter(|(_, broker, _)| *broker == old)
-        .count();
-    expect_eq("the old leader was asked about metadata", true, by_old > 0)?;
-    let sent = requests(own, Api::Produce)?;
-    let to_old = sent[before..]
-        .iter()
-        .filter(|(_, broker, _)| *broker == old)
-        .count();
-    expect_eq("batches for the old leader", 0, to_old)
-}
 
 async fn many_ask_once(c: Context) -> Result<(), Objection> {
     const SENDS: usize = 1_000;

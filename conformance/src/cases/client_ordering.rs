@@ -15,15 +15,6 @@ use crate::target::Capability;
 
 pub(super) const CASES: &[Case] = &[
     Case {
-        id: "ORD-02",
-        level: Level::Client,
-        sentence: "an idempotent producer with five requests in flight keeps the order \
-                   through passing faults of many kinds",
-        source: "KIP-98; max.in.flight.requests.per.connection <= 5",
-        needs: &[Capability::Injection],
-        run: |c| Box::pin(faults_of_many_kinds(c)),
-    },
-    Case {
         id: "ORD-03",
         level: Level::Client,
         sentence: "a producer without idempotence and with one request in flight keeps the \
@@ -75,40 +66,6 @@ pub(super) const CASES: &[Case] = &[
         run: |c| Box::pin(flush_is_a_barrier(c)),
     },
 ];
-
-async fn faults_of_many_kinds(c: Context) -> Result<(), Objection> {
-    const MANY: usize = 300;
-    let driven = Driven::start(&c, |builder| builder).await?;
-    let faults = [
-        Verdict::Answer(ErrorCode::NOT_ENOUGH_REPLICAS),
-        Verdict::Answer(ErrorCode::NOT_LEADER_OR_FOLLOWER),
-        Verdict::ApplyThenAnswer(ErrorCode::REQUEST_TIMED_OUT),
-        Verdict::CloseBefore,
-        Verdict::CloseAfter,
-        Verdict::ResetAfter,
-        Verdict::CutAfter(9),
-        Verdict::Delay(Duration::from_millis(30)),
-    ];
-    let mut guards = Vec::new();
-    for (seed, fault) in (0..).zip(faults) {
-        let rule = driven.produce().always().probability(0.03).seed(seed);
-        guards.push(driven.inject(rule.then(fault))?);
-    }
-    let mut sent = Vec::new();
-    for index in 0..MANY {
-        let value = format!("v-{index}");
-        sent.push((driven.send(&value).await?, value));
-    }
-    let mut values = Vec::new();
-    for (offset, (delivery, value)) in (1..).zip(sent) {
-        client::expect_delivery(&value, delivery, Some(offset)).await?;
-        values.push(value);
-    }
-    let hits: u64 = guards.iter().map(kafka_mockbroker::FaultGuard::hits).sum();
-    expect_eq(format!("{hits} faults are many"), true, hits >= 20)?;
-    drop(guards);
-    driven.expect_log(&values).await
-}
 
 fn plain(builder: ProducerBuilder, in_flight: u32) -> ProducerBuilder {
     let builder = builder.idempotence(Idempotence::Disabled);
