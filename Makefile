@@ -57,16 +57,18 @@ interop: cargo ## Third-party clients against the mock, or any broker. TARGET=HO
 	$(MOCKBROKER_BUILD)
 	@INTEROP_CACHE=$(TARGET_DIR)/interop tests/interop/run $(TARGET_DIR)/debug/mockbroker
 
+BENCHES := --bench cluster --bench record_path --bench end_to_end
+
 .PHONY: bench
-bench: cargo ## How fast the mock is, as a table. Takes minutes. ARGS for criterion.
+bench: cargo ## How fast mock and producer are, as a table. Takes minutes. ARGS for criterion.
 	@mkdir -p $(TARGET_DIR)
-	cargo bench --locked -p kafka-mockbroker --bench cluster -- $(ARGS) >$(TARGET_DIR)/bench.txt \
+	cargo bench --locked --workspace $(BENCHES) -- $(ARGS) >$(TARGET_DIR)/bench.txt \
 	    || { cat $(TARGET_DIR)/bench.txt; exit 1; }
 	@awk -v dir=$(TARGET_DIR)/criterion -f mockbroker/benches/table.awk $(TARGET_DIR)/bench.txt
 
 .PHONY: bench-smoke
 bench-smoke: cargo ## Each benchmark once, to see that it works.
-	cargo test --locked --workspace --bench cluster
+	cargo test --locked --workspace $(BENCHES)
 
 .PHONY: test
 test: cargo ## Unit tests, properties, simulation. Needs no Docker.

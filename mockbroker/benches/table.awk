@@ -3,11 +3,12 @@
 BEGIN {
   target["start/three_brokers"] = "<= 60 us"
   target["start/first_ack"] = "<= 500 us"
+  target["end_to_end/tcp"] = ">= 5 M/s"
   target["produce/engine/16KiB"] = target["produce/engine/1MiB"] = ">= 5 M/s"
   target["produce/tcp/16KiB"] = target["produce/tcp/1MiB"] = ">= 5 M/s"
 }
 # The name of a benchmark stands before its time, on the same line or alone on the one above.
-/^[a-z]+\/[^ ]+( |$)/ { name = $1 }
+/^[a-z_]+\/[^ ]+( |$)/ { name = $1 }
 / time: +\[/ { names[++count] = name }
 # Of "produce/tcp/16KiB" the group is "produce/tcp", whose directory is "produce_tcp".
 function measured(name, file, place, group, line) {
