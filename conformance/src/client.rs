@@ -6,7 +6,7 @@ use kafka_producer::{Delivery, Producer, ProducerBuilder, Record};
 
 use crate::case::Objection;
 use crate::context::{Context, Topic};
-use crate::io::proxy::LossyProxy;
+use crate::io::proxy::{Loss, LossyProxy};
 use crate::wire::answer::Metadata;
 
 impl Context {
@@ -29,7 +29,7 @@ impl Context {
         let Some(mock) = self.target().mock() else {
             let brokers = self.metadata(&Metadata::of(&[])).await?.brokers;
             return Ok(LossyPath::Proxy(
-                LossyProxy::start(&brokers, self.transcript()).await?,
+                LossyProxy::start(&brokers, Loss::FirstProduced, self.transcript()).await?,
             ));
         };
         let rule = Rule::on(Api::Produce)
@@ -42,6 +42,23 @@ impl Context {
             fault: mock.inject(rule),
             bootstrap,
         })
+    }
+}
+
+impl Context {
+    /// A proxy in front of the target that cuts every `count`th reply and closes its connection.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started.
+    ///
+    /// # Cancellation
+    ///
+    /// Safe.
+    pub async fn cutting_path(&self, count: u64) -> Result<LossyPath, Objection> {
+        let brokers = self.metadata(&Metadata::of(&[])).await?.brokers;
+        let proxy = LossyProxy::start(&brokers, Loss::CutEvery(count), self.transcript()).await?;
+        Ok(LossyPath::Proxy(proxy))
     }
 }
 
@@ -72,7 +89,7 @@ impl LossyPath {
     pub fn lost(&self) -> u64 {
         match self {
             Self::Injected { fault, .. } => fault.hits(),
-            Self::Proxy(proxy) => u64::from(proxy.has_lost()),
+            Self::Proxy(proxy) => proxy.lost(),
         }
     }
 }

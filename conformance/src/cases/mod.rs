@@ -14,6 +14,7 @@ mod client_ordering;
 mod client_produce;
 mod client_versions;
 mod cluster;
+mod delivery;
 mod driven;
 mod framing;
 mod framing_limits;
@@ -65,6 +66,7 @@ const CHAPTERS: &[&[&[Case]]] = &[
     &[time_outs::CASES],
     &[quotas::CASES],
     &[ordering::CASES, client_ordering::CASES],
+    &[delivery::CASES],
 ];
 
 /// All cases, by chapter and within it by id.

@@ -1,12 +1,13 @@
-//! A proxy in front of a cluster that loses the first Produce reply.
+//! A proxy in front of a cluster that loses replies: the first one to Produce, or every so many of
+//! any kind.
 //!
 //! One listener per broker; Metadata answers are rewritten, so that a client stays behind the proxy
-//! whichever broker it talks to. The first Produce reply that comes back is dropped, and both ends
-//! of its connection are closed: the client cannot know whether its batch was written.
+//! whichever broker it talks to. A reply that is lost is dropped, or cut in its middle, and both
+//! ends of its connection are closed: the client cannot know whether its batch was written.
 //!
 //! *Invariants*
-//! 1. Exactly one reply is lost, however many connections there are.
-//! 2. It is lost after the broker sent it: the batch was judged, and stored if it was sound.
+//! 1. As many replies are lost as were to be, however many connections there are.
+//! 2. A reply is lost after the broker sent it: the batch was judged, and stored if it was sound.
 //! 3. Dropping the proxy ends its listeners and connections.
 //!
 //! *Not here*: faults inside the broker, which only the mock can have.
@@ -15,7 +16,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
@@ -36,6 +37,15 @@ use crate::wire::redirect::redirect;
 const OUTSTANDING_MAX: usize = 1_000;
 const HOST: &str = "127.0.0.1";
 
+/// Which replies are lost, and how.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Loss {
+    /// The first one to Produce, whole.
+    FirstProduced,
+    /// Every so many, to whichever API: its first half arrives.
+    CutEvery(u64),
+}
+
 /// A running proxy.
 #[derive(Debug)]
 pub struct LossyProxy {
@@ -46,7 +56,10 @@ pub struct LossyProxy {
 #[derive(Debug)]
 struct Shared {
     ports: BTreeMap<i32, u16>,
-    lost: AtomicBool,
+    loss: Loss,
+    /// Replies that could have been lost by now, and those that were.
+    candidates: AtomicU64,
+    lost: AtomicU64,
     transcript: Transcript,
 }
 
@@ -60,7 +73,11 @@ impl LossyProxy {
     /// # Cancellation
     ///
     /// Safe: listeners close.
-    pub async fn start(brokers: &[Broker], transcript: &Transcript) -> Result<Self, Objection> {
+    pub async fn start(
+        brokers: &[Broker],
+        loss: Loss,
+        transcript: &Transcript,
+    ) -> Result<Self, Objection> {
         let refused = |error: io::Error| Objection::new("start the proxy", "free ports", error);
         let mut ports = BTreeMap::new();
         let mut bound = Vec::new();
@@ -71,7 +88,9 @@ impl LossyProxy {
         }
         let shared = Arc::new(Shared {
             ports,
-            lost: AtomicBool::new(false),
+            loss,
+            candidates: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
             transcript: transcript.clone(),
         });
         let mut listeners = JoinSet::new();
@@ -93,9 +112,30 @@ impl LossyProxy {
             .collect()
     }
 
-    /// Whether a reply was lost by now.
-    pub fn has_lost(&self) -> bool {
+    /// How many replies were lost by now.
+    pub fn lost(&self) -> u64 {
         self.shared.lost.load(Ordering::SeqCst)
+    }
+}
+
+impl Shared {
+    /// How much of a reply the client gets: all of it, unless it is one to lose.
+    fn passing_bytes(&self, asked: &Asked, reply_bytes: usize) -> usize {
+        let counts = match self.loss {
+            Loss::FirstProduced => asked.api_key == Produce::API_KEY,
+            Loss::CutEvery(_) => true,
+        };
+        if !counts {
+            return reply_bytes;
+        }
+        let number = self.candidates.fetch_add(1, Ordering::SeqCst) + 1;
+        let passing_bytes = match self.loss {
+            Loss::FirstProduced if number == 1 => 0,
+            Loss::CutEvery(count) if number.is_multiple_of(count) => reply_bytes / 2,
+            Loss::FirstProduced | Loss::CutEvery(_) => return reply_bytes,
+        };
+        self.lost.fetch_add(1, Ordering::SeqCst);
+        passing_bytes
     }
 }
 
@@ -199,23 +239,22 @@ async fn replies(
                 Err(_) => return Err(io::Error::other("a reply to no request")),
             }
         };
-        match asked.api_key {
-            Produce::API_KEY if !shared.lost.swap(true, Ordering::SeqCst) => {
-                let what = format!("answer to {asked}, lost by the proxy");
-                shared.transcript.note(Direction::Received, what, &frame);
-                return Ok(());
-            }
-            Produce::API_KEY => {
-                let what = format!("answer to {asked}, through the proxy");
-                shared.transcript.note(Direction::Received, what, &frame);
-            }
-            Metadata::API_KEY => {
-                frame = redirect(&frame, asked.version, HOST, &shared.ports)
-                    .map_err(io::Error::other)?;
-            }
-            _ => {}
+        if asked.api_key == Metadata::API_KEY {
+            frame =
+                redirect(&frame, asked.version, HOST, &shared.ports).map_err(io::Error::other)?;
         }
-        to.write_all(&with_size(&frame)).await?;
+        let reply = with_size(&frame);
+        let passing_bytes = shared.passing_bytes(&asked, reply.len());
+        let is_lost = passing_bytes < reply.len();
+        if asked.api_key == Produce::API_KEY {
+            let fate = if is_lost { "lost by" } else { "through" };
+            let what = format!("answer to {asked}, {fate} the proxy");
+            shared.transcript.note(Direction::Received, what, &frame);
+        }
+        to.write_all(&reply[..passing_bytes]).await?;
+        if is_lost {
+            return Ok(());
+        }
     }
     Ok(())
 }
