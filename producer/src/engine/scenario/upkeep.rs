@@ -173,6 +173,49 @@ fn in_a_topic_made_anew_one_batch_goes_first() {
     world.acknowledge(1);
 }
 
+fn partition_count(world: &World) -> usize {
+    match world.engine.topic(TopicIndex(0)) {
+        TopicView::Known { partitions } => partitions.len(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_partition_that_was_added_takes_records_after_the_next_metadata() {
+    let mut config = settings();
+    config.metadata_age_max = Duration::from_secs(10);
+    let mut world = World::flowing(config, script());
+    world.script.topics[0].partitions.push((1, 0));
+    world.pass_ms(11 * SECOND_MS);
+    assert_eq!(partition_count(&world), 3);
+    let batch = world.append(2);
+    let sent = world.take_sent();
+    assert_eq!(sent.batches[0].partition, 2);
+    world.answer(&sent, 0, 0);
+    assert_eq!(world.done, [(batch, written(0))]);
+}
+
+/// Behind a Produce that waits for replicas a question would wait too.
+#[test]
+fn questions_go_to_the_broker_with_the_least_on_the_way() {
+    let mut config = settings();
+    config.metadata_age_max = Duration::from_secs(10);
+    let mut script = script();
+    script.topics[0].partitions[1] = (2, 0);
+    let mut world = World::flowing(config, script);
+    world.append(1);
+    world.acknowledge(0);
+    for busy in [0, 1] {
+        world.append(busy);
+        let waiting = world.take_sent();
+        world.script.topics[0].partitions.push((1, 0));
+        let expected = world.script.topics[0].partitions.len();
+        world.pass_ms(11 * SECOND_MS);
+        assert_eq!(partition_count(&world), expected, "with broker {busy} busy");
+        world.answer(&waiting, 0, 1);
+    }
+}
+
 /// Metadata is due and the brokers that are known take the question, but do not answer.
 fn unanswered(rebootstrap_after: Option<Duration>) -> World {
     let mut config = settings();
