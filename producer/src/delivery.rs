@@ -143,7 +143,7 @@ where
 /// The first failure among a batch's records; `None` when they were written.
 pub(crate) fn failure_of(batch: &BatchCompletion, outcome: &BatchOutcome) -> Option<ProduceError> {
     let mut ends = outcome.ends();
-    ends.find_map(|end| written_of(batch, end).err())
+    ends.find_map(|end| written_of(batch, end, Failure::clone).err())
 }
 
 /// What a batch's outcome means for one of its records.
@@ -153,7 +153,8 @@ pub(crate) fn result_of(
     record: RecordInBatch,
 ) -> Result<Written, ProduceError> {
     let (outcome, index) = outcome.of_record(record.index);
-    let (base_offset, log_append_time_ms) = written_of(batch, outcome)?;
+    let (base_offset, log_append_time_ms) =
+        written_of(batch, outcome, |failure| failure.of_record(index))?;
     let offset = base_offset.map(|base| base.saturating_add(i64::from(index)));
     Ok(Written {
         partition: batch.partition(),
@@ -162,10 +163,11 @@ pub(crate) fn result_of(
     })
 }
 
-/// Base offset and append time of a written batch.
+/// Base offset and append time of a written batch; else its failure, as it is `told`.
 fn written_of(
     batch: &BatchCompletion,
     outcome: &BatchOutcome,
+    told: impl Fn(&Failure) -> Failure,
 ) -> Result<(Option<i64>, Option<i64>), ProduceError> {
     let (failure, certainty) = match outcome {
         BatchOutcome::Written {
@@ -178,25 +180,20 @@ fn written_of(
         BatchOutcome::Parts(_) => (&NOTHING_KNOWN, Certainty::Unknown),
     };
     let partition = Some(batch.partition());
-    let failure = failure.clone();
     Err(ProduceError::failed(
-        failure,
+        told(failure),
         certainty,
         batch.topic(),
         partition,
     ))
 }
 
-const NOTHING_KNOWN: Failure = Failure {
-    kind: FailureKind::BadAnswer,
-    broker: None,
-    attempts: 0,
-    message: None,
-};
+const NOTHING_KNOWN: Failure = Failure::new(FailureKind::BadAnswer);
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::{ErrorCode, RefusedRecord};
     use rstest::rstest;
 
     fn pending() -> (Arc<BatchCompletion>, Delivery) {
@@ -217,10 +214,8 @@ mod tests {
 
     fn failure() -> Failure {
         Failure {
-            kind: FailureKind::Disconnected,
-            broker: None,
             attempts: 1,
-            message: None,
+            ..Failure::new(FailureKind::Disconnected)
         }
     }
 
@@ -267,5 +262,60 @@ mod tests {
         batch.announce();
         let result = waiter.join().expect("no panic");
         assert_eq!(result.expect("written").offset, Some(6));
+    }
+
+    /// A batch of three records, refused for those at these places.
+    fn refused_for(code: i16, places: &[u32]) -> BatchOutcome {
+        let refused = places.iter().map(|&index| RefusedRecord {
+            index,
+            message: (index != 2).then(|| format!("record {index} is bad").into()),
+        });
+        BatchOutcome::NotWritten(Failure {
+            message: Some("the batch is bad".into()),
+            refused_records: (!places.is_empty()).then(|| refused.collect()),
+            ..Failure::new(FailureKind::Refused(ErrorCode(code)))
+        })
+    }
+
+    const BAD_0: Option<(i16, &str)> = Some((87, "record 0 is bad"));
+    const WITH_BATCH: Option<(i16, &str)> = None;
+
+    #[rstest]
+    #[case::one_has_the_batchs_code(
+        refused_for(32, &[1]),
+        [WITH_BATCH, Some((32, "record 1 is bad")), WITH_BATCH],
+    )]
+    #[case::of_several_each_is_invalid(
+        refused_for(32, &[0, 2]),
+        [BAD_0, WITH_BATCH, Some((87, "the batch is bad"))],
+    )]
+    #[case::none_named_all_alike(refused_for(32, &[]), [Some((32, "the batch is bad")); 3])]
+    fn records_of_a_refused_batch_end_each_in_its_way(
+        #[case] outcome: BatchOutcome,
+        #[case] expected: [Option<(i16, &str)>; 3],
+    ) {
+        let (batch, _delivery) = pending();
+        for (index, expected) in (0..).zip(expected) {
+            let timestamp_ms = 0;
+            let record = RecordInBatch {
+                index,
+                timestamp_ms,
+            };
+            let error = result_of(&batch, &outcome, record).expect_err("refused");
+            let failure = error.failure().expect("a broker's");
+            assert!(!error.possibly_written());
+            match expected {
+                Some((code, words)) => {
+                    assert_eq!(failure.kind, FailureKind::Refused(ErrorCode(code)));
+                    assert_eq!(failure.message.as_deref(), Some(words));
+                    assert!(!error.may_retry(), "it is bad for ever");
+                }
+                None => {
+                    let kind = FailureKind::RefusedWithBatch(ErrorCode(32));
+                    assert_eq!(failure.kind, kind);
+                    assert!(error.may_retry(), "{error}");
+                }
+            }
+        }
     }
 }

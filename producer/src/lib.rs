@@ -80,6 +80,8 @@ pub mod wire;
 mod config;
 mod delivery;
 mod error;
+#[cfg(test)]
+mod error_table;
 mod handle;
 mod interceptor;
 mod produce_error;
@@ -97,7 +99,7 @@ pub use config::{
 };
 pub use delivery::{Delivery, Outcome, Written};
 pub use engine::Idempotence;
-pub use error::{ErrorCode, Failure, FailureKind, Fault};
+pub use error::{ErrorCode, Failure, FailureKind, Fault, RefusedRecord};
 pub use interceptor::{Acknowledgement, InterceptedRecord, Interceptor};
 pub use io::meters::snapshot::{Metric, MetricScope, Metrics};
 pub use io::meters::stages::{Spread, StageTimes};

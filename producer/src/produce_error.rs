@@ -77,6 +77,9 @@ pub enum ProduceErrorKind {
     },
     /// A broker refused; [`ProduceError::broker_code`] says why.
     Refused,
+    /// A broker refused the record's batch for other records in it (KIP-467). Sent again, it goes
+    /// without them, if they are not sent again too.
+    RefusedWithBatch,
     /// `delivery.timeout.ms` passed.
     DeliveryTimedOut,
     /// The connection was lost with the record on it, and no retry was left.
@@ -179,6 +182,7 @@ impl ProduceError {
             ProduceErrorKind::TopicNotReady
             | ProduceErrorKind::TopicTimedOut { .. }
             | ProduceErrorKind::Refused
+            | ProduceErrorKind::RefusedWithBatch
             | ProduceErrorKind::DeliveryTimedOut
             | ProduceErrorKind::Disconnected
             | ProduceErrorKind::UnsupportedVersion
@@ -202,10 +206,14 @@ impl ProduceError {
             | ProduceErrorKind::MemoryFull
             | ProduceErrorKind::MemoryTimedOut { .. }
             | ProduceErrorKind::GivenUp
+            | ProduceErrorKind::RefusedWithBatch
             | ProduceErrorKind::DeliveryTimedOut
             | ProduceErrorKind::Disconnected
             | ProduceErrorKind::BadAnswer => true,
-            ProduceErrorKind::Refused => self.fault() != Fault::Caller,
+            ProduceErrorKind::Refused => {
+                self.fault() != Fault::Caller
+                    && self.broker_code() != Some(ErrorCode::UNSUPPORTED_VERSION)
+            }
         }
     }
 
@@ -231,7 +239,7 @@ impl ProduceError {
     #[must_use]
     pub fn broker_code(&self) -> Option<ErrorCode> {
         match self.0.failure.as_ref()?.kind {
-            FailureKind::Refused(code) => Some(code),
+            FailureKind::Refused(code) | FailureKind::RefusedWithBatch(code) => Some(code),
             _ => None,
         }
     }
@@ -246,6 +254,7 @@ impl ProduceError {
 fn kind_of(kind: FailureKind) -> ProduceErrorKind {
     match kind {
         FailureKind::Refused(_) => ProduceErrorKind::Refused,
+        FailureKind::RefusedWithBatch(_) => ProduceErrorKind::RefusedWithBatch,
         FailureKind::DeliveryTimedOut => ProduceErrorKind::DeliveryTimedOut,
         FailureKind::Disconnected => ProduceErrorKind::Disconnected,
         FailureKind::Closed => ProduceErrorKind::Closed,
@@ -257,9 +266,10 @@ fn kind_of(kind: FailureKind) -> ProduceErrorKind {
 fn fault_of(failure: &Failure) -> Fault {
     match failure.kind {
         FailureKind::Refused(code) if CALLERS_CODES.contains(&code) => Fault::Caller,
-        FailureKind::Refused(_) | FailureKind::UnsupportedVersion | FailureKind::BadAnswer => {
-            Fault::Broker
-        }
+        FailureKind::Refused(_)
+        | FailureKind::RefusedWithBatch(_)
+        | FailureKind::UnsupportedVersion
+        | FailureKind::BadAnswer => Fault::Broker,
         FailureKind::DeliveryTimedOut | FailureKind::Disconnected => Fault::Network,
         FailureKind::Closed => Fault::Caller,
     }
@@ -309,7 +319,7 @@ fn write_circumstances(
     if kind != kind_of(failure.kind) {
         write!(f, ": {}", kind_of(failure.kind))?;
     }
-    if let FailureKind::Refused(code) = failure.kind {
+    if let FailureKind::Refused(code) | FailureKind::RefusedWithBatch(code) = failure.kind {
         write!(f, ", code {code}")?;
     }
     if let Some(broker) = failure.broker {
@@ -353,6 +363,7 @@ impl fmt::Display for ProduceErrorKind {
                 write!(f, "buffer.memory used up for {waited:?} (max.block.ms)")
             }
             Self::Refused => f.write_str("refused by the broker"),
+            Self::RefusedWithBatch => f.write_str("refused with its batch"),
             Self::DeliveryTimedOut => f.write_str("delivery.timeout.ms passed"),
             Self::Disconnected => f.write_str("connection lost"),
             Self::GivenUp => f.write_str("its send was given up"),
@@ -390,10 +401,10 @@ mod tests {
 
     fn failed(kind: FailureKind, certainty: Certainty) -> ProduceError {
         let failure = Failure {
-            kind,
             broker: Some(BrokerId(2)),
             attempts: 3,
             message: Some(Arc::from("words")),
+            ..Failure::new(kind)
         };
         ProduceError::failed(failure, certainty, &Arc::from("orders"), Some(4))
     }
@@ -403,6 +414,7 @@ mod tests {
     #[case(FailureKind::Refused(ErrorCode(29)), Fault::Caller, false)]
     #[case(FailureKind::Refused(ErrorCode(19)), Fault::Broker, true)]
     #[case(FailureKind::Refused(ErrorCode(9999)), Fault::Broker, true)]
+    #[case(FailureKind::RefusedWithBatch(ErrorCode(87)), Fault::Broker, true)]
     #[case(FailureKind::DeliveryTimedOut, Fault::Network, true)]
     #[case(FailureKind::Disconnected, Fault::Network, true)]
     #[case(FailureKind::Closed, Fault::Caller, false)]
@@ -436,10 +448,8 @@ mod tests {
     #[test]
     fn an_unreachable_cluster_is_told_with_the_last_address_and_its_failure() {
         let failure = Failure {
-            kind: FailureKind::Disconnected,
-            broker: None,
-            attempts: 0,
             message: Some(Arc::from("127.0.0.1:9: connection refused")),
+            ..Failure::new(FailureKind::Disconnected)
         };
         let waited = Duration::from_secs(60);
         let error = ProduceError::topic_timed_out(&Arc::from("orders"), waited, Some(failure));

@@ -215,6 +215,7 @@ fn stops_others(kind: ProduceErrorKind) -> bool {
         | ProduceErrorKind::MemoryFull
         | ProduceErrorKind::MemoryTimedOut { .. }
         | ProduceErrorKind::Refused
+        | ProduceErrorKind::RefusedWithBatch
         | ProduceErrorKind::DeliveryTimedOut
         | ProduceErrorKind::Disconnected
         | ProduceErrorKind::Closed

@@ -189,10 +189,8 @@ impl Defect {
                     base_offset: None, ..
                 },
             ) => vec![BatchOutcome::NotWritten(Failure {
-                kind: FailureKind::Refused(ErrorCode::DUPLICATE_SEQUENCE_NUMBER),
-                broker: None,
                 attempts: 1,
-                message: None,
+                ..Failure::new(FailureKind::Refused(ErrorCode::DUPLICATE_SEQUENCE_NUMBER))
             })],
             (
                 Self::OffsetOffByOne,

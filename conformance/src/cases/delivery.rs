@@ -2,23 +2,35 @@
 
 use std::collections::VecDeque;
 use std::env;
+use std::time::Duration;
 
-use kafka_producer::{Delivery, Producer, Record};
+use kafka_producer::{Delivery, ProduceErrorKind, Producer, Record};
 
 use crate::case::{Case, Level, Objection, expect_eq};
 use crate::client;
 use crate::context::Context;
 use crate::read::{self, ReadArguments, ReadVerdict};
 
-pub(super) const CASES: &[Case] = &[Case {
-    id: "DLV-01",
-    level: Level::Client,
-    sentence: "records survive a path that cuts every 50th reply and closes its connection: each \
-               is written once, in order",
-    source: "KIP-98; Sender.java (disconnected requests are sent again with their sequences)",
-    needs: &[],
-    run: |c| Box::pin(every_50th_reply_is_cut(c)),
-}];
+pub(super) const CASES: &[Case] = &[
+    Case {
+        id: "DLV-01",
+        level: Level::Client,
+        sentence: "records survive a path that cuts every 50th reply and closes its connection: \
+                   each is written once, in order",
+        source: "KIP-98; Sender.java (disconnected requests are sent again with their sequences)",
+        needs: &[],
+        run: |c| Box::pin(every_50th_reply_is_cut(c)),
+    },
+    Case {
+        id: "DLV-02",
+        level: Level::Client,
+        sentence: "of a batch with a record that a broker refuses, that one fails for good and the \
+                   others may be sent again",
+        source: "KIP-467; LogValidator.java (a compacted topic takes no record without a key)",
+        needs: &[],
+        run: |c| Box::pin(one_bad_record(c)),
+    },
+];
 
 /// How many records, unless [`RECORDS_VARIABLE`] says otherwise.
 const RECORDS: u64 = 100_000;
@@ -42,6 +54,49 @@ async fn every_50th_reply_is_cut(c: Context) -> Result<(), Objection> {
         return Err(Objection::new("the proxy", "replies that are cut", "none"));
     }
     read_back(&c, &topic.name, records).await
+}
+
+async fn one_bad_record(c: Context) -> Result<(), Objection> {
+    let topic = c.topic_with(1, &[("cleanup.policy", "compact")]).await?;
+    let builder = c.client().linger(Duration::from_secs(1));
+    let producer = client::build(builder)?;
+    let keys = [Some("a"), None, Some("b")];
+    let mut deliveries = Vec::new();
+    for key in keys {
+        let record = Record::to(topic.name.as_str()).value("v");
+        let record = match key {
+            Some(key) => record.key(key),
+            None => record,
+        };
+        deliveries.push(client::send(&producer, record).await?);
+    }
+    for (key, delivery) in keys.into_iter().zip(deliveries) {
+        let expected = match key {
+            Some(_) => (ProduceErrorKind::RefusedWithBatch, true),
+            None => (ProduceErrorKind::Refused, false),
+        };
+        let step = format!("the record with key {key:?}");
+        match delivery.await {
+            Err(error) if (error.kind(), error.may_retry()) == expected => {
+                expect_eq(
+                    format!("{step}: possibly written"),
+                    false,
+                    error.possibly_written(),
+                )?;
+            }
+            Err(error) => return Err(Objection::new(step, format!("{expected:?}"), error)),
+            Ok(written) => {
+                let written = format!("{written:?}");
+                return Err(Objection::new(step, format!("{expected:?}"), written));
+            }
+        }
+    }
+    for (offset, key) in (0..).zip(keys.into_iter().flatten()) {
+        let again = Record::to(topic.name.as_str()).key(key).value("again");
+        let delivery = client::send(&producer, again).await?;
+        client::expect_delivery("sent again", delivery, Some(offset)).await?;
+    }
+    Ok(())
 }
 
 fn record_count() -> Result<u64, Objection> {

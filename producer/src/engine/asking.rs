@@ -114,10 +114,9 @@ impl<C> Engine<C> {
                 self.on_question_lost(&Content::InitProducerId, now);
             }
             code => self.on_producer_id_refused(Failure {
-                kind: FailureKind::Refused(code),
                 broker: self.broker_of(connection),
-                attempts: 0,
                 message: Some("no producer id was given".into()),
+                ..Failure::new(FailureKind::Refused(code))
             }),
         }
     }
@@ -261,10 +260,8 @@ impl<C> Engine<C> {
         if nobody_gives {
             self.identity.on_asked();
             self.on_producer_id_refused(Failure {
-                kind: FailureKind::UnsupportedVersion,
-                broker: None,
-                attempts: 0,
                 message: Some("no broker gives producer ids: set enable.idempotence=false".into()),
+                ..Failure::new(FailureKind::UnsupportedVersion)
             });
         }
     }

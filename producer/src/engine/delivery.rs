@@ -105,12 +105,7 @@ impl<C> Engine<C> {
             self.complete(at);
         }
         for at in core::mem::take(&mut self.queued) {
-            let failure = Failure {
-                kind,
-                broker: None,
-                attempts: 0,
-                message: None,
-            };
+            let failure = Failure::new(kind);
             self.fail_queued(at, queues, &BatchOutcome::NotWritten(failure));
         }
         self.touched.clear();
@@ -382,10 +377,9 @@ impl<C> Engine<C> {
             ),
         };
         Failure {
-            kind: FailureKind::DeliveryTimedOut,
             broker: leader,
-            attempts: 0,
             message,
+            ..Failure::new(FailureKind::DeliveryTimedOut)
         }
     }
 

@@ -257,12 +257,7 @@ mod tests {
     }
 
     fn not_written() -> BatchOutcome {
-        BatchOutcome::NotWritten(Failure {
-            kind: FailureKind::DeliveryTimedOut,
-            broker: None,
-            attempts: 0,
-            message: None,
-        })
+        BatchOutcome::NotWritten(Failure::new(FailureKind::DeliveryTimedOut))
     }
 
     fn finish(ledger: &mut Ledger<u32>, number: BatchNumber, records: u32, outcome: BatchOutcome) {

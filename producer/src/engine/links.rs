@@ -435,10 +435,9 @@ impl<C> Engine<C> {
         // The leader may have moved; Kafka's client asks after every broken connection.
         self.metadata.request_refresh();
         let failure = Failure {
-            kind: loss.kind,
             broker,
-            attempts: 0,
             message: self.brokers.last_failures(),
+            ..Failure::new(loss.kind)
         };
         for topic in self.metadata.on_unreachable(&failure) {
             self.actions.push_back(Action::TopicChanged { topic });

@@ -400,10 +400,8 @@ impl Topic {
     /// Takes in a row; says whether the view changed.
     fn learn(&mut self, row: &TopicAnswer, from: Option<BrokerId>) -> bool {
         let failure = || Failure {
-            kind: FailureKind::Refused(row.error),
             broker: from,
-            attempts: 0,
-            message: None,
+            ..Failure::new(FailureKind::Refused(row.error))
         };
         match row.error {
             ErrorCode::NONE => self.learn_partitions(row),

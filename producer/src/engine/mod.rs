@@ -40,14 +40,14 @@ mod in_flight;
 mod ledger;
 mod links;
 mod metadata;
-mod partition;
+pub(crate) mod partition;
 pub mod queue;
 pub mod ratio;
 pub mod report;
 mod sequence;
 mod settlement;
 pub mod time;
-mod verdict;
+pub(crate) mod verdict;
 
 #[cfg(test)]
 mod scenario;

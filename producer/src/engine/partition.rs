@@ -66,10 +66,10 @@ impl<C> Tracked<C> {
     /// A failure with what is known of this batch.
     pub(crate) fn failure(&self, kind: FailureKind, message: Option<Arc<str>>) -> Failure {
         Failure {
-            kind,
             broker: self.broker,
             attempts: self.attempts,
             message,
+            ..Failure::new(kind)
         }
     }
 }

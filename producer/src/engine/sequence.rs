@@ -418,12 +418,7 @@ mod tests {
 
     fn refusal() -> Failure {
         let kind = FailureKind::Refused(ErrorCode(31));
-        Failure {
-            kind,
-            broker: None,
-            attempts: 0,
-            message: None,
-        }
+        Failure::new(kind)
     }
 
     /// Each event in each state: only what is drawn happens.

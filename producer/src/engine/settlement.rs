@@ -19,7 +19,7 @@ use crate::engine::report::{BatchEvent, Report};
 use crate::engine::sequence::Gap;
 use crate::engine::time::Instant;
 use crate::engine::verdict::{Ahead, Behind, Circumstances, Leaders, Line, Offset, Then, judge};
-use crate::error::{ErrorCode, Failure, FailureKind};
+use crate::error::{ErrorCode, Failure, FailureKind, RefusedRecord};
 use crate::types::{CompressionType, TopicPartition};
 use crate::wire::message::BrokerEndpoint;
 use crate::wire::produce_response::{ProduceAnswer, ProduceRow};
@@ -291,7 +291,24 @@ impl<C> Engine<C> {
 
 fn refusal<C>(batch: &Tracked<C>, row: &ProduceRow<'_>) -> Failure {
     let message = words(row, &batch.batch);
-    batch.failure(FailureKind::Refused(row.error), message)
+    Failure {
+        refused_records: refused_records(row, batch.batch.record_count()),
+        ..batch.failure(FailureKind::Refused(row.error), message)
+    }
+}
+
+/// The records that the broker names, by their places; those that the batch does not have are left
+/// out.
+fn refused_records(row: &ProduceRow<'_>, record_count: u32) -> Option<Arc<[RefusedRecord]>> {
+    let named = row.record_errors.iter().filter_map(|error| {
+        let index = u32::try_from(error.index).ok()?;
+        let message = error.message.map(Arc::from);
+        (index < record_count).then_some(RefusedRecord { index, message })
+    });
+    let mut named: Vec<_> = named.collect();
+    named.sort_by_key(|one| one.index);
+    named.dedup_by_key(|one| one.index);
+    (!named.is_empty()).then(|| named.into())
 }
 
 /// The broker's words: its message, and what it said of single records.

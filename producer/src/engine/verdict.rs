@@ -121,7 +121,7 @@ pub(crate) fn judge(code: ErrorCode, known: Circumstances) -> Verdict {
         },
         Class::BrokerFailed => verdict(Then::Retry, possibly, Questioned),
         Class::NotNow => verdict(Then::Retry, refused, Unquestioned),
-        Class::NotReplicated => verdict(Then::Retry, possibly, Unquestioned),
+        Class::NotReplicated | Class::Passing => verdict(Then::Retry, possibly, Unquestioned),
         Class::OutOfOrder => out_of_order(known),
         // The broker forgot us, and with us whether an earlier attempt was appended (KIP-360).
         Class::Forgotten => match known.history {
@@ -153,6 +153,8 @@ enum Class {
     NotNow,
     /// Appended on the leader, not on all that it takes.
     NotReplicated,
+    /// It passes, and nothing says how far the broker got.
+    Passing,
     /// The broker expects another sequence.
     OutOfOrder,
     /// The broker has no state of this producer.
@@ -179,13 +181,31 @@ fn classify(code: ErrorCode) -> Class {
         | ErrorCode::UNKNOWN_TOPIC_ID
         | ErrorCode::INCONSISTENT_TOPIC_ID => Class::WrongPlace,
         ErrorCode::NOT_LEADER_OR_FOLLOWER => Class::NotLeader,
-        ErrorCode::NETWORK_EXCEPTION | ErrorCode::KAFKA_STORAGE_ERROR => Class::BrokerFailed,
+        // With the three below, `InvalidMetadataException`s that say nothing of the log.
+        ErrorCode::NETWORK_EXCEPTION
+        | ErrorCode::KAFKA_STORAGE_ERROR
+        | ErrorCode::PREFERRED_LEADER_NOT_AVAILABLE
+        | ErrorCode::ELIGIBLE_LEADERS_NOT_AVAILABLE
+        | ErrorCode::ELECTION_NOT_NEEDED => Class::BrokerFailed,
         // `UnifiedLog.analyzeAndValidateRecords`, `Partition.appendRecordsToLeader`; 51 and 89
         // before the log is reached.
         ErrorCode::CORRUPT_MESSAGE
         | ErrorCode::NOT_ENOUGH_REPLICAS
         | ErrorCode::CONCURRENT_TRANSACTIONS
         | ErrorCode::THROTTLING_QUOTA_EXCEEDED => Class::NotNow,
+        // `RetriableException`s that no broker of Apache's answers Produce with.
+        ErrorCode::COORDINATOR_LOAD_IN_PROGRESS
+        | ErrorCode::COORDINATOR_NOT_AVAILABLE
+        | ErrorCode::NOT_COORDINATOR
+        | ErrorCode::NOT_CONTROLLER
+        | ErrorCode::FETCH_SESSION_ID_NOT_FOUND
+        | ErrorCode::INVALID_FETCH_SESSION_EPOCH
+        | ErrorCode::OFFSET_NOT_AVAILABLE
+        | ErrorCode::UNSTABLE_OFFSET_COMMIT
+        | ErrorCode::FETCH_SESSION_TOPIC_ID_ERROR
+        | ErrorCode::SHARE_SESSION_NOT_FOUND
+        | ErrorCode::INVALID_SHARE_SESSION_EPOCH
+        | ErrorCode::SHARE_SESSION_LIMIT_REACHED => Class::Passing,
         // `DelayedProduce`.
         ErrorCode::REQUEST_TIMED_OUT | ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND => {
             Class::NotReplicated

@@ -473,10 +473,8 @@ impl Queues for Slots {
 /// What is said of batches whose driver was lost.
 fn lost() -> Failure {
     Failure {
-        kind: FailureKind::Closed,
-        broker: None,
-        attempts: 0,
         message: Some(Arc::from("the producer's task ended early")),
+        ..Failure::new(FailureKind::Closed)
     }
 }
 

@@ -317,7 +317,7 @@ fn broker(failure: &Failure) -> Option<i32> {
 
 fn code(failure: &Failure) -> Option<i16> {
     match failure.kind {
-        FailureKind::Refused(code) => Some(code.0),
+        FailureKind::Refused(code) | FailureKind::RefusedWithBatch(code) => Some(code.0),
         FailureKind::DeliveryTimedOut
         | FailureKind::Disconnected
         | FailureKind::Closed
@@ -329,6 +329,7 @@ fn code(failure: &Failure) -> Option<i16> {
 fn cause(failure: &Failure) -> &'static str {
     match failure.kind {
         FailureKind::Refused(_) => "refused",
+        FailureKind::RefusedWithBatch(_) => "refused with its batch",
         FailureKind::DeliveryTimedOut => "delivery timed out",
         FailureKind::Disconnected => "connection lost",
         FailureKind::Closed => "producer closed",
