@@ -223,10 +223,16 @@ async fn refused_by_no_leader(c: Context) -> Result<(), Objection> {
     // Brokers of its own: no other producer is counted.
     let c = c.beside(1, &[]).await?;
     let before = requests(&c, Api::Metadata)?.len();
-    passing(c.clone(), (6, 1)).await?;
-    // One for the topic that was made, one for its first record.
-    let asked = requests(&c, Api::Metadata)?.len() - before;
-    expect_eq("a question after the refusal", true, asked > 2)
+    let outlived = outlive(&c, Verdict::Answer(ErrorCode(6)), 1).await?;
+    outlived.expect_offsets()?;
+    // One for the topic that was made, one for its first record. The next waits for a back-off of
+    // its own, perhaps longer than the retry's: the producer must still be there.
+    let patience = c.patience("a question after the refusal".to_owned());
+    while requests(&c, Api::Metadata)?.len() - before <= 2 {
+        patience.wait("only those before it".to_owned()).await?;
+    }
+    drop(outlived);
+    Ok(())
 }
 
 async fn storage_error(c: Context) -> Result<(), Objection> {
