@@ -355,6 +355,19 @@ fn rest_of_header(
     Ok((correlation_id, client_id))
 }
 
+/// A field does not follow the schema.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Malformed;
+
+/// Reads a body, whichever message is wanted.
+///
+/// # Errors
+///
+/// When a field does not follow the schema.
+pub(super) fn decoded<M: Decodable>(body: &mut Bytes, version: i16) -> Result<M, Malformed> {
+    M::decode(body, version).map_err(|_| Malformed)
+}
+
 fn decode(api: Api, version: i16, mut body: Bytes) -> Result<RequestBody, Refusal> {
     let malformed = || Refusal::Body {
         api,

@@ -8,10 +8,10 @@
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages as kp;
-use kafka_protocol::protocol::Decodable;
 
 use super::reply::{Encoded, name, put, text};
 use super::reply_body::RowCode;
+use super::request::{Malformed, decoded};
 use crate::api::Api;
 use crate::error_code::ErrorCode;
 
@@ -109,10 +109,6 @@ pub struct Ended {
     pub producer_epoch: i16,
 }
 
-/// A field does not follow the schema.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Malformed;
-
 /// Reads the body of a request about transactions; `None` when `api` is none of these.
 ///
 /// # Errors
@@ -123,18 +119,12 @@ pub(super) fn decode(
     version: i16,
     body: &mut Bytes,
 ) -> Result<Option<TxnRequest>, Malformed> {
-    macro_rules! decoded {
-        ($message:ident) => {
-            kp::$message::decode(body, version).map_err(|_| Malformed)?
-        };
-    }
     Ok(Some(match api {
-        Api::AddPartitionsToTxn => TxnRequest::AddPartitionsToTxn(add_partitions(
-            decoded!(AddPartitionsToTxnRequest),
-            version,
-        )),
+        Api::AddPartitionsToTxn => {
+            TxnRequest::AddPartitionsToTxn(add_partitions(decoded(body, version)?, version))
+        }
         Api::EndTxn => {
-            let message = decoded!(EndTxnRequest);
+            let message: kp::EndTxnRequest = decoded(body, version)?;
             TxnRequest::EndTxn(EndTxn {
                 id: message.transactional_id.to_string(),
                 producer_id: message.producer_id.0,
