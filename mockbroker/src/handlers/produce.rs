@@ -171,8 +171,12 @@ impl Attempt {
         }
     }
 
-    /// The batches of transactions, with their partitions.
+    /// The batches of transactions, with their partitions. Without an id none came as far as here
+    /// (`whole_request`), and no header need be read again.
     fn batches(&self) -> produce_verification::Batches {
+        if self.transactional_id.is_empty() {
+            return Vec::new();
+        }
         let lines = self.topics.iter().flat_map(|topic| &topic.lines);
         let accepted = lines.filter_map(|line| line.accepted.as_ref());
         let batches = accepted.filter_map(|(key, records)| {
