@@ -448,7 +448,7 @@ impl Cluster {
 
     /// `abortTimedOutTransactions`, at its times.
     fn abort_timed_out(&mut self, now: Instant) {
-        let due = self.next_scan().filter(|scan| *scan <= now);
+        let due = self.next_transaction_deadline().filter(|scan| *scan <= now);
         if due.is_none() {
             return;
         }
@@ -462,7 +462,7 @@ impl Cluster {
     }
 
     /// When time-outs are looked for next, while something is open.
-    fn next_scan(&self) -> Option<Instant> {
+    pub(super) fn next_transaction_deadline(&self) -> Option<Instant> {
         let due_ms = self.transactions.coordinator.next_timeout_ms()?;
         let due_ms = due_ms.saturating_sub(self.wall_clock_origin_ms);
         // A transaction is late when its time is over, not when it ends.
@@ -475,11 +475,6 @@ impl Cluster {
         let scans = elapsed.div_ceil(interval.as_nanos());
         let nanos = scans.saturating_mul(interval.as_nanos());
         u64::try_from(nanos).ok().map(Instant::from_nanos)
-    }
-
-    /// When something of transactions is due.
-    pub(super) fn next_transaction_deadline(&self) -> Option<Instant> {
-        self.next_scan()
     }
 
     /// Whether transactions have epochs of their own, as the cluster's level says.
