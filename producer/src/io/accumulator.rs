@@ -179,24 +179,11 @@ impl Accumulator {
             choice,
         };
         let mut queue = target.lock().ok()?;
-        let Appended {
-            completion,
-            index,
-            bytes,
-            notice,
-        } = queue.records.append(&view).ok()?;
-        let moves_on = choice == Choice::Sticky
-            && self.counts_on(&mut queue, topic.ratio().compressed(bytes), notice);
+        let appended = queue.records.append(&view).ok()?;
+        let (accepted, after) = self.register(target, &mut queue, appended, view.timestamp_ms);
         drop(queue);
-        self.unlocked(target, After { notice, moves_on });
-        let record = RecordInBatch {
-            index,
-            timestamp_ms: view.timestamp_ms,
-        };
-        Some(Accepted {
-            ticket: completion,
-            record,
-        })
+        self.unlocked(target, after);
+        Some(accepted)
     }
 
     /// Appends a record, into a new batch if there is `room` for one, or memory is free.
@@ -413,20 +400,36 @@ impl Accumulator {
         appended: Appended<Ticket>,
         outgoing: &mut Outgoing<'_>,
     ) -> Accepted {
-        let (accepted, after) = self.register(target, &mut queue, appended, outgoing);
+        let (accepted, after) = self.register_with(target, &mut queue, appended, outgoing);
         drop(queue);
         self.unlocked(target, after);
         accepted
     }
 
-    /// All that depends on the lock.
+    /// All that depends on the lock, the callback too.
+    #[inline]
+    fn register_with(
+        &self,
+        target: Target<'_>,
+        queue: &mut SlotQueue,
+        appended: Appended<Ticket>,
+        outgoing: &mut Outgoing<'_>,
+    ) -> (Accepted, After) {
+        let timestamp_ms = outgoing.view.timestamp_ms;
+        let (accepted, after) = self.register(target, queue, appended, timestamp_ms);
+        if let Some(callback) = outgoing.callback.take() {
+            accepted.ticket.call_back(accepted.record, callback);
+        }
+        (accepted, after)
+    }
+
     #[inline]
     fn register(
         &self,
         target: Target<'_>,
         queue: &mut SlotQueue,
         appended: Appended<Ticket>,
-        outgoing: &mut Outgoing<'_>,
+        timestamp_ms: i64,
     ) -> (Accepted, After) {
         let Appended {
             completion,
@@ -434,14 +437,10 @@ impl Accumulator {
             bytes,
             notice,
         } = appended;
-        let timestamp_ms = outgoing.view.timestamp_ms;
         let record = RecordInBatch {
             index,
             timestamp_ms,
         };
-        if let Some(callback) = outgoing.callback.take() {
-            completion.call_back(record, callback);
-        }
         let moves_on = target.choice == Choice::Sticky
             && self.counts_on(queue, target.topic.ratio().compressed(bytes), notice);
         let accepted = Accepted {
@@ -522,7 +521,7 @@ impl Accumulator {
             let Ok(appended) = queue.records.append(&outgoing.view) else {
                 break;
             };
-            let (one, then) = self.register(target, &mut queue, appended, outgoing);
+            let (one, then) = self.register_with(target, &mut queue, appended, outgoing);
             accepted.push(one);
             records.next();
             if then != After::NOTHING {
