@@ -148,10 +148,8 @@ impl Driver {
         }
         // Memory is released by sending: while somebody waits for it, nothing lingers.
         let all = self.accumulator.memory.has_waiting() || self.slots.gate == Gate::Closed;
-        match self.posted.drain {
-            Drain::WhenDue | Drain::Sealed if all => {
-                self.engine.handle_input(Input::DrainRequested, now);
-            }
+        let drain = if all { Drain::All } else { self.posted.drain };
+        match drain {
             Drain::All => self.engine.handle_input(Input::DrainRequested, now),
             Drain::Sealed => self.engine.handle_input(Input::Awaited, now),
             Drain::WhenDue => {}
@@ -261,14 +259,8 @@ impl Driver {
         }
     }
 
-    /// What is due is looked at in every round, however busy the others are.
-    fn drive_deadlines(&mut self, now: Instant) {
-        if self.engine.next_deadline().is_some_and(|at| at <= now) {
-            self.engine.handle_timeout(now);
-        }
-    }
-
-    /// Sleeps until the engine's next deadline, or the clock's next tick while records wait.
+    /// Sleeps until the engine's next deadline, or the clock's next tick while records wait; the
+    /// next round looks at what is due then.
     fn drive_timer(&mut self, now: Instant, cx: &mut Context<'_>) -> Progress {
         let clock = &self.accumulator.clock;
         let tick = self.accumulator.has_queued().then(|| now + TICK);
@@ -288,7 +280,6 @@ impl Driver {
             self.accumulator.inbox.fall_asleep(sleep);
             return Progress::None;
         }
-        self.engine.handle_timeout(clock.now());
         Progress::Some
     }
 
@@ -328,7 +319,8 @@ impl Future for Driver {
         for _ in 0..ROUNDS_MAX {
             let now = this.accumulator.clock.now();
             this.accumulator.clock.refresh_wall();
-            this.drive_deadlines(now);
+            // However busy the others are.
+            this.engine.handle_timeout(now);
             let looked = [
                 this.drive_inbox(now, cx),
                 this.drive_connections(now, cx),
