@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use crate::engine::partition::History::{self, NeverLeft, PossiblyWritten, Refused};
 use crate::engine::verdict::Then::{self, Acknowledge, Fail, Restart, Retry, Split};
-use crate::engine::verdict::{Ahead, Behind, Circumstances, Line, Offset, judge};
+use crate::engine::verdict::{first_in_line, judge};
 use crate::error::{ErrorCode, Failure, FailureKind, Fault};
 use crate::produce_error::{Certainty, ProduceError};
 use crate::types::BrokerId;
@@ -241,16 +241,7 @@ fn each_code_means_for_each_past_what_the_table_says() {
     for group in TABLE {
         for code in group.codes {
             for (history, expected) in PASTS.into_iter().zip(group.steps) {
-                let verdict = judge(
-                    ErrorCode(*code),
-                    Circumstances {
-                        history,
-                        line: Line::First,
-                        ahead: Ahead::Settled,
-                        behind: Behind::Nothing,
-                        offset: Offset::Untold,
-                    },
-                );
+                let verdict = judge(ErrorCode(*code), first_in_line(history));
                 let met = (verdict.then, verdict.history);
                 assert_eq!(met, expected, "{code} after {history:?}: {}", group.source);
             }

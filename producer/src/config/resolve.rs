@@ -128,6 +128,7 @@ fn engine(values: &Values, seed: u64) -> Result<EngineConfig, ConfigError> {
         let allowed = keys::Allowed::Servers.to_string();
         ConfigError::missing("bootstrap.servers", &allowed)
     })?;
+    let codec = codec(values);
     Ok(EngineConfig {
         client_id: Arc::from(values.text("client.id")),
         bootstrap,
@@ -143,10 +144,10 @@ fn engine(values: &Values, seed: u64) -> Result<EngineConfig, ConfigError> {
         in_flight_max: values.bytes("max.in.flight.requests.per.connection"),
         request_timeout: values.duration("request.timeout.ms"),
         delivery_timeout: values.duration("delivery.timeout.ms"),
-        codec: codec(values),
+        codec,
         linger: values.duration("linger.ms"),
         // What is to be compressed had better be so at once.
-        hold_bytes: match codec(values).compression {
+        hold_bytes: match codec.compression {
             CompressionType::None => HOLD_BYTES,
             _ => 0,
         },

@@ -268,6 +268,18 @@ fn verdict(then: Then, history: History, leaders: Leaders) -> Verdict {
     }
 }
 
+/// A batch that nothing stands before or behind, whose answer tells no offset.
+#[cfg(test)]
+pub(crate) fn first_in_line(history: History) -> Circumstances {
+    Circumstances {
+        history,
+        line: Line::First,
+        ahead: Ahead::Settled,
+        behind: Behind::Nothing,
+        offset: Offset::Untold,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -275,16 +287,6 @@ mod tests {
 
     use History::{NeverLeft, PossiblyWritten, Refused};
     use Then::{Acknowledge, Fail, Restart, Retry, Split};
-
-    fn first_in_line(history: History) -> Circumstances {
-        Circumstances {
-            history,
-            line: Line::First,
-            ahead: Ahead::Settled,
-            behind: Behind::Nothing,
-            offset: Offset::Untold,
-        }
-    }
 
     #[rstest]
     #[case::appended(0, NeverLeft, Acknowledge, PossiblyWritten)]
