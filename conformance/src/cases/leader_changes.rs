@@ -369,30 +369,30 @@ async fn leader_ends(c: Context, action: Action) -> Result<(), Objection> {
     let topic = cluster.topic(1, &SAFE).await?;
     let (leader, _) = cluster.leadership(&topic, &[]).await?;
     let happens = async {
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        cluster.context.act(leader, action).await?;
-        await_leader(&cluster, &topic, &[leader], |other| {
-            other >= 0 && other != leader
-        })
-        .await?;
+        another_leads(&cluster, &topic, (leader, action)).await?;
         cluster.context.act(leader, Action::Start).await
     };
     under_load(&cluster, &topic, happens).await
+}
+
+/// After a moment of load something is done to the leader; waits until another leads.
+async fn another_leads(
+    cluster: &TestCluster,
+    topic: &Topic,
+    (leader, action): (i32, Action),
+) -> Result<(), Objection> {
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    cluster.context.act(leader, action).await?;
+    let is_another = |other| other >= 0 && other != leader;
+    await_leader(cluster, topic, &[leader], is_another).await?;
+    Ok(())
 }
 
 async fn leader_is_gone(c: Context) -> Result<(), Objection> {
     let cluster = TestCluster::start(&c, &[]).await?;
     let topic = cluster.topic(1, &SAFE).await?;
     let (leader, _) = cluster.leadership(&topic, &[]).await?;
-    let happens = async {
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        cluster.context.act(leader, Action::Kill).await?;
-        await_leader(&cluster, &topic, &[leader], |other| {
-            other >= 0 && other != leader
-        })
-        .await?;
-        Ok(())
-    };
+    let happens = another_leads(&cluster, &topic, (leader, Action::Kill));
     let values = written_under_load(&cluster, &topic, happens).await?;
     // It is gone for the producer; whoever reads may ask it again.
     cluster.context.act(leader, Action::Start).await?;
@@ -405,12 +405,7 @@ async fn leader_pauses(c: Context) -> Result<(), Objection> {
     let topic = cluster.topic(1, &SAFE).await?;
     let (leader, _) = cluster.leadership(&topic, &[]).await?;
     let happens = async {
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        cluster.context.act(leader, Action::Pause).await?;
-        await_leader(&cluster, &topic, &[leader], |other| {
-            other >= 0 && other != leader
-        })
-        .await?;
+        another_leads(&cluster, &topic, (leader, Action::Pause)).await?;
         cluster.context.act(leader, Action::Resume).await
     };
     under_load(&cluster, &topic, happens).await
