@@ -109,6 +109,40 @@ fn silence_until_the_time_out_is_reported_as_unknown(
         .expect_elapsed(Duration::from_secs(40), Duration::from_secs(41));
 }
 
+/// The broker that stays silent for the time of a delivery answers when it is asked.
+#[rstest]
+#[case::before_it_was_applied(Verdict::Swallow)]
+#[case::after_it_was_applied(Verdict::ApplyThenLose)]
+#[case::called_a_failure_of_the_server(Verdict::ApplyThenAnswer(ErrorCode::UNKNOWN_SERVER_ERROR))]
+fn what_would_be_unknown_is_asked_for_and_is_there_once(#[case] verdict: Verdict) {
+    Scenario::with(|setting| {
+        setting.delivery_timeout = Duration::from_secs(31);
+        setting.resolve_timeout = Duration::from_secs(60);
+    })
+    .rule(produce().count(2).then(verdict))
+    .send("orders", 0, "a")
+    .settle()
+    .expect_requests(Api::Produce, 3)
+    .expect_log("orders", 0, &["a"])
+    .expect_written("a", 0);
+}
+
+#[rstest]
+#[case::before_it_was_applied(Verdict::Swallow, &[])]
+#[case::after_it_was_applied(Verdict::ApplyThenLose, &["a"])]
+fn what_nobody_answers_for_stays_unknown(#[case] verdict: Verdict, #[case] log: &[&str]) {
+    Scenario::with(|setting| {
+        setting.delivery_timeout = Duration::from_secs(31);
+        setting.resolve_timeout = Duration::from_secs(60);
+    })
+    .rule(produce().always().then(verdict))
+    .send("orders", 0, "a")
+    .settle()
+    .expect_unknown("a", "DeliveryTimedOut")
+    .expect_log("orders", 0, log)
+    .expect_elapsed(Duration::from_secs(91), Duration::from_secs(92));
+}
+
 #[test]
 fn a_record_that_never_left_is_reported_as_not_written() {
     let mut scenario = Scenario::with(|setting| {

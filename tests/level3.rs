@@ -48,6 +48,31 @@ async fn an_ack_lost_with_its_connection_leaves_one_copy() {
     assert_eq!(cluster.records("orders", 0).len(), 1);
 }
 
+/// The delivery time-out and the request's come together: no retry is left.
+#[tokio::test]
+async fn an_outcome_nobody_told_is_unknown_or_asked_for() {
+    for (resolve_timeout, told) in [(0, None), (30, Some(Some(0)))] {
+        let cluster = start();
+        let lost = cluster.inject(Rule::on(Api::Produce).then(Verdict::ApplyThenLose));
+        let time = Duration::from_millis(300);
+        let producer = producer(&cluster)
+            .linger(Duration::ZERO)
+            .request_timeout(time)
+            .delivery_timeout(time)
+            .outcome_resolve_timeout(Duration::from_secs(resolve_timeout))
+            .build()
+            .unwrap();
+        let record = Record::to("orders").partition(0).value("a");
+        let outcome = producer.deliver(record).await;
+        match told {
+            Some(offset) => assert_eq!(outcome.unwrap().offset, offset),
+            None => assert!(outcome.unwrap_err().possibly_written()),
+        }
+        let copies = cluster.records("orders", 0).len();
+        assert_eq!((copies, lost.hits()), (1, 1));
+    }
+}
+
 #[test]
 fn a_plain_thread_sends_and_waits_without_async_code() {
     let cluster = start();

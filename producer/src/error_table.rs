@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::engine::partition::History::{self, NeverLeft, PossiblyWritten, Refused};
-use crate::engine::verdict::Then::{self, Acknowledge, Fail, Restart, Retry, Split};
+use crate::engine::verdict::Then::{self, Acknowledge, Ask, Fail, Restart, Retry, Split};
 use crate::engine::verdict::{first_in_line, judge};
 use crate::error::{ErrorCode, Failure, FailureKind, Fault};
 use crate::produce_error::{Certainty, ProduceError};
@@ -219,7 +219,7 @@ const TABLE: &[Group] = &[
             i16::MIN,
             i16::MAX,
         ],
-        steps: [(Fail, PossiblyWritten); 3],
+        steps: [(Ask, PossiblyWritten); 3],
         told: Told::MayRetry(Fault::Broker),
     },
 ];

@@ -97,6 +97,16 @@ fn draw_message_bytes_max(seed: u64) -> Option<u32> {
     (random == 0).then_some(300)
 }
 
+/// A quarter of the producers ask what became of a record, for as long as Kafka's default time of a
+/// request or as long as a round trip; drawn apart too.
+fn draw_resolve_timeout(seed: u64) -> Duration {
+    match fastrand::Rng::with_seed(seed.rotate_left(31)).u8(..8) {
+        0 => Duration::from_secs(30),
+        1 => Duration::from_millis(50),
+        _ => Duration::ZERO,
+    }
+}
+
 impl Workload {
     fn draw_setting(self, seed: u64, random: &mut fastrand::Rng) -> Setting {
         let millis = |random: &mut fastrand::Rng, range| Duration::from_millis(random.u64(range));
@@ -121,6 +131,7 @@ impl Workload {
             batch_bytes,
             codec: draw_codec(seed),
             message_bytes_max: draw_message_bytes_max(seed),
+            resolve_timeout: draw_resolve_timeout(seed),
             acks,
             idempotence,
             linger,

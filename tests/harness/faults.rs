@@ -200,7 +200,7 @@ pub fn run(plan: &Plan) -> Run {
 /// After the last fault every send must end in its time; then, when connections on which nobody
 /// answers any more have been given up, one more record to each partition must be written soon.
 fn settle(world: &mut World, setting: &Setting) {
-    let within = setting.delivery_timeout + Plan::HEALED_WITHIN;
+    let within = setting.resolved_within() + Plan::HEALED_WITHIN;
     // Who waits for memory waits for those who have it.
     let rounds = if setting.memory_bytes.is_some() { 2 } else { 1 };
     let patience = world.now().max(world.muted_until()) + within * rounds;

@@ -55,6 +55,8 @@ pub struct Setting {
     pub request_timeout: Duration,
     /// `delivery.timeout.ms`.
     pub delivery_timeout: Duration,
+    /// `outcome.resolve.timeout.ms`; without idempotence it counts for nothing.
+    pub resolve_timeout: Duration,
     /// `retries`.
     pub retries_max: u32,
     /// `buffer.memory`, in bytes; nothing is as much as wanted.
@@ -88,6 +90,7 @@ impl Default for Setting {
             in_flight_max: 5,
             request_timeout: Duration::from_secs(30),
             delivery_timeout: Duration::from_secs(120),
+            resolve_timeout: Duration::ZERO,
             retries_max: u32::try_from(i32::MAX).expect("positive"),
             memory_bytes: None,
             defect: None,
@@ -111,6 +114,12 @@ impl Setting {
     pub fn is_ordered(&self) -> bool {
         let one_at_a_time = self.in_flight_max == 1 && self.acks != Acks::None;
         self.is_idempotent() || one_at_a_time
+    }
+
+    /// The longest time from a record's batch to its end.
+    #[must_use]
+    pub fn resolved_within(&self) -> Duration {
+        self.delivery_timeout + self.resolve_timeout
     }
 
     /// Every partition of every topic.
@@ -183,6 +192,7 @@ impl Setting {
             },
             request_timeout: self.request_timeout,
             delivery_timeout: self.delivery_timeout,
+            resolve_within: Some(self.resolve_timeout).filter(|within| !within.is_zero()),
             codec: self.codec,
             linger: self.linger,
             // About three small batches.

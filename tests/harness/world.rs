@@ -251,14 +251,13 @@ impl World {
             (Acks::All, _) | (Acks::Leader, Leaders::Kept) => Durability::Kept,
             (Acks::Leader, Leaders::Lost) | (Acks::None, _) => Durability::MayBeLost,
         };
-        let config = self.setting.engine_config(0);
         History {
             promises: Promises {
                 durability,
                 idempotent: self.setting.is_idempotent(),
                 ordered: self.setting.is_ordered(),
                 in_flight_max: self.setting.in_flight_max,
-                resolved_within: config.delivery_timeout + SCHEDULER_TICK,
+                resolved_within: self.setting.resolved_within() + SCHEDULER_TICK,
                 liveness: self.liveness,
             },
             sends: self.sends.clone(),

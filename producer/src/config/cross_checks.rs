@@ -20,6 +20,7 @@ pub(crate) fn cross_check(values: &mut Values) -> Result<(), ConfigError> {
     check_idempotence(values)?;
     name_client(values);
     check_delivery_timeout(values)?;
+    check_resolving(values)?;
     adjust_sizes(values);
     check_partitioner(values)
 }
@@ -93,6 +94,18 @@ fn name_client(values: &mut Values) {
         let reason = "none was given".to_owned();
         values.adjust("client.id", format_args!("producer-{n}"), reason);
     }
+}
+
+/// Only batches with a sequence can be sent again without a second copy of them.
+fn check_resolving(values: &Values) -> Result<(), ConfigError> {
+    const KEY: &str = "outcome.resolve.timeout.ms";
+    const IDEMPOTENCE: &str = "enable.idempotence";
+    if values.number(KEY) > 0 && !values.is_true(IDEMPOTENCE) {
+        let explanation =
+            format!("needs {IDEMPOTENCE}=true: without it, asking may write records twice");
+        return Err(ConfigError::conflict(KEY, values.text(KEY), explanation));
+    }
+    Ok(())
 }
 
 /// The whole time of a record covers lingering and one request; a default is raised to that.
@@ -182,6 +195,7 @@ mod tests {
     const NONAME: (&str, &str) = ("client.id", "shop");
     const EXPLICIT: (&str, &str) = ("enable.idempotence", "true");
     const SIX: (&str, &str) = ("max.in.flight.requests.per.connection", "6");
+    const RESOLVING: (&str, &str) = ("outcome.resolve.timeout.ms", "1");
     const LONG_MAX: &str = "9223372036854775807";
 
     #[test]
@@ -197,6 +211,7 @@ mod tests {
     #[case::v4(&[SIX], SIX.0, "1 to 5")]
     #[case::v4_explicit(&[EXPLICIT, SIX], SIX.0, "1 to 5")]
     #[case::v4_even_if_given_up(&[SIX, ("acks", "1")], SIX.0, "1 to 5")]
+    #[case::resolving(&[("acks", "1"), RESOLVING], RESOLVING.0, "enable.idempotence=true")]
     #[case::v7(&[("delivery.timeout.ms", "30004")], "delivery.timeout.ms", "30005 to")]
     #[case::v11(&[("partitioner.rack.aware", "true")], "partitioner.rack.aware", "client.rack")]
     #[case::v11_blank(

@@ -1,7 +1,7 @@
-//! Every key that Kafka's producer knows, with default and allowed values.
+//! Every key that Kafka's producer knows, with default and allowed values, and the keys of our own.
 //!
 //! *Invariants*
-//! 1. A key is in one table only: honoured, or known and fixed at one value.
+//! 1. A key is in one table only: honoured, our own, or known and fixed at one value.
 //! 2. Names, defaults and ranges of honoured keys are Kafka's.
 //!
 //! *Source*: Kafka's `ProducerConfig`, `SslConfigs`, `SaslConfigs` (4.x).
@@ -56,10 +56,8 @@ impl fmt::Display for Allowed {
 
 /// All keys, honoured first.
 pub(crate) fn all() -> impl Iterator<Item = Key> {
-    HONOURED
-        .iter()
-        .copied()
-        .chain(FIXED.iter().copied().map(fixed))
+    let honoured = HONOURED.iter().chain(OWN);
+    honoured.copied().chain(FIXED.iter().copied().map(fixed))
 }
 
 /// The key of this name.
@@ -202,6 +200,17 @@ pub(crate) const HONOURED: &[Key] = &[
     number("compression.zstd.level", "3", (-131_072, 22)),
 ];
 
+/// The keys that Kafka does not know. Each turns something on that Kafka's producer does not have.
+pub(crate) const OWN: &[Key] = &[number(
+    "outcome.resolve.timeout.ms",
+    "0",
+    (0, RESOLVE_TIMEOUT_MS_MAX),
+)];
+
+/// Brokers forget a producer after `producer.id.expiration.ms`, a day by default: what is sent
+/// after that is not recognised.
+const RESOLVE_TIMEOUT_MS_MAX: i64 = 3_600_000;
+
 /// The keys that Kafka knows and this producer accepts with one value only: the one that says what
 /// it does.
 ///
@@ -328,8 +337,10 @@ mod tests {
     }
 
     #[test]
-    fn every_key_of_kafkas_producer_is_known_and_no_other() {
-        let kafkas: BTreeSet<_> = kafkas().map(|(name, _)| name).chain(NEWER).collect();
+    fn every_key_of_kafkas_producer_is_known_and_no_other_but_our_own() {
+        let kafkas = kafkas().map(|(name, _)| name).chain(NEWER);
+        let own = OWN.iter().map(|key| key.name);
+        let kafkas: BTreeSet<_> = kafkas.chain(own).collect();
         let ours: BTreeSet<_> = all().map(|key| key.name).collect();
         assert_eq!(ours, kafkas);
     }
@@ -349,7 +360,9 @@ mod tests {
     /// change, take the one that a failure prints.
     #[test]
     fn the_table_of_keys_is_true() {
+        let own = |key: &Key| OWN.iter().any(|one| one.name == key.name);
         let table: String = all()
+            .filter(|key| !own(key))
             .map(|key| {
                 let default = match key.default {
                     "" => "none".to_owned(),
@@ -368,6 +381,20 @@ mod tests {
             .collect();
         let parity = include_str!("../../PARITY.md");
         assert!(parity.contains(&table), "the table must be:\n{table}");
+    }
+
+    #[test]
+    fn the_table_of_our_own_keys_is_true() {
+        let parity = include_str!("../../PARITY.md");
+        for Key {
+            name,
+            default,
+            allowed,
+        } in OWN
+        {
+            let row = format!("| `{name}` | {allowed}; `{default}` by default | ");
+            assert!(parity.contains(&row), "a row must begin with {row}");
+        }
     }
 
     #[test]

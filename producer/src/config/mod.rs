@@ -188,6 +188,23 @@ impl ProducerBuilder {
         self.set("delivery.timeout.ms", millis(timeout))
     }
 
+    /// `outcome.resolve.timeout.ms`: how long to ask what became of a batch that would end as
+    /// possibly written, 0 to 3600000 ms. Default: zero, which is not at all. Not one of Kafka's.
+    ///
+    /// When its time is over (`delivery.timeout.ms`, `retries`), or a broker's answer says nothing
+    /// of the log, the same batch is sent again with the same sequence: a broker that has it says
+    /// so, one that has not appends it or proves that it is in no log. What would have been unknown
+    /// is then [`Written`](crate::Written), perhaps only now, or not written. What no answer
+    /// settles in this time stays unknown: give it more than `request.timeout.ms`.
+    ///
+    /// Meanwhile nothing else goes to that partition, so that order is kept; batches behind it
+    /// that never left end at their own time, as not written. [`Producer::flush`] and
+    /// [`Producer::close`] wait for the answer, [`Producer::close_timeout`] does not. It needs
+    /// idempotence: without sequences, asking could write records twice, and is an error.
+    pub fn outcome_resolve_timeout(self, timeout: Duration) -> Self {
+        self.set("outcome.resolve.timeout.ms", millis(timeout))
+    }
+
     /// `request.timeout.ms`: how long an answer may take before the connection is given up and the
     /// request sent again, 0 to 2147483647 ms. Default: 30 s.
     pub fn request_timeout(self, timeout: Duration) -> Self {
@@ -470,6 +487,11 @@ mod tests {
         "2"
     )]
     #[case(given().delivery_timeout(SECOND), "delivery.timeout.ms", "1000")]
+    #[case(
+        given().outcome_resolve_timeout(SECOND),
+        "outcome.resolve.timeout.ms",
+        "1000"
+    )]
     #[case(given().request_timeout(SECOND), "request.timeout.ms", "1000")]
     #[case(given().linger(Duration::from_micros(1500)), "linger.ms", "2")]
     #[case(

@@ -144,6 +144,8 @@ fn engine(values: &Values, seed: u64) -> Result<EngineConfig, ConfigError> {
         in_flight_max: values.bytes("max.in.flight.requests.per.connection"),
         request_timeout: values.duration("request.timeout.ms"),
         delivery_timeout: values.duration("delivery.timeout.ms"),
+        resolve_within: Some(values.duration("outcome.resolve.timeout.ms"))
+            .filter(|within| !within.is_zero()),
         codec,
         linger: values.duration("linger.ms"),
         // What is to be compressed had better be so at once.

@@ -36,6 +36,9 @@ pub struct EngineConfig {
     pub request_timeout: Duration,
     /// How long a batch may take from its opening to its end (`delivery.timeout.ms`).
     pub delivery_timeout: Duration,
+    /// How long the outcome of a batch that would end as unknown is asked for
+    /// (`outcome.resolve.timeout.ms`); `None`: it is not.
+    pub resolve_within: Option<Duration>,
     /// How batches are compressed (`compression.type` and its level).
     pub codec: Codec,
     /// How long an open batch waits for more records (`linger.ms`).

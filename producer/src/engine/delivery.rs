@@ -12,6 +12,7 @@ use crate::engine::brokers::{NodeKey, ReadyNode};
 use crate::engine::drain::{Due, Hurry, Offer, due};
 use crate::engine::effect::{Action, BatchOutcome, ConnectionId, Frame, Queues};
 use crate::engine::in_flight::{Content, Entry};
+use crate::engine::ledger::BatchNumber;
 use crate::engine::links::Outgoing;
 use crate::engine::metadata::{FIRST_PRODUCE_WITH_IDS, Leadership};
 use crate::engine::partition::{Candidate, History, Partition, Tracked};
@@ -97,7 +98,9 @@ impl<C> Engine<C> {
         let kind = FailureKind::Closed;
         let taken: Vec<TopicPartition> = self.partitions.keys().copied().collect();
         for at in taken {
-            while let Some(batch) = self.take_first_open(at) {
+            while let Some(number) = self.partition(at).first_open()
+                && let Some(batch) = self.take_open(at, number)
+            {
                 let failure = batch.failure(kind, batch.last_reason.clone());
                 self.fail(batch, failure);
             }
@@ -336,14 +339,17 @@ impl<C> Engine<C> {
 
     /// `delivery.timeout.ms` for batches that were taken.
     fn expire_taken(&mut self, at: TopicPartition, now: Instant) {
-        let overdue = |one: &Self| one.partitions.get(&at).is_some_and(|p| p.is_overdue(now));
-        while overdue(self) {
-            let Some(batch) = self.take_first_open(at) else {
+        let overdue = |one: &Self| one.partitions.get(&at).and_then(|p| p.overdue(now));
+        while let Some(number) = overdue(self) {
+            if self.asks_about_overdue(at, number, now) {
+                continue;
+            }
+            let Some(batch) = self.take_open(at, number) else {
                 return;
             };
             let failure = match batch.attempts {
                 0 => self.never_sent(at),
-                _ => batch.failure(FailureKind::DeliveryTimedOut, batch.last_reason.clone()),
+                _ => self.failure_of_overdue(&batch),
             };
             self.fail(batch, failure);
         }
@@ -383,10 +389,9 @@ impl<C> Engine<C> {
         }
     }
 
-    /// Takes the first open batch from wherever it is; on the wire it is possibly written.
-    fn take_first_open(&mut self, at: TopicPartition) -> Option<Tracked<C>> {
+    /// Takes an open batch from wherever it is; on the wire it is possibly written.
+    fn take_open(&mut self, at: TopicPartition, number: BatchNumber) -> Option<Tracked<C>> {
         let partition = self.partitions.get_mut(&at)?;
-        let number = partition.first_open()?;
         let Some(place) = partition.wire_place(number) else {
             let waiting = partition.take_waiting_number(number);
             return waiting.or_else(|| partition.take_preparing());

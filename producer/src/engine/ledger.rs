@@ -194,6 +194,15 @@ impl<C> Ledger<C> {
         })
     }
 
+    /// When this batch, or the whole one of this part, must have ended.
+    pub(crate) fn deadline_of(&self, number: BatchNumber) -> Option<Instant> {
+        let index = number.row.checked_sub(self.start)?;
+        match self.rows.get(usize::try_from(index).ok()?)? {
+            Row::Open { deadline } | Row::InParts { deadline, .. } => Some(*deadline),
+            Row::Finished { .. } => None,
+        }
+    }
+
     /// Whether what ended behind this batch may be in a log.
     pub(crate) fn is_behind_possibly_written(&self, number: BatchNumber) -> bool {
         let possibly = |end: &BatchOutcome| !matches!(end, BatchOutcome::NotWritten(_));

@@ -11,12 +11,14 @@
 //! | `drain` | which partitions are ready at which broker, and whose turn it is |
 //! | `in_flight` | what is on which connection, in which order, since when |
 //! | `verdict` | what an answer means |
+//! | `asked_again` | a partition's batches whose outcome is asked for |
 //! | `metadata`, `brokers` | topics and leaders; nodes and their connections |
 //! | `backoff`, `time` | waits; every deadline |
 //! | `report` | what happened, for whoever counts and logs |
 //! | `links`, `asking` | the engine's own steps: connections, questions |
 //! | `compressing` | the engine's own steps: batches that are compressed |
 //! | `delivery`, `settlement` | the engine's own steps: batches that go, batches that come back |
+//! | `resolving` | the engine's own steps: batches whose outcome is asked for |
 //!
 //! How to drive it: [`Engine::handle_input`] for what happened, [`Engine::handle_timeout`] when
 //! [`Engine::next_deadline`] has come, and after either [`Engine::poll_action`] until it says
@@ -27,6 +29,7 @@
 //!    says.
 //! 2. The same inputs at the same times with the same seed give the same actions.
 
+mod asked_again;
 mod asking;
 mod backoff;
 pub mod batch;
@@ -44,6 +47,7 @@ pub(crate) mod partition;
 pub mod queue;
 pub mod ratio;
 pub mod report;
+mod resolving;
 mod sequence;
 mod settlement;
 pub mod time;

@@ -35,6 +35,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crate::engine::asked_again::AskedAgain;
 use crate::engine::batch::{Halves, SealedBatch, StampedBatch};
 use crate::engine::effect::{BatchOutcome, CompressionId, ConnectionId, CorrelationId};
 use crate::engine::ledger::{BatchNumber, Ended, Ledger};
@@ -121,6 +122,7 @@ pub(crate) struct Partition<C> {
     key: TopicPartition,
     pub(crate) run: Run,
     pub(crate) retry_wait: Option<RetryWait>,
+    pub(crate) asked_again: AskedAgain,
     preparing: VecDeque<Preparing<C>>,
     waiting: VecDeque<Tracked<C>>,
     on_wire: VecDeque<OnWire>,
@@ -150,6 +152,7 @@ impl<C> Partition<C> {
             key,
             run,
             retry_wait: None,
+            asked_again: AskedAgain::default(),
             preparing: VecDeque::new(),
             waiting: VecDeque::new(),
             on_wire: VecDeque::new(),
@@ -256,6 +259,7 @@ impl<C> Partition<C> {
 
     /// Ends a batch; its completion waits for those before it.
     pub(crate) fn finish(&mut self, batch: Tracked<C>, outcome: BatchOutcome) {
+        self.asked_again.leave(batch.number);
         self.ledger.finish(Ended {
             number: batch.number,
             record_count: batch.batch.record_count(),
@@ -298,15 +302,21 @@ impl<C> Partition<C> {
         self.ledger.enter_finished(completion, outcome);
     }
 
-    /// Whether the first open batch's delivery time-out has come.
-    pub(crate) fn is_overdue(&self, now: Instant) -> bool {
+    /// The first open batch whose time is over.
+    pub(crate) fn overdue(&self, now: Instant) -> Option<BatchNumber> {
         self.delivery_deadline()
-            .is_some_and(|deadline| deadline <= now)
+            .filter(|deadline| *deadline <= now)?;
+        let is_over = |number: &BatchNumber| self.deadline_of(*number).is_some_and(|at| at <= now);
+        self.open_numbers().filter(is_over).min()
     }
 
     /// The first batch, or part of one, that is prepared, waiting or on the wire.
     pub(crate) fn first_open(&self) -> Option<BatchNumber> {
         self.open_numbers().min()
+    }
+
+    fn is_open(&self, number: BatchNumber) -> bool {
+        self.open_numbers().any(|one| one == number)
     }
 
     fn open_numbers(&self) -> impl Iterator<Item = BatchNumber> {
@@ -316,9 +326,26 @@ impl<C> Partition<C> {
         preparing.chain(waiting).chain(on_wire)
     }
 
-    /// When the first delivery time-out comes.
+    /// When the time of the first open batch is over.
     pub(crate) fn delivery_deadline(&self) -> Option<Instant> {
-        self.ledger.deadline()
+        if self.asked_again.is_empty() {
+            return self.ledger.deadline();
+        }
+        let open = self.open_numbers();
+        open.filter_map(|number| self.deadline_of(number)).min()
+    }
+
+    /// When the time of an open batch is over: its delivery time-out, or the end of asking.
+    fn deadline_of(&self, number: BatchNumber) -> Option<Instant> {
+        let asked_until = self.asked_again.until(number);
+        asked_until.or_else(|| self.ledger.deadline_of(number))
+    }
+
+    /// Whether an open batch may be in the log, or may come there by itself.
+    pub(crate) fn is_possibly_written(&self, number: BatchNumber) -> bool {
+        let in_wait = self.waiting.iter().find(|one| one.number == number);
+        self.wire_place(number).is_some()
+            || in_wait.is_some_and(|one| one.history == History::PossiblyWritten)
     }
 
     /// Where this batch is on the wire, if it is.
@@ -363,6 +390,7 @@ impl<C> Partition<C> {
             Run::Off | Run::Unassigned | Run::Probing(_) | Run::Flowing(_) => 0,
         };
         match self.waiting.get(index) {
+            None if !self.asked_again.is_empty() => Candidate::Blocked,
             None if self.run.admits(self.on_wire.len(), identity) => self.first_candidate(),
             None => Candidate::Blocked,
             Some(_) if self.run != Run::Off && !self.on_wire.is_empty() => Candidate::Blocked,
@@ -419,6 +447,12 @@ impl<C> Partition<C> {
             self.ledger.open_count(),
             held.len(),
             "partition 1: every open batch is prepared, waiting or on the wire"
+        );
+        assert!(
+            self.asked_again
+                .numbers()
+                .all(|number| self.is_open(number)),
+            "asked again 2: what is asked about is open"
         );
         let prepared: Vec<_> = self.preparing.iter().map(|one| one.number).collect();
         assert!(
@@ -621,6 +655,7 @@ mod tests {
         assert_eq!(partition.delivery_deadline(), None);
         send(&mut partition, 1);
         assert_eq!(partition.delivery_deadline(), Some(DEADLINE));
-        assert!(!partition.is_overdue(Instant::from_nanos(99)) && partition.is_overdue(DEADLINE));
+        assert_eq!(partition.overdue(Instant::from_nanos(99)), None);
+        assert_eq!(partition.overdue(DEADLINE), Some(BatchNumber::of_row(0)));
     }
 }

@@ -19,7 +19,7 @@ pub use crate::engine::brokers::NodeKey;
 use crate::engine::effect::{BatchOutcome, ConnectionId};
 use crate::engine::partition::Tracked;
 use crate::engine::time::Instant;
-use crate::error::Failure;
+use crate::error::{Failure, FailureKind};
 use crate::types::{BrokerId, ProducerEpoch, ProducerId, TopicPartition};
 use crate::wire::Api;
 use crate::wire::record_batch::ProducerStamp;
@@ -109,6 +109,15 @@ pub enum Report {
         id: ProducerId,
         /// The epoch from here on.
         epoch: ProducerEpoch,
+    },
+    /// The time of a batch that may be in the log is over: what became of it is asked.
+    OutcomeAsked {
+        /// Of which partition.
+        partition: TopicPartition,
+        /// Why it would have ended.
+        cause: FailureKind,
+        /// For how long it is asked.
+        within: Duration,
     },
     /// A batch went on.
     Batch {

@@ -90,7 +90,10 @@ impl<C> Engine<C> {
             };
             self.on_returned(&batch);
             batch.attempts = batch.attempts.saturating_sub(1);
-            if let Some(partition) = self.partitions.get_mut(&entry.partition) {
+            if self.is_settled_as_unwritten(&batch) {
+                self.fail_as_unwritten(batch);
+                self.complete(entry.partition);
+            } else if let Some(partition) = self.partitions.get_mut(&entry.partition) {
                 partition.await_retry(batch);
             }
         }
@@ -171,8 +174,11 @@ impl<C> Engine<C> {
         }
         match verdict.then {
             Then::Acknowledge => self.acknowledge(batch, row, now),
-            Then::Split => self.split(batch, row),
-            Then::Fail => {
+            Then::Split if !self.is_settled_as_unwritten(&batch) => self.split(batch, row),
+            Then::Ask if self.asks_about(&batch, FailureKind::Refused(row.error), now) => {
+                self.retry_refused(batch, row, tried, now);
+            }
+            Then::Fail | Then::Ask | Then::Split => {
                 let failure = refusal(&batch, row);
                 self.fail(batch, failure);
             }
@@ -241,7 +247,11 @@ impl<C> Engine<C> {
 
     /// Lets a batch wait for another attempt, or fails it if none is left.
     fn retry(&mut self, batch: Tracked<C>, failure: Failure, tried: Leadership, now: Instant) {
-        if batch.attempts > self.config.retries_max {
+        if self.is_settled_as_unwritten(&batch) {
+            return self.fail_as_unwritten(batch);
+        }
+        let exhausted = batch.attempts > self.config.retries_max;
+        if exhausted && !self.asks_about(&batch, failure.kind, now) {
             return self.fail(batch, failure);
         }
         let back_off = self.retry_delay(batch.attempts.saturating_sub(1));

@@ -2,7 +2,7 @@
 //!
 //! *State*: none; a table.
 //! ```text
-//!   code × history × place in line ──▶ then (acknowledge, retry, restart, split, fail)
+//!   code × history × place in line ──▶ then (acknowledge, retry, restart, split, fail, ask)
 //!                                      history afterwards
 //!                                      whether leaders must be asked for
 //! ```
@@ -94,6 +94,8 @@ pub(crate) enum Then {
     Split,
     /// It ends here.
     Fail,
+    /// It ends here, unless its outcome is asked for: sending the same bytes again may tell.
+    Ask,
 }
 
 /// What the answer says of the partition's leader.
@@ -134,7 +136,7 @@ pub(crate) fn judge(code: ErrorCode, known: Circumstances) -> Verdict {
             History::NeverLeft | History::Refused => verdict(Then::Split, refused, Unquestioned),
         },
         Class::Never => verdict(Then::Fail, refused, Unquestioned),
-        Class::Unclear => verdict(Then::Fail, possibly, Unquestioned),
+        Class::Unclear => verdict(Then::Ask, possibly, Unquestioned),
     }
 }
 
@@ -286,7 +288,7 @@ mod tests {
     use rstest::rstest;
 
     use History::{NeverLeft, PossiblyWritten, Refused};
-    use Then::{Acknowledge, Fail, Restart, Retry, Split};
+    use Then::{Acknowledge, Ask, Fail, Restart, Retry, Split};
 
     #[rstest]
     #[case::appended(0, NeverLeft, Acknowledge, PossiblyWritten)]
@@ -308,8 +310,8 @@ mod tests {
     #[case::too_large_after_a_refusal(10, Refused, Split, Refused)]
     #[case::too_large_after_a_loss(10, PossiblyWritten, Fail, PossiblyWritten)]
     #[case::stale_epoch(47, NeverLeft, Fail, Refused)]
-    #[case::server_error(-1, NeverLeft, Fail, PossiblyWritten)]
-    #[case::newer_than_we(9999, NeverLeft, Fail, PossiblyWritten)]
+    #[case::server_error(-1, NeverLeft, Ask, PossiblyWritten)]
+    #[case::newer_than_we(9999, NeverLeft, Ask, PossiblyWritten)]
     fn an_answer_means(
         #[case] code: i16,
         #[case] history: History,

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | error | what is lost by a bug or a panic of the user's code |
 //! | warn | records that failed or may be written; topics and producer ids refused; nobody reached |
-//! | info | connections lost, producer ids given, sequences that start anew |
+//! | info | connections lost, producer ids given, sequences that start anew, outcomes asked for |
 //! | debug | connections made, metadata learnt, batches to be sent again, throttling |
 //! | trace | each request and each batch on its way |
 //!
@@ -231,6 +231,21 @@ fn tell_rest(report: &Report, topics: &Topics) {
             epoch = epoch.0,
             "sequences start anew"
         ),
+        Report::OutcomeAsked {
+            partition,
+            cause: kind,
+            within,
+        } => {
+            let failure = Failure::new(*kind);
+            info!(
+                topic = name(topics, partition.topic).as_deref(),
+                partition = partition.partition,
+                cause = cause(&failure),
+                code = code(&failure),
+                within_ms = millis(*within),
+                "a batch is possibly written; asks what became of it"
+            );
+        }
         Report::Produced { .. }
         | Report::Connection { .. }
         | Report::Asked { .. }

@@ -8,6 +8,7 @@ mod compressing;
 mod connections;
 mod peer;
 mod reports;
+mod resolving;
 mod retries;
 mod sending;
 mod splitting;
@@ -140,6 +141,7 @@ fn settings() -> EngineConfig {
         in_flight_max: 5,
         request_timeout: Duration::from_secs(30),
         delivery_timeout: Duration::from_secs(120),
+        resolve_within: None,
         linger: Duration::ZERO,
         hold_bytes: 0,
         retries_max: u32::MAX,

@@ -190,7 +190,8 @@ impl Facade {
             Report::MetadataLearnt { .. }
             | Report::Throttled { .. }
             | Report::ProducerIdGiven { .. }
-            | Report::ProducerIdRefused { .. } => {}
+            | Report::ProducerIdRefused { .. }
+            | Report::OutcomeAsked { .. } => {}
         }
     }
 

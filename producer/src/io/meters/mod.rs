@@ -256,7 +256,8 @@ impl State {
             }
             Report::Throttled { .. }
             | Report::ProducerIdGiven { .. }
-            | Report::ProducerIdRefused { .. } => {}
+            | Report::ProducerIdRefused { .. }
+            | Report::OutcomeAsked { .. } => {}
         }
     }
 
