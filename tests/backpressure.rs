@@ -9,12 +9,12 @@ use promises::shell::{Shell, timed};
 
 const BATCH_BYTES: usize = 1_000;
 
-/// Room for two batches, each filled by one of these records.
+/// Room for two batches with their state, each filled by one of these records.
 fn small(shell: &Shell) -> Producer {
     let builder = shell
         .producer()
         .batch_size(BATCH_BYTES)
-        .buffer_memory(2 * BATCH_BYTES);
+        .buffer_memory(5 * BATCH_BYTES);
     builder.max_block(Duration::from_secs(30)).build().unwrap()
 }
 

@@ -1,6 +1,5 @@
 //! What the producer writes, the cluster reads: two codecs that were written apart.
 
-use bytes::BytesMut;
 use kafka_mockbroker::wire::batch_view::BatchView;
 use kafka_mockbroker::wire::records::{Lengths, Records};
 use kafka_producer::wire::record_batch::{
@@ -48,8 +47,8 @@ fn stamp() -> impl Strategy<Value = Option<ProducerStamp>> {
 }
 
 /// The producer's hand.
-fn write(records: &[Record], producer: Option<ProducerStamp>) -> BytesMut {
-    let mut buffer = BytesMut::new();
+fn write(records: &[Record], producer: Option<ProducerStamp>) -> Vec<u8> {
+    let mut buffer = Vec::new();
     reserve_header(&mut buffer);
     let base_timestamp_ms = records[0].timestamp_ms;
     for (offset_delta, record) in (0..).zip(records) {

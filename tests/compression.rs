@@ -1,7 +1,7 @@
 //! Compression end to end: what the producer's codecs write, the mock broker's readers read, and a
 //! fetching client gets back.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use kafka_mockbroker::wire::compression::{Undecodable, decompress};
 use kafka_mockbroker::{CompressionType as Mocks, MockCluster};
@@ -23,9 +23,9 @@ fn mocks(compression: CompressionType) -> Mocks {
 
 /// What the mock reads of a batch that the producer compressed.
 fn read_back(codec: Codec, records: &[u8]) -> Result<Vec<u8>, Undecodable> {
-    let mut plain = BytesMut::zeroed(HEADER_BYTES);
+    let mut plain = vec![0; HEADER_BYTES];
     plain.extend_from_slice(records);
-    let batch = Compressor::new(codec).compress(plain);
+    let batch = Compressor::new(codec).compress(plain.into());
     let payload = Bytes::copy_from_slice(&batch.buffer[HEADER_BYTES..]);
     Ok(decompress(mocks(batch.compression), &payload)?.to_vec())
 }

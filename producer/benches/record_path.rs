@@ -22,6 +22,7 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use kafka_producer::engine::queue::{NewBatch, PartitionQueue, QueueLimits, RecordView};
 use kafka_producer::engine::ratio::Ratio;
 use kafka_producer::engine::time::Instant;
+use kafka_producer::wire::batch_buffer::BatchBuffer;
 use kafka_producer::wire::frame::RequestHeader;
 use kafka_producer::wire::produce_request::{self, PartitionBatch, ProduceHeader};
 use kafka_producer::wire::produce_response;
@@ -70,7 +71,7 @@ fn append(criterion: &mut Criterion) {
 
 fn fresh(batch_bytes: usize) -> NewBatch<()> {
     NewBatch {
-        buffer: BytesMut::with_capacity(batch_bytes),
+        buffer: BatchBuffer::with_capacity(batch_bytes),
         ratio: Ratio::PLAIN,
         completion: (),
         now: Instant::ZERO,
@@ -99,7 +100,7 @@ fn frame(criterion: &mut Criterion) {
         let batches = [PartitionBatch {
             topic: TopicRef::Id(TopicId([7; 16])),
             partition: 0,
-            records: batch.freeze(),
+            records: batch.into(),
         }];
         let request = ProduceHeader {
             request: RequestHeader {
@@ -129,8 +130,8 @@ fn answer(criterion: &mut Criterion) {
 }
 
 /// A batch of the shape without its header, and that.
-fn filled((_, batch_bytes, records): Shape) -> (BytesMut, BatchHeader) {
-    let mut buffer = BytesMut::with_capacity(batch_bytes);
+fn filled((_, batch_bytes, records): Shape) -> (Vec<u8>, BatchHeader) {
+    let mut buffer = Vec::with_capacity(batch_bytes);
     reserve_header(&mut buffer);
     for offset_delta in 0..records {
         let place = Place {

@@ -286,7 +286,7 @@ impl ProducerHandle {
         &self,
         topic: &TopicEntry,
         partition: Option<i32>,
-        bytes: u32,
+        bytes: usize,
         patience: &mut Patience,
     ) -> Result<Reservation<'_>, ProduceError> {
         let _measured = self.measured(Wait::Memory);
@@ -483,7 +483,7 @@ enum NotNow {
     /// Nothing is known of its topic.
     Topic,
     /// So many bytes of memory are needed for a batch.
-    Room { bytes: u32 },
+    Room { bytes: usize },
     /// It never will be.
     Error(ProduceError),
 }

@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use kafka_producer::TopicIndex;
 use kafka_producer::TopicPartition;
 use kafka_producer::engine::effect::{
@@ -30,6 +30,7 @@ use kafka_producer::engine::queue::{
 use kafka_producer::engine::ratio::Ratio;
 use kafka_producer::engine::time::Instant;
 use kafka_producer::engine::{Engine, EngineConfig};
+use kafka_producer::wire::batch_buffer::BatchBuffer;
 use kafka_producer::wire::compression::{CompressedBatch, Compressor};
 
 use crate::history::{Content, Placed};
@@ -242,7 +243,7 @@ impl Client {
     }
 
     /// Compresses a batch; it comes back later than some that are compressed after it.
-    pub fn compress(&mut self, id: CompressionId, plain: BytesMut, now: Instant) {
+    pub fn compress(&mut self, id: CompressionId, plain: BatchBuffer, now: Instant) {
         let batch = self.compressor.compress(plain);
         let due = now + Duration::from_micros(id.0 * 7 % 10 * 40);
         self.compressed.insert((due, id), batch);
@@ -385,7 +386,7 @@ impl Client {
             sends: Vec::new(),
             memory_bytes: room,
         });
-        let buffer = BytesMut::with_capacity(room);
+        let buffer = BatchBuffer::with_capacity(room);
         let batch = NewBatch {
             ratio,
             buffer,

@@ -20,11 +20,14 @@
 //!
 //! *Not here*: encoding (`wire/record_batch.rs`), which batch goes when (`drain.rs`).
 
-use bytes::{Bytes, BytesMut};
+use std::sync::Arc;
+
+use bytes::Bytes;
 
 use crate::engine::ratio::Ratio;
 use crate::engine::time::Instant;
 use crate::types::CompressionType;
+use crate::wire::batch_buffer::BatchBuffer;
 use crate::wire::batch_split::halve;
 use crate::wire::compression::{Codec, CompressedBatch, Compressor, decompress};
 use crate::wire::record_batch::{
@@ -36,7 +39,7 @@ use crate::wire::record_batch::{
 #[derive(Debug)]
 pub struct NewBatch<C> {
     /// Empty, with room for header and first record at least; more records than fit are not taken.
-    pub buffer: BytesMut,
+    pub buffer: BatchBuffer,
     /// How small its records are expected to become.
     pub ratio: Ratio,
     /// The handle by which all records of the batch are resolved.
@@ -56,7 +59,7 @@ pub(crate) struct Placed {
 /// A batch that takes records.
 #[derive(Debug)]
 pub(crate) struct OpenBatch<C> {
-    buffer: BytesMut,
+    buffer: BatchBuffer,
     completion: C,
     opened_at: Instant,
     base_timestamp_ms: i64,
@@ -78,9 +81,10 @@ impl<C> OpenBatch<C> {
             completion,
             now,
         } = batch;
-        buffer.clear();
-        reserve_header(&mut buffer);
-        PlacedRecord::new(record, Place::FIRST).append_to(&mut buffer);
+        let bytes = buffer.as_mut_vec();
+        bytes.clear();
+        reserve_header(bytes);
+        PlacedRecord::new(record, Place::FIRST).append_to(bytes);
         let room = buffer.capacity().min(BATCH_BYTES_MAX);
         Self {
             buffer,
@@ -108,7 +112,7 @@ impl<C> OpenBatch<C> {
         if !self.has_room(bytes) {
             return None;
         }
-        placed.append_to(&mut self.buffer);
+        placed.append_to(self.buffer.as_mut_vec());
         self.max_timestamp_ms = self.max_timestamp_ms.max(record.timestamp_ms);
         self.record_count += 1;
         Some(Placed {
@@ -166,7 +170,7 @@ impl<C> OpenBatch<C> {
 /// A batch that takes no more records and has no sequence yet.
 #[derive(Debug)]
 pub struct SealedBatch<C> {
-    buffer: BytesMut,
+    buffer: BatchBuffer,
     completion: C,
     opened_at: Instant,
     base_timestamp_ms: i64,
@@ -197,8 +201,8 @@ impl<C> SealedBatch<C> {
     }
 
     /// Lends out header room and records, to be compressed.
-    pub(crate) fn take_plain(&mut self) -> BytesMut {
-        core::mem::take(&mut self.buffer)
+    pub(crate) fn take_plain(&mut self) -> BatchBuffer {
+        core::mem::replace(&mut self.buffer, BatchBuffer::with_capacity(0))
     }
 
     /// Takes back what was lent out.
@@ -219,7 +223,7 @@ impl<C> SealedBatch<C> {
         let mut buffer = self.buffer;
         complete_header(&mut buffer, &header);
         StampedBatch {
-            bytes: buffer.freeze(),
+            buffer: Arc::new(buffer),
             completion: Some(self.completion),
             header,
             opened_at: self.opened_at,
@@ -242,7 +246,7 @@ impl<C> SealedBatch<C> {
 /// A batch with its final header: what goes on the wire, as often as needed.
 #[derive(Debug)]
 pub(crate) struct StampedBatch<C> {
-    bytes: Bytes,
+    buffer: Arc<BatchBuffer>,
     /// A part of a batch that was split has none: its partition's ledger keeps it.
     completion: Option<C>,
     header: BatchHeader,
@@ -251,8 +255,14 @@ pub(crate) struct StampedBatch<C> {
 }
 
 impl<C> StampedBatch<C> {
-    pub(crate) fn bytes(&self) -> &Bytes {
-        &self.bytes
+    /// Its bytes, for a request.
+    pub(crate) fn share(&self) -> Bytes {
+        self.buffer.share()
+    }
+
+    /// Its size on the wire.
+    pub(crate) fn bytes(&self) -> usize {
+        self.buffer.len()
     }
 
     pub(crate) fn record_count(&self) -> u32 {
@@ -278,13 +288,14 @@ impl<C> StampedBatch<C> {
             producer,
             ..self.header
         };
-        let mut buffer = self
-            .bytes
-            .try_into_mut()
-            .unwrap_or_else(|held| BytesMut::from(&held[..]));
+        let mut buffer = Arc::try_unwrap(self.buffer).unwrap_or_else(|held| {
+            let mut copy = held.another(held.len());
+            copy.as_mut_vec().extend_from_slice(&held);
+            copy
+        });
         complete_header(&mut buffer, &header);
         Self {
-            bytes: buffer.freeze(),
+            buffer: Arc::new(buffer),
             header,
             ..self
         }
@@ -293,9 +304,10 @@ impl<C> StampedBatch<C> {
     /// Cuts it in two, each with the sequences of its records and compressed as it was; gives it
     /// back if it cannot be cut.
     pub(crate) fn split(self, codec: Codec) -> Result<Halves<C>, Self> {
-        let payload = self.bytes.get(HEADER_BYTES..).unwrap_or_default();
+        let payload = self.buffer.get(HEADER_BYTES..).unwrap_or_default();
+        let lend = |bytes| self.buffer.another(bytes);
         let halves = decompress(self.header.compression, payload)
-            .and_then(|records| halve(&records, &self.header));
+            .and_then(|records| halve(&records, &self.header, lend));
         let Some(halves) = halves else {
             return Err(self);
         };
@@ -316,7 +328,7 @@ impl<C> StampedBatch<C> {
             };
             complete_header(&mut buffer, &header);
             Self {
-                bytes: buffer.freeze(),
+                buffer: Arc::new(buffer),
                 completion: None,
                 opened_at: self.opened_at,
                 plain_bytes,

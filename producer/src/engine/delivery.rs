@@ -323,7 +323,7 @@ impl<C> Engine<C> {
                 Some(PartitionBatch {
                     topic: entry.names.reference(version),
                     partition: entry.partition.partition,
-                    records: entry.batch.as_ref()?.batch.bytes().clone(),
+                    records: entry.batch.as_ref()?.batch.share(),
                 })
             })
             .collect();

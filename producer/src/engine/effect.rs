@@ -14,13 +14,14 @@
 
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use crate::engine::batch::SealedBatch;
 use crate::engine::ratio::Ratio;
 use crate::engine::report::Report;
 use crate::error::Failure;
 use crate::types::{BrokerId, TopicIndex, TopicPartition};
+use crate::wire::batch_buffer::BatchBuffer;
 use crate::wire::compression::CompressedBatch;
 
 /// A host name or address with its port, as the user or a broker gave it.
@@ -51,7 +52,7 @@ pub struct CompressionId(pub u64);
 pub struct Frame(pub Vec<Bytes>);
 
 /// What the world tells the engine.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub enum Input {
     /// Somebody wants to send to a topic: learn about it and keep knowing it.
     TopicWanted {
@@ -133,7 +134,7 @@ pub enum Action<C> {
         /// Which.
         id: CompressionId,
         /// Its header's room and its records.
-        plain: BytesMut,
+        plain: BatchBuffer,
     },
     /// Write this frame and answer `Written`.
     Send {

@@ -396,7 +396,7 @@ impl<C> Partition<C> {
             Some(_) if self.run != Run::Off && !self.on_wire.is_empty() => Candidate::Blocked,
             Some(waiting) => Candidate::Retry {
                 index,
-                bytes: waiting.batch.bytes().len(),
+                bytes: waiting.batch.bytes(),
             },
         }
     }
@@ -489,7 +489,7 @@ mod tests {
     use crate::engine::ratio::Ratio;
     use crate::engine::sequence::Gap;
     use crate::types::{ProducerEpoch, ProducerId, TopicIndex};
-    use bytes::BytesMut;
+    use crate::wire::batch_buffer::BatchBuffer;
 
     const ONE: ConnectionId = ConnectionId(1);
     const DEADLINE: Instant = Instant::from_nanos(100);
@@ -515,7 +515,7 @@ mod tests {
             value: None,
             headers: &[],
         };
-        let (buffer, now) = (BytesMut::new(), Instant::ZERO);
+        let (buffer, now) = (BatchBuffer::with_capacity(100), Instant::ZERO);
         queue.append_opening(
             &record,
             NewBatch {

@@ -195,9 +195,9 @@ mod tests {
     use crate::engine::ratio::Ratio;
     use crate::engine::time::Instant;
     use crate::types::{ProducerEpoch, ProducerId, Sequence};
+    use crate::wire::batch_buffer::BatchBuffer;
     use crate::wire::read_back::{ReadRecord, read_batch};
     use crate::wire::record_batch::ProducerStamp;
-    use bytes::BytesMut;
     use proptest::prelude::*;
 
     fn record(value: &[u8]) -> RecordView<'_> {
@@ -213,7 +213,7 @@ mod tests {
         let now = Instant::from_nanos(u64::from(completion));
         NewBatch {
             ratio: Ratio::PLAIN,
-            buffer: BytesMut::with_capacity(room),
+            buffer: BatchBuffer::with_capacity(room),
             completion,
             now,
         }
@@ -360,7 +360,7 @@ mod tests {
                 prop_assert!(batch.bytes() <= batch_bytes || count == 1);
                 let (id, epoch) = (ProducerId(9), ProducerEpoch(3));
                 let stamped = batch.stamp(Some(ProducerStamp { id, epoch, base_sequence: next }));
-                let seen = read_batch(stamped.bytes());
+                let seen = read_batch(&stamped.share());
                 prop_assert_eq!(seen.producer, (9, 3, next.value()));
                 let latest = seen.records.iter().map(|one| one.timestamp_ms).max();
                 prop_assert_eq!(Some(seen.max_timestamp_ms), latest);
@@ -386,9 +386,9 @@ mod tests {
                 base_sequence: Sequence::ZERO.plus(sequence),
             });
             let batch = queue.take().expect("a batch").stamp(stamp(0, 40));
-            let before = read_batch(batch.bytes());
-            let hold = held.then(|| batch.bytes().clone());
-            let after = read_batch(batch.restamp(stamp(1, 0)).bytes());
+            let before = read_batch(&batch.share());
+            let hold = held.then(|| batch.share());
+            let after = read_batch(&batch.restamp(stamp(1, 0)).share());
             prop_assert_eq!(after.producer, (1, 1, 0));
             prop_assert_eq!(&after.records, &before.records);
             if let Some(hold) = hold {

@@ -224,7 +224,7 @@ impl Report {
             broker: batch.broker,
             attempts: batch.attempts,
             records: batch.batch.record_count(),
-            bytes: batch.batch.bytes().len(),
+            bytes: batch.batch.bytes(),
             plain_bytes: batch.batch.plain_bytes(),
             stamp: batch.batch.stamp(),
         };

@@ -338,7 +338,7 @@ fn words<C>(row: &ProduceRow<'_>, batch: &StampedBatch<C>) -> Option<Arc<str>> {
             }),
     );
     if row.error == ErrorCode::MESSAGE_TOO_LARGE {
-        let bytes = batch.bytes().len();
+        let bytes = batch.bytes();
         words.push(match batch.record_count() {
             1 => format!("a record that makes a batch of {bytes} bytes"),
             count => format!("a batch of {count} records and {bytes} bytes"),

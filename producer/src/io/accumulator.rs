@@ -15,7 +15,8 @@
 //! 1. Records of a partition are sent in the order in which they were accepted.
 //! 2. The lock is never held while a buffer is allocated, memory waited for, or the driver woken.
 //! 3. Each batch is told to the driver when it opens and when it fills, by whoever did it.
-//! 4. A batch's bytes are set aside before it exists, and released when it is settled.
+//! 4. A batch's bytes are set aside before it exists: those of its buffer until that is dropped,
+//!    those of its state until it is settled.
 //!
 //! *Source*: Kafka's `RecordAccumulator.append`.
 //!
@@ -24,8 +25,6 @@
 use std::iter::Peekable;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, MutexGuard};
-
-use bytes::BytesMut;
 
 use crate::engine::queue::{
     Appended, NewBatch, NoRoom, Notice, QueueLimits, RecordView, SealedBatch,
@@ -40,6 +39,7 @@ use crate::io::memory::{Memory, Reservation};
 use crate::io::meters::Meters;
 use crate::io::outgoing::{Accepted, Choice, Outgoing, Refused, Timestamp, TooLarge};
 use crate::io::phase::PhaseCell;
+use crate::io::pool::size_class;
 use crate::io::sticky::{self, Batch, Circumstances, Spreading};
 use crate::io::topics::{Gate, Partitions, Route, Slot, SlotQueue, TopicEntry, Topics};
 use crate::wire::record_batch::HEADER_BYTES;
@@ -69,7 +69,7 @@ pub(crate) struct Accumulator {
     pub(crate) clock: Clock,
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) incomplete: Incomplete,
-    pub(crate) memory: Memory,
+    pub(crate) memory: Arc<Memory>,
     /// On the heap: what the driver writes shares no cache line with what each send reads.
     pub(crate) meters: Box<Meters>,
     pub(crate) phase: PhaseCell,
@@ -83,6 +83,15 @@ struct Target<'a> {
     slot: &'a Slot,
     partition: usize,
     choice: Choice,
+}
+
+/// What a batch takes of memory when it is opened.
+#[derive(Clone, Copy)]
+struct Need {
+    /// Its buffer, in bytes.
+    buffer: usize,
+    /// Its buffer and its state.
+    all: usize,
 }
 
 /// What an append leaves to do when the lock is free again.
@@ -207,15 +216,15 @@ impl Accumulator {
                 Err(Missed::Moved) => continue,
                 Err(Missed::NoRoom) => {}
             }
-            let bytes = self
-                .batch_bytes_for(topic, &outgoing.view)
+            let need = self
+                .need_of(topic, &outgoing.view)
                 .map_err(Refused::TooLarge)?;
             let reservation = room
                 .take()
-                .filter(|reservation| reservation.bytes() >= bytes)
-                .or_else(|| self.memory.try_reserve(bytes))
-                .ok_or(Refused::NeedsRoom { bytes })?;
-            match self.append_to_new(target, outgoing, reservation) {
+                .filter(|reservation| reservation.bytes() >= need.all)
+                .or_else(|| self.memory.try_reserve(need.all))
+                .ok_or(Refused::NeedsRoom { bytes: need.all })?;
+            match self.append_to_new(target, outgoing, (need, reservation)) {
                 Ok(accepted) => return Ok(accepted),
                 Err((Missed::Closed, _)) => return Err(Refused::Closed),
                 Err((_, unused)) => room = Some(unused),
@@ -237,15 +246,17 @@ impl Accumulator {
     }
 
     /// What a batch takes of memory that this record opens.
-    fn batch_bytes_for(
-        &self,
-        topic: &TopicEntry,
-        record: &RecordView<'_>,
-    ) -> Result<u32, TooLarge> {
+    fn need_of(&self, topic: &TopicEntry, record: &RecordView<'_>) -> Result<Need, TooLarge> {
         let record_bytes = self.check_size(record)?;
-        let batch_bytes = self.plain_bytes(topic.ratio()).min(self.memory.bytes_max());
-        // Both are bounded by sizes that are integers of 31 bits.
-        Ok(u32::try_from(batch_bytes.max(record_bytes)).unwrap_or(u32::MAX))
+        let wanted = self.plain_bytes(topic.ratio()).max(record_bytes);
+        let memory_bytes = self.memory.bytes_max();
+        // Nothing is larger than all memory, or its sender would wait for ever.
+        let largest = memory_bytes.saturating_sub(STATE_BYTES).max(record_bytes);
+        let buffer = size_class(wanted).min(largest);
+        Ok(Need {
+            buffer,
+            all: (buffer + STATE_BYTES).min(memory_bytes),
+        })
     }
 
     /// The smallest batch that holds a record, in bytes, if no limit is below.
@@ -353,23 +364,25 @@ impl Accumulator {
         &self,
         target: Target<'_>,
         outgoing: &mut Outgoing<'_>,
-        reservation: Reservation<'a>,
+        (need, mut reservation): (Need, Reservation<'a>),
     ) -> Result<Accepted, (Missed, Reservation<'a>)> {
         if outgoing.timestamp == Timestamp::Clock {
             outgoing.view.timestamp_ms = self.clock.refresh_wall();
         }
-        let bytes = reservation.bytes();
-        let buffer = BytesMut::with_capacity(usize::try_from(bytes).unwrap_or_default());
+        let buffer = reservation.lend(need.buffer);
         let number = self.batch_numbers.fetch_add(1, Ordering::Relaxed);
         let topic = Arc::clone(&target.topic.name);
         let partition = target.slot.partition.partition;
         let inbox = Arc::clone(&self.inbox);
-        let completion = BatchCompletion::new(topic, partition, number, bytes).queued(inbox);
-        let completion = Arc::new(completion);
+        let completion = BatchCompletion::new(topic, partition, number, reservation.bytes());
+        let completion = Arc::new(completion.queued(inbox));
         let now = self.clock.now();
         let mut queue = match target.lock() {
             Ok(queue) => queue,
-            Err(missed) => return Err((missed, reservation)),
+            Err(missed) => {
+                reservation.reclaim(buffer);
+                return Err((missed, reservation));
+            }
         };
         // Somebody else may have opened one meanwhile.
         let appended = queue
@@ -565,6 +578,10 @@ impl<'a> Target<'a> {
     }
 }
 
+/// What a batch takes beside its buffer, wherever it is: its completion, its places in lists that
+/// may have just grown to twice their length, its share of a request.
+const STATE_BYTES: usize = 1_024;
+
 /// Even where records become very small, memory has room for so many batches.
 const BATCHES_IN_MEMORY_MIN: usize = 16;
 
@@ -581,8 +598,11 @@ mod tests {
     const LIMITS: Limits = Limits {
         batch_bytes: 1_000,
         request_bytes: 2_000,
-        memory_bytes: 4_000,
+        memory_bytes: 4 * ONE_BATCH,
     };
+
+    /// A batch's buffer and state.
+    const ONE_BATCH: usize = 1_024 + STATE_BYTES;
 
     const SITE: Site = Site {
         leader: Some(BrokerId(1)),
@@ -682,7 +702,7 @@ mod tests {
         assert_eq!(batches, [0, 1, 2, 3]);
         assert_eq!(
             send().expect_err("used up"),
-            Refused::NeedsRoom { bytes: 1_000 }
+            Refused::NeedsRoom { bytes: ONE_BATCH }
         );
         assert_eq!(accumulator.incomplete.snapshot().len(), 4);
     }
@@ -714,11 +734,32 @@ mod tests {
     fn a_large_record_gets_a_batch_of_its_size() {
         let (accumulator, topic) = accumulator(LIMITS, 1);
         let accepted = append_to(&accumulator, &topic, Choice::Fixed(0), &[0; 1_500]);
-        let bytes = accepted
-            .expect("below max.request.size")
-            .ticket
-            .memory_bytes();
-        assert!((1_561..1_600).contains(&bytes), "{bytes}");
+        let ticket = accepted.expect("below max.request.size").ticket;
+        let taken = || LIMITS.memory_bytes - accumulator.memory.bytes_free();
+        let state = ticket.memory_bytes();
+        assert_eq!((state, taken()), (STATE_BYTES, 1_792 + STATE_BYTES));
+        let batch = accumulator.take(&slot(&topic, 0)).expect("a batch");
+        assert!((1_561..1_600).contains(&batch.bytes()));
+        drop(batch);
+        assert_eq!(taken(), state, "its buffer is free again");
+    }
+
+    #[test]
+    fn a_record_that_all_memory_just_holds_is_accepted() {
+        let memory_bytes = 1_600;
+        let (accumulator, topic) = accumulator(
+            Limits {
+                memory_bytes,
+                ..LIMITS
+            },
+            1,
+        );
+        let value = [0; 1_530];
+        let accepted = append_to(&accumulator, &topic, Choice::Fixed(0), &value);
+        accepted.expect("it fits, if nothing else does");
+        assert!(accumulator.memory.bytes_free() < 10);
+        drop(accumulator.take(&slot(&topic, 0)));
+        assert!(accumulator.memory.bytes_free() >= 1_590);
     }
 
     #[test]

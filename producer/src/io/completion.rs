@@ -30,7 +30,7 @@ pub(crate) struct BatchCompletion {
     topic: Arc<str>,
     partition: i32,
     number: u64,
-    memory_bytes: u32,
+    memory_bytes: usize,
     outcome: OnceLock<BatchOutcome>,
     waiting: Mutex<Waiting>,
     /// Whom to tell that somebody waits, while the batch is in its queue.
@@ -74,9 +74,9 @@ struct Waiting {
 }
 
 impl BatchCompletion {
-    /// The completion of the producer's batch of this number, which holds `memory_bytes` of
+    /// The completion of the producer's batch of this number, whose state holds `memory_bytes` of
     /// `buffer.memory`.
-    pub(crate) fn new(topic: Arc<str>, partition: i32, number: u64, memory_bytes: u32) -> Self {
+    pub(crate) fn new(topic: Arc<str>, partition: i32, number: u64, memory_bytes: usize) -> Self {
         Self {
             topic,
             partition,
@@ -124,7 +124,7 @@ impl BatchCompletion {
     }
 
     pub(crate) fn memory_bytes(&self) -> usize {
-        usize::try_from(self.memory_bytes).unwrap_or(usize::MAX)
+        self.memory_bytes
     }
 
     pub(crate) fn outcome(&self) -> Option<&BatchOutcome> {

@@ -25,13 +25,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use bytes::BytesMut;
-
 use crate::engine::effect::CompressionId;
+use crate::types::CompressionType;
+use crate::wire::batch_buffer::BatchBuffer;
 use crate::wire::compression::CompressedBatch;
 
-/// A codec with its contexts; `None` leaves the batch as it is. It stays on its thread.
-pub(crate) type Compress = Box<dyn FnMut(&[u8]) -> Option<CompressedBatch>>;
+/// A codec with its contexts: compresses a batch where it is, or leaves it as it was. It stays on
+/// its thread.
+pub(crate) type Compress = Box<dyn FnMut(&mut BatchBuffer) -> CompressionType>;
 
 /// Makes a thread's codec.
 pub(crate) type MakeCompress = Box<dyn Fn() -> Compress + Send + Sync>;
@@ -55,7 +56,7 @@ struct Shared {
 
 #[derive(Default)]
 struct Work {
-    batches: VecDeque<(CompressionId, BytesMut)>,
+    batches: VecDeque<(CompressionId, BatchBuffer)>,
     idle: usize,
     phase: Phase,
 }
@@ -89,7 +90,7 @@ impl CompressionPool {
     }
 
     /// Has a batch compressed.
-    pub(crate) fn submit(&mut self, id: CompressionId, plain: BytesMut) {
+    pub(crate) fn submit(&mut self, id: CompressionId, plain: BatchBuffer) {
         let mut work = self.shared.lock();
         work.batches.push_back((id, plain));
         let idle_enough = work.idle >= work.batches.len();
@@ -144,20 +145,22 @@ impl Shared {
         }
     }
 
-    fn compress(&self, compress: &mut Compress, id: CompressionId, plain: BytesMut) {
-        let batch = match catch_unwind(AssertUnwindSafe(|| compress(&plain))) {
-            Ok(compressed) => compressed.unwrap_or_else(|| CompressedBatch::plain(plain)),
-            Err(_) => {
-                tracing::error!("a codec panicked; the batch is sent as it is");
-                *compress = (self.make)();
-                CompressedBatch::plain(plain)
-            }
+    fn compress(&self, compress: &mut Compress, id: CompressionId, mut buffer: BatchBuffer) {
+        let compressed = catch_unwind(AssertUnwindSafe(|| compress(&mut buffer)));
+        let compression = compressed.unwrap_or_else(|_| {
+            tracing::error!("a codec panicked; the batch is sent as it is");
+            *compress = (self.make)();
+            CompressionType::None
+        });
+        let batch = CompressedBatch {
+            compression,
+            buffer,
         };
         (self.report)(id, batch);
     }
 
     /// The next batch; `None` when the pool is gone.
-    fn wait(&self) -> Option<(CompressionId, BytesMut)> {
+    fn wait(&self) -> Option<(CompressionId, BatchBuffer)> {
         let mut work = self.lock();
         loop {
             if work.phase == Phase::Ended {
@@ -175,7 +178,7 @@ impl Shared {
         }
     }
 
-    fn take(&self) -> Option<(CompressionId, BytesMut)> {
+    fn take(&self) -> Option<(CompressionId, BatchBuffer)> {
         self.lock().batches.pop_front()
     }
 
@@ -190,11 +193,10 @@ const THREADS_MAX: usize = 4;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::CompressionType;
     use std::sync::mpsc;
 
-    fn batch(byte: u8) -> BytesMut {
-        BytesMut::from(&[byte; 70][..])
+    fn batch(byte: u8) -> BatchBuffer {
+        BatchBuffer::from(vec![byte; 70])
     }
 
     fn reporting() -> (Report, mpsc::Receiver<(CompressionId, CompressedBatch)>) {
@@ -203,11 +205,10 @@ mod tests {
         (Box::new(report), telling)
     }
 
-    fn halved(plain: &[u8]) -> Option<CompressedBatch> {
-        Some(CompressedBatch {
-            compression: CompressionType::Lz4,
-            buffer: BytesMut::from(&plain[..plain.len() / 2]),
-        })
+    fn halved(batch: &mut BatchBuffer) -> CompressionType {
+        let half = batch.len() / 2;
+        batch.as_mut_vec().truncate(half);
+        CompressionType::Lz4
     }
 
     #[test]
@@ -229,7 +230,7 @@ mod tests {
         let make = || -> Compress {
             Box::new(|plain| match plain[0] {
                 0 => panic!("a bug of the codec"),
-                1 => None,
+                1 => CompressionType::None,
                 _ => halved(plain),
             })
         };

@@ -91,7 +91,7 @@ impl Driver {
             CompressionPool::threads_for_this_machine(),
             Box::new(move || {
                 let mut compressor = Compressor::new(codec);
-                Box::new(move |plain| compressor.try_compress(plain))
+                Box::new(move |batch| compressor.compress_in_place(batch))
             }),
             Box::new(move |id, batch| reported.inbox.post_compressed(id, batch)),
         );

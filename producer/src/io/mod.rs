@@ -12,6 +12,7 @@
 //! | `meters` | what is measured |
 //! | `narration` | events and spans of `tracing` |
 //! | `memory` | the bytes in use, and who waits for room |
+//! | `pool` | buffers of settled batches, kept for those to come |
 //! | `incomplete` | the batches accepted and not yet settled, for whoever flushes |
 //! | `phase` | how far a producer's life is |
 //! | `inbox` | what callers tell the driver |
@@ -41,6 +42,7 @@ pub(crate) mod meters;
 pub(crate) mod narration;
 pub(crate) mod outgoing;
 pub(crate) mod phase;
+pub(crate) mod pool;
 pub(crate) mod slot_table;
 pub(crate) mod sticky;
 pub(crate) mod topics;

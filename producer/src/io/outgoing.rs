@@ -53,7 +53,7 @@ pub(crate) enum Refused {
     /// The producer is closing.
     Closed,
     /// A new batch is needed, and so many bytes of memory for it.
-    NeedsRoom { bytes: u32 },
+    NeedsRoom { bytes: usize },
     /// It is larger than a limit.
     TooLarge(TooLarge),
     /// The topic has no partition.

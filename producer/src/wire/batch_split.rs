@@ -9,18 +9,21 @@
 //!
 //! *Not here*: whether a batch is split (`engine/verdict.rs`), compression.
 
-use bytes::BytesMut;
-
 use crate::types::CompressionType;
+use crate::wire::batch_buffer::BatchBuffer;
 use crate::wire::primitives::{Prefix, length_value};
-use crate::wire::record_batch::{BatchHeader, ProducerStamp, reserve_header};
+use crate::wire::record_batch::{BatchHeader, HEADER_BYTES, ProducerStamp, reserve_header};
 
 /// One half: its header's room with the records behind it, and what its header says.
-pub(crate) type Half = (BytesMut, BatchHeader);
+pub(crate) type Half = (BatchBuffer, BatchHeader);
 
-/// Cuts plain records about in the middle of their bytes; `None` if there is only one, or they are
-/// not what the header says.
-pub(crate) fn halve(records: &[u8], header: &BatchHeader) -> Option<[Half; 2]> {
+/// Cuts plain records about in the middle of their bytes, into buffers that `lend` gives; `None` if
+/// there is only one, or they are not what the header says.
+pub(crate) fn halve(
+    records: &[u8],
+    header: &BatchHeader,
+    lend: impl Fn(usize) -> BatchBuffer,
+) -> Option<[Half; 2]> {
     let count = usize::try_from(header.record_count).ok()?;
     let records = read_all(records, header.base_timestamp_ms)?;
     if count < 2 || records.len() != count {
@@ -41,8 +44,8 @@ pub(crate) fn halve(records: &[u8], header: &BatchHeader) -> Option<[Half; 2]> {
         ..stamp
     });
     Some([
-        write(first, header.producer)?,
-        write(second, second_producer)?,
+        write(first, header.producer, &lend)?,
+        write(second, second_producer, &lend)?,
     ])
 }
 
@@ -70,20 +73,33 @@ fn read_all(mut records: &[u8], base_timestamp_ms: i64) -> Option<Vec<Loose<'_>>
     Some(all)
 }
 
-fn write(records: &[Loose<'_>], producer: Option<ProducerStamp>) -> Option<Half> {
+fn write(
+    records: &[Loose<'_>],
+    producer: Option<ProducerStamp>,
+    lend: &impl Fn(usize) -> BatchBuffer,
+) -> Option<Half> {
     let base_timestamp_ms = records.first()?.timestamp_ms;
-    let mut buffer = BytesMut::new();
-    reserve_header(&mut buffer);
-    for (offset_delta, record) in (0..).zip(records) {
-        let mut place = Prefix::new();
-        place.put_u8(0);
-        place.put_varint(record.timestamp_ms.wrapping_sub(base_timestamp_ms));
-        place.put_varint(offset_delta);
-        let mut length = Prefix::new();
-        length.put_varint(length_value(place.as_slice().len() + record.rest.len()));
-        buffer.extend_from_slice(length.as_slice());
-        buffer.extend_from_slice(place.as_slice());
-        buffer.extend_from_slice(record.rest);
+    let parts = || {
+        (0..).zip(records).map(|(offset_delta, record)| {
+            let mut place = Prefix::new();
+            place.put_u8(0);
+            place.put_varint(record.timestamp_ms.wrapping_sub(base_timestamp_ms));
+            place.put_varint(offset_delta);
+            let mut length = Prefix::new();
+            length.put_varint(length_value(place.as_slice().len() + record.rest.len()));
+            (length, place, record.rest)
+        })
+    };
+    let bytes: usize = parts()
+        .map(|(length, place, rest)| length.as_slice().len() + place.as_slice().len() + rest.len())
+        .sum();
+    let mut buffer = lend(HEADER_BYTES + bytes);
+    let room = buffer.as_mut_vec();
+    reserve_header(room);
+    for (length, place, rest) in parts() {
+        room.extend_from_slice(length.as_slice());
+        room.extend_from_slice(place.as_slice());
+        room.extend_from_slice(rest);
     }
     let header = BatchHeader {
         base_timestamp_ms,
@@ -114,16 +130,14 @@ mod tests {
     use super::*;
     use crate::types::{ProducerEpoch, ProducerId, Sequence};
     use crate::wire::read_back::{ReadBatch, read_batch};
-    use crate::wire::record_batch::{
-        HEADER_BYTES, HeaderView, Place, PlacedRecord, RecordView, complete_header,
-    };
+    use crate::wire::record_batch::{HeaderView, Place, PlacedRecord, RecordView, complete_header};
     use proptest::prelude::*;
 
     /// A record: its timestamp and the length of its value.
     type Given = (i64, usize);
 
-    fn batch(given: &[Given]) -> (BytesMut, BatchHeader) {
-        let mut buffer = BytesMut::new();
+    fn batch(given: &[Given]) -> (Vec<u8>, BatchHeader) {
+        let mut buffer = Vec::new();
         reserve_header(&mut buffer);
         let base_timestamp_ms = given[0].0;
         for (index, (timestamp_ms, bytes)) in (0..).zip(given) {
@@ -157,6 +171,10 @@ mod tests {
         (buffer, header)
     }
 
+    fn halved(records: &[u8], header: &BatchHeader) -> Option<[Half; 2]> {
+        halve(records, header, BatchBuffer::with_capacity)
+    }
+
     fn read((mut buffer, header): Half) -> ReadBatch {
         complete_header(&mut buffer, &header);
         read_batch(&buffer)
@@ -165,13 +183,13 @@ mod tests {
     #[test]
     fn a_single_record_is_not_split() {
         let (buffer, header) = batch(&[(7, 100)]);
-        assert!(halve(&buffer[HEADER_BYTES..], &header).is_none());
+        assert!(halved(&buffer[HEADER_BYTES..], &header).is_none());
     }
 
     #[test]
     fn the_cut_is_in_the_middle_of_the_bytes_and_sequences_go_on_behind_it() {
         let (buffer, header) = batch(&[(7, 900), (8, 300), (6, 300), (9, 300)]);
-        let [first, second] = halve(&buffer[HEADER_BYTES..], &header).expect("four records");
+        let [first, second] = halved(&buffer[HEADER_BYTES..], &header).expect("four records");
         let (first, second) = (read(first), read(second));
         assert_eq!((first.records.len(), second.records.len()), (1, 3));
         assert_eq!(first.producer, (7, 1, i32::MAX));
@@ -184,12 +202,12 @@ mod tests {
     fn records_that_are_not_what_the_header_says_are_left_alone() {
         let (buffer, header) = batch(&[(7, 10), (8, 10)]);
         let records = &buffer[HEADER_BYTES..];
-        assert!(halve(&records[..records.len() - 1], &header).is_none());
+        assert!(halved(&records[..records.len() - 1], &header).is_none());
         let three = BatchHeader {
             record_count: 3,
             ..header
         };
-        assert!(halve(records, &three).is_none());
+        assert!(halved(records, &three).is_none());
     }
 
     proptest! {
@@ -198,8 +216,11 @@ mod tests {
             given in proptest::collection::vec((any::<i64>(), 0_usize..300), 2..40),
         ) {
             let (buffer, header) = batch(&given);
-            let whole = read((buffer.clone(), header));
-            let halves = halve(&buffer[HEADER_BYTES..], &header).expect("two at least");
+            let whole = read((buffer.clone().into(), header));
+            let halves = halved(&buffer[HEADER_BYTES..], &header).expect("two at least");
+            for (half, _) in &halves {
+                prop_assert_eq!(half.len(), half.capacity(), "measured before it is lent");
+            }
             let [first, second] = halves.map(read);
             prop_assert!(!first.records.is_empty() && !second.records.is_empty());
             let together = [first.records, second.records].concat();
@@ -212,7 +233,7 @@ mod tests {
             record_count in 0_u32..5,
         ) {
             let (_, header) = batch(&[(7, 1)]);
-            let _ = halve(&bytes, &BatchHeader { record_count, ..header });
+            let _ = halved(&bytes, &BatchHeader { record_count, ..header });
         }
     }
 }

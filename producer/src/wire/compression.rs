@@ -23,10 +23,9 @@
 
 use std::fmt;
 
-use bytes::BytesMut;
-
 use crate::types::CompressionType;
-use crate::wire::record_batch::{HEADER_BYTES, reserve_header};
+use crate::wire::batch_buffer::BatchBuffer;
+use crate::wire::record_batch::HEADER_BYTES;
 
 /// A codec and how hard it tries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,18 +57,18 @@ impl Codec {
 }
 
 /// What became of a batch: its header's room, and the payload behind it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct CompressedBatch {
     /// The codec of the payload; `None` if the batch did not become smaller.
     pub compression: CompressionType,
     /// Header room and payload.
-    pub buffer: BytesMut,
+    pub buffer: BatchBuffer,
 }
 
 impl CompressedBatch {
     /// A batch as it was.
     #[must_use]
-    pub fn plain(buffer: BytesMut) -> Self {
+    pub fn plain(buffer: BatchBuffer) -> Self {
         Self {
             compression: CompressionType::None,
             buffer,
@@ -106,30 +105,33 @@ impl Compressor {
     /// Compresses the records behind a batch's header room; what does not become smaller stays as
     /// it is.
     #[must_use]
-    pub fn compress(&mut self, plain: BytesMut) -> CompressedBatch {
-        self.try_compress(&plain)
-            .unwrap_or_else(|| CompressedBatch::plain(plain))
+    pub fn compress(&mut self, plain: BatchBuffer) -> CompressedBatch {
+        let mut buffer = plain;
+        let compression = self.compress_in_place(&mut buffer);
+        CompressedBatch {
+            compression,
+            buffer,
+        }
     }
 
-    /// As [`Compressor::compress`]; `None` for what does not become smaller.
+    /// As [`Compressor::compress`]; says how the records are compressed now.
     ///
     /// # Panics
     ///
-    /// When a codec has a bug.
-    pub fn try_compress(&mut self, plain: &[u8]) -> Option<CompressedBatch> {
-        let records = plain.get(HEADER_BYTES..)?;
+    /// When a codec has a bug; the batch is as it was then.
+    pub fn compress_in_place(&mut self, batch: &mut BatchBuffer) -> CompressionType {
+        let Some(records) = batch.get(HEADER_BYTES..) else {
+            return CompressionType::None;
+        };
         self.scratch.clear();
-        self.context.compress(records, &mut self.scratch).ok()?;
-        if self.scratch.len() >= records.len() {
-            return None;
+        let compressed = self.context.compress(records, &mut self.scratch);
+        if compressed.is_err() || self.scratch.len() >= records.len() {
+            return CompressionType::None;
         }
-        let mut buffer = BytesMut::with_capacity(HEADER_BYTES + self.scratch.len());
-        reserve_header(&mut buffer);
+        let buffer = batch.as_mut_vec();
+        buffer.truncate(HEADER_BYTES);
         buffer.extend_from_slice(&self.scratch);
-        Some(CompressedBatch {
-            compression: self.compression,
-            buffer,
-        })
+        self.compression
     }
 }
 
@@ -353,11 +355,10 @@ mod tests {
         Codec { compression, level }
     }
 
-    fn batch(records: &[u8]) -> BytesMut {
-        let mut plain = BytesMut::new();
-        reserve_header(&mut plain);
+    fn batch(records: &[u8]) -> BatchBuffer {
+        let mut plain = vec![0; HEADER_BYTES];
         plain.extend_from_slice(records);
-        plain
+        plain.into()
     }
 
     /// The records of a payload, read as the codec's own documents say.

@@ -1,7 +1,7 @@
 //! Frames that went to and came from Apache Kafka 4.3.1, against our codecs; and every decoder
 //! against broken frames.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use proptest::prelude::*;
 use rstest::rstest;
 
@@ -45,7 +45,7 @@ fn batch(timestamp_ms: i64, producer: Option<ProducerStamp>) -> Bytes {
         value: Some(b"v"),
         headers: &[],
     };
-    let mut buffer = BytesMut::new();
+    let mut buffer = Vec::new();
     reserve_header(&mut buffer);
     PlacedRecord::new(&record, Place::FIRST).append_to(&mut buffer);
     let header = BatchHeader {
@@ -56,7 +56,7 @@ fn batch(timestamp_ms: i64, producer: Option<ProducerStamp>) -> Bytes {
         producer,
     };
     complete_header(&mut buffer, &header);
-    buffer.freeze()
+    buffer.into()
 }
 
 const TOPIC_ID: TopicId = TopicId([

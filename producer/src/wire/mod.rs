@@ -17,6 +17,7 @@
 //!
 //! *Source*: KIP-35 (ApiVersions), KIP-482 (flexible versions), KIP-511 (ApiVersions headers).
 
+pub mod batch_buffer;
 pub(crate) mod batch_split;
 pub mod compression;
 pub mod control;

@@ -18,7 +18,7 @@
 //! *Not here*: when a batch is full or sealed (`engine/queue.rs`), compression
 //! (`compression.rs`).
 
-use bytes::{BufMut, BytesMut};
+use bytes::BufMut;
 
 use crate::types::{CompressionType, ProducerEpoch, ProducerId, Sequence};
 use crate::wire::primitives::{Prefix, length_value, varint_bytes};
@@ -126,7 +126,7 @@ impl<'a> PlacedRecord<'a> {
 
     /// Appends the record; the buffer grows only when the caller left no room.
     #[inline]
-    pub fn append_to(&self, buffer: &mut BytesMut) {
+    pub fn append_to(&self, buffer: &mut Vec<u8>) {
         let mut prefix = Prefix::new();
         prefix.put_varint(length_value(self.body_bytes));
         prefix.put_u8(0); // the record's attributes: none are defined
@@ -135,7 +135,7 @@ impl<'a> PlacedRecord<'a> {
         put_field(buffer, &mut prefix, self.record.key);
         put_field(buffer, &mut prefix, self.record.value);
         if self.record.headers.is_empty() && prefix.as_slice().is_empty() {
-            return buffer.put_u8(0);
+            return buffer.push(0);
         }
         prefix.put_varint(length_value(self.record.headers.len()));
         for header in self.record.headers {
@@ -147,8 +147,8 @@ impl<'a> PlacedRecord<'a> {
 }
 
 /// Reserves the header's room in an empty buffer.
-pub fn reserve_header(buffer: &mut BytesMut) {
-    buffer.put_bytes(0, HEADER_BYTES);
+pub fn reserve_header(buffer: &mut Vec<u8>) {
+    buffer.resize(HEADER_BYTES, 0);
 }
 
 /// Writes the header over its room at the buffer's start, checksum last.
@@ -184,7 +184,7 @@ pub fn complete_header(buffer: &mut [u8], header: &BatchHeader) {
 /// Appends a field behind its length; what stands before it is kept back until there are bytes to
 /// copy behind it.
 #[inline]
-fn put_field(buffer: &mut BytesMut, prefix: &mut Prefix, field: Option<&[u8]>) {
+fn put_field(buffer: &mut Vec<u8>, prefix: &mut Prefix, field: Option<&[u8]>) {
     let Some(bytes) = field else {
         return prefix.put_varint(-1);
     };

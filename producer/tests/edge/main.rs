@@ -53,9 +53,10 @@ fn joined(peer: &Peer) -> ProducerBuilder {
         .connector(peer.clone())
 }
 
-/// Memory for two batches of 500 bytes, so that a third record of 400 has to wait.
+/// Memory for two batches of 500 bytes, each with 1 KiB of state, so that a third record of 400 has
+/// to wait.
 fn tight(peer: &Peer) -> ProducerBuilder {
-    joined(peer).batch_size(500).buffer_memory(1_000)
+    joined(peer).batch_size(500).buffer_memory(3_500)
 }
 
 /// A broker of one topic with two partitions.

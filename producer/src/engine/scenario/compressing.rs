@@ -36,7 +36,7 @@ impl World {
     /// Brings back a batch of which so many bytes are left.
     fn bring_back_bytes(&mut self, bytes: usize) {
         let (id, mut buffer) = self.compressing.remove(0);
-        buffer.truncate(bytes);
+        buffer.as_mut_vec().truncate(bytes);
         let compression = CompressionType::Snappy;
         let batch = CompressedBatch {
             compression,

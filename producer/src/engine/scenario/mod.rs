@@ -19,7 +19,7 @@ use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use crate::engine::batch::{NewBatch, SealedBatch};
 use crate::engine::effect::{
@@ -32,6 +32,7 @@ use crate::engine::report::Report;
 use crate::engine::time::Instant;
 use crate::engine::{Engine, EngineConfig, Idempotence};
 use crate::types::{Acks, TopicIndex, TopicPartition};
+use crate::wire::batch_buffer::BatchBuffer;
 use crate::wire::compression::Codec;
 use peer::{Node, Request, Row, SeenBatch, Topic};
 
@@ -99,7 +100,7 @@ struct World {
     /// answers a connection's requests one after the other.
     pipelines: BTreeMap<ConnectionId, VecDeque<Exchange>>,
     /// Batches that are to be compressed.
-    compressing: Vec<(CompressionId, BytesMut)>,
+    compressing: Vec<(CompressionId, BatchBuffer)>,
     next_completion: u32,
 }
 
@@ -246,7 +247,7 @@ impl World {
         };
         let batch = NewBatch {
             ratio: Ratio::PLAIN,
-            buffer: BytesMut::with_capacity(200),
+            buffer: BatchBuffer::with_capacity(200),
             completion,
             now: self.now,
         };
