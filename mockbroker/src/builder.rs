@@ -290,12 +290,9 @@ impl MockClusterBuilder {
         let config = self.broker_config()?;
         let first = self.first_address()?;
         let host = self.tcp_host(first.ip())?;
-        let listeners = transport::bind(first, self.brokers)
+        let listening = transport::bind(first, self.brokers)
             .map_err(|(address, source)| Cause::Listen { address, source })?;
-        let ports: Result<Vec<u16>, io::Error> = listeners
-            .iter()
-            .map(|listener| listener.local_addr().map(|address| address.port()))
-            .collect();
+        let ports: io::Result<Vec<u16>> = listening.iter().map(transport::port).collect();
         let ports = ports.map_err(Cause::Runtime)?;
         let control = self.control_listener()?;
         let seed = self
@@ -303,7 +300,7 @@ impl MockClusterBuilder {
             .unwrap_or_else(|| RandomState::new().hash_one(&ports));
         let endpoints = endpoints(&host, &ports);
         let driver = self.driver(config, endpoints.clone(), seed, Clock::machine())?;
-        let cluster = MockCluster::on_thread(driver, listeners, endpoints, control);
+        let cluster = MockCluster::on_thread(driver, listening, endpoints, control);
         Ok(cluster.map_err(Cause::Runtime)?)
     }
 
@@ -387,9 +384,13 @@ impl MockClusterBuilder {
             return Ok(None);
         };
         let address = resolve("control", control)?;
-        let listener = transport::listen(address);
-        let listener = listener.map_err(|source| Cause::Listen { address, source })?;
-        Ok(Some(listener))
+        let listener = transport::listen(address).and_then(|socket| {
+            socket.set_nonblocking(true)?;
+            Ok(socket.into())
+        });
+        Ok(Some(
+            listener.map_err(|source| Cause::Listen { address, source })?,
+        ))
     }
 
     fn tcp_host(&self, listen: IpAddr) -> Result<Arc<str>, ConfigError> {

@@ -19,6 +19,7 @@ use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
+use socket2::Socket;
 use tokio::io::DuplexStream;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Handle};
@@ -68,7 +69,7 @@ impl MockCluster {
 
     pub(crate) fn on_thread(
         driver: Arc<Driver>,
-        listeners: Vec<StdListener>,
+        listening: Vec<Socket>,
         endpoints: Vec<BrokerEndpoint>,
         control: Option<StdListener>,
     ) -> io::Result<Self> {
@@ -77,16 +78,13 @@ impl MockCluster {
             .enable_time()
             .build()?;
         let control_address = control.as_ref().map(StdListener::local_addr).transpose()?;
-        let (listeners, control): (io::Result<Vec<TcpListener>>, _) = {
+        let control = {
             let _inside = runtime.enter();
-            let listeners = listeners.into_iter().map(TcpListener::from_std).collect();
-            (listeners, control.map(TcpListener::from_std).transpose()?)
+            control.map(TcpListener::from_std).transpose()?
         };
         let brokers = endpoints.iter().map(|endpoint| endpoint.id);
-        driver.listen_at(Ports::new(
-            brokers.zip(listeners?),
-            runtime.handle().clone(),
-        ));
+        let ports = Ports::new(brokers.zip(listening), runtime.handle().clone());
+        driver.listen_at(ports);
         let (stop, stopped) = oneshot::channel();
         let running = Running::Thread {
             stop: Some(stop),
@@ -255,6 +253,7 @@ struct Serving {
 impl Serving {
     async fn run(self, stopped: oneshot::Receiver<()>) {
         let mut tasks = JoinSet::new();
+        self.driver.serve_ports();
         for (broker, door) in self.driver.ports().map(Ports::doors).unwrap_or_default() {
             tasks.spawn(listener::accept(door, broker, Arc::clone(&self.driver)));
         }

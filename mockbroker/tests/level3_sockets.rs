@@ -207,6 +207,23 @@ async fn broker_that_has_crashed_from_the_start_refuses_and_a_paused_one_does_no
     reached(&paused.address(broker).unwrap()).await.unwrap();
 }
 
+/// Whether the cluster's thread has run by then or not.
+#[tokio::test]
+async fn broker_that_crashes_as_soon_as_it_has_started_refuses_and_comes_back() {
+    for round in 1..=32 {
+        let cluster = MockCluster::builder().start().unwrap();
+        let address = cluster.address(BrokerId(1)).unwrap();
+        cluster.crash_broker(BrokerId(1)).unwrap();
+        let refused = reached(&address).await.err();
+        assert_eq!(refused, Some(std::io::ErrorKind::ConnectionRefused));
+        cluster.restart_broker(BrokerId(1)).unwrap();
+        let mut client = client(&cluster).await;
+        client.ask(round).await;
+        assert_eq!(client.answer().await, Some(round));
+        assert_eq!(cluster.diagnostics(), []);
+    }
+}
+
 #[test]
 fn unspecified_address_needs_an_advertised_host() {
     let everywhere = MockCluster::builder().listen("0.0.0.0:0");

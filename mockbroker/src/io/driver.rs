@@ -36,6 +36,7 @@ use tokio::sync::{Notify, watch};
 use super::ports::Ports;
 use crate::engine::effect::{BrokerId, ConnectionId, Effect};
 use crate::engine::time::Instant;
+use crate::engine::topology::{Broker, Process};
 use crate::handlers::ClusterEngine;
 
 /// Bytes of input that all connections hold, unless another bound is set.
@@ -267,11 +268,21 @@ impl Driver {
         Ok(())
     }
 
-    /// The brokers are listened to at these ports from now on, those that run.
+    /// The brokers are listened to at these ports from now on, those that have not crashed.
     pub fn listen_at(&self, ports: Ports) {
-        if self.ports.set(ports).is_ok() {
-            self.follow_processes(&mut self.lock());
+        let mut core = self.lock();
+        let topology = core.engine.cluster().topology();
+        let crashed = |known: &Broker| known.process == Process::Crashed;
+        let refuses = topology.brokers().any(crashed);
+        // Those that run listen already, and serving them takes time that the start has not.
+        if self.ports.set(ports).is_ok() && refuses {
+            self.follow_processes(&mut core);
         }
+    }
+
+    /// Whoever connects to a broker that runs is accepted from now on.
+    pub fn serve_ports(&self) {
+        self.follow_processes(&mut self.lock());
     }
 
     /// Lets the ports of a cluster on TCP go.

@@ -3,11 +3,14 @@
 //! *State* of a port:
 //!
 //! ```text
-//!           crash: a second socket is bound to it, the first is shut
-//! Listening ─────────────────────────────────────────────────────────▶ Kept ─┐ listening fails:
-//!     ▲                              restart: that socket listens            │ told once, tried
-//!     └──────────────────────────────────────────────────────────────────────┘ again
+//!                        crash: a second socket is bound to it, the first is shut
+//! Unserved ──▶ Served ─────────────────────────────────────────────────────────▶ Kept ─┐ listening
+//!    │           ▲                    restart: that socket listens                     │ fails: told
+//!    │           └─────────────────────────────────────────────────────────────────────┘ once, tried
+//!    └─ crash ─────────────────────────────────────────────────────────────────▶ Kept    again
 //! ```
+//!
+//! An unserved port listens: the kernel holds who connects until the cluster's thread runs.
 //!
 //! *Invariants*
 //! 1. A client that connects is refused from the moment a crash is made, and accepted from the
@@ -46,9 +49,18 @@ pub struct Ports {
 #[derive(Debug)]
 struct Port {
     door: watch::Sender<Option<Arc<TcpListener>>>,
-    /// Bound, and not listening.
-    kept: Option<Socket>,
+    standing: Standing,
     complaint: Complaint,
+}
+
+#[derive(Debug)]
+enum Standing {
+    /// It listens, and nobody accepts.
+    Unserved(Socket),
+    /// Its listener is at the door.
+    Served,
+    /// Bound, and not listening.
+    Kept(Socket),
 }
 
 /// Whether it was told that something cannot be done.
@@ -59,22 +71,19 @@ enum Complaint {
 }
 
 impl Ports {
-    /// The ports that these listen on; `runtime` serves them.
+    /// The ports that these listen on; `runtime` serves them, once they are followed.
     #[must_use]
-    pub fn new(
-        listeners: impl IntoIterator<Item = (BrokerId, TcpListener)>,
-        runtime: Handle,
-    ) -> Self {
-        let port = |(broker, listener)| {
+    pub fn new(listening: impl IntoIterator<Item = (BrokerId, Socket)>, runtime: Handle) -> Self {
+        let port = |(broker, socket)| {
             let port = Port {
-                door: watch::Sender::new(Some(Arc::new(listener))),
-                kept: None,
+                door: watch::Sender::new(None),
+                standing: Standing::Unserved(socket),
                 complaint: Complaint::None,
             };
             (broker, port)
         };
         Self {
-            ports: Mutex::new(listeners.into_iter().map(port).collect()),
+            ports: Mutex::new(listening.into_iter().map(port).collect()),
             runtime,
         }
     }
@@ -131,44 +140,61 @@ impl Ports {
 
 impl Port {
     fn shut(&mut self) -> io::Result<()> {
-        let Some(listener) = self.door.borrow().clone() else {
-            return Ok(());
-        };
-        self.kept = Some(keep(&listener)?);
-        self.door.send_replace(None);
-        // Its task holds it for a moment more, and clients are to be refused now.
-        SockRef::from(&*listener).shutdown(std::net::Shutdown::Both)
+        match &self.standing {
+            Standing::Kept(_) => {}
+            // Its end refuses who connected to it too.
+            Standing::Unserved(socket) => self.standing = Standing::Kept(keep(socket.into())?),
+            Standing::Served => {
+                let Some(listener) = self.door.borrow().clone() else {
+                    return Ok(());
+                };
+                let listening = SockRef::from(&*listener);
+                self.standing = Standing::Kept(keep(listening)?);
+                self.door.send_replace(None);
+                // Its task holds it for a moment more, and clients are to be refused now.
+                SockRef::from(&*listener).shutdown(std::net::Shutdown::Both)?;
+            }
+        }
+        Ok(())
     }
 
     fn open(&mut self, runtime: &Handle) -> io::Result<()> {
-        let Some(kept) = &self.kept else {
-            return Ok(());
+        let socket = match &self.standing {
+            Standing::Served => return Ok(()),
+            Standing::Unserved(socket) => socket,
+            Standing::Kept(socket) => {
+                // Connections from before the crash may be in TIME-WAIT.
+                socket.set_reuse_address(true)?;
+                socket.listen(BACKLOG)?;
+                socket
+            }
         };
-        // Connections from before the crash may be in TIME-WAIT.
-        kept.set_reuse_address(true)?;
-        kept.listen(BACKLOG)?;
-        if let Some(listening) = self.kept.take() {
-            let _inside = runtime.enter();
-            let listener = TcpListener::from_std(listening.into())?;
-            self.door.send_replace(Some(Arc::new(listener)));
-        }
+        socket.set_nonblocking(true)?;
+        // A copy: what cannot be served stays as it is.
+        let listening = socket.try_clone()?;
+        let _inside = runtime.enter();
+        let listener = TcpListener::from_std(listening.into())?;
+        self.standing = Standing::Served;
+        self.door.send_replace(Some(Arc::new(listener)));
         Ok(())
     }
 }
 
-/// A socket that is bound where `listener` listens.
+/// A socket that is bound where `listening` listens.
 #[cfg(unix)]
-fn keep(listener: &TcpListener) -> io::Result<Socket> {
+fn keep(listening: SockRef<'_>) -> io::Result<Socket> {
     use socket2::{Domain, Type};
 
-    let address = listener.local_addr()?;
-    let kept = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    kept.set_nonblocking(true)?;
-    let listening = SockRef::from(listener);
+    let address = listening.local_addr()?;
+    let kept = Socket::new(
+        Domain::from(i32::from(address.family())),
+        Type::STREAM,
+        None,
+    )?;
     listening.set_reuse_port(true)?;
     kept.set_reuse_port(true)?;
     kept.set_reuse_address(true)?;
-    kept.bind(&address.into())?;
+    kept.bind(&address)?;
     // Nobody shares it from here on.
     kept.set_reuse_port(false)?;
     kept.set_reuse_address(false)?;
@@ -176,6 +202,6 @@ fn keep(listener: &TcpListener) -> io::Result<Socket> {
 }
 
 #[cfg(not(unix))]
-fn keep(_: &TcpListener) -> io::Result<Socket> {
+fn keep(_: SockRef<'_>) -> io::Result<Socket> {
     Err(io::ErrorKind::Unsupported.into())
 }

@@ -7,8 +7,9 @@
 //! *Not here*: TLS.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
 use tokio::net::TcpStream;
 
@@ -48,13 +49,13 @@ impl Stream for DuplexStream {
     }
 }
 
-/// Binds one socket per broker: on free ports if the port of `first` is 0, else on it and the ones
-/// that follow it.
+/// Binds one socket per broker, and listens on it: on free ports if the port of `first` is 0, else
+/// on it and the ones that follow it.
 ///
 /// # Errors
 ///
 /// The address that could not be bound, and why.
-pub fn bind(first: SocketAddr, brokers: u16) -> Result<Vec<TcpListener>, (SocketAddr, io::Error)> {
+pub fn bind(first: SocketAddr, brokers: u16) -> Result<Vec<Socket>, (SocketAddr, io::Error)> {
     (0..brokers)
         .map(|index| {
             let port = match first.port() {
@@ -70,15 +71,31 @@ pub fn bind(first: SocketAddr, brokers: u16) -> Result<Vec<TcpListener>, (Socket
         .collect()
 }
 
-/// Binds one socket.
+/// Binds one socket, and listens on it.
 ///
 /// # Errors
 ///
 /// Why the address cannot be bound.
-pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let listener = TcpListener::bind(address)?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
+pub fn listen(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    // A port that was asked for may have connections in TIME-WAIT, and one that is kept over a
+    // crash has this listener's; what the option permits on Windows is another thing.
+    if cfg!(unix) {
+        socket.set_reuse_address(true)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket)
+}
+
+/// The port that a socket is bound to.
+///
+/// # Errors
+///
+/// Those of the system.
+pub fn port(socket: &Socket) -> io::Result<u16> {
+    let address = socket.local_addr()?;
+    Ok(address.as_socket().map_or(0, |address| address.port()))
 }
 
 /// The two ends of a connection in memory.
@@ -87,7 +104,7 @@ pub fn pipe() -> (DuplexStream, DuplexStream) {
     tokio::io::duplex(PIPE_BYTES)
 }
 
-/// Connections that the kernel holds until they are accepted; std's own.
+/// Connections that the kernel holds until they are accepted; as many as std asks for.
 pub const BACKLOG: i32 = 128;
 
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
