@@ -103,6 +103,7 @@ pub use error::{ErrorCode, Failure, FailureKind, Fault, RefusedRecord};
 pub use interceptor::{Acknowledgement, InterceptedRecord, Interceptor};
 pub use io::meters::snapshot::{Metric, MetricScope, Metrics};
 pub use io::meters::stages::{Spread, StageTimes};
+pub use io::names::DnsLookup;
 pub use io::sticky::Weighting;
 pub use produce_error::{ProduceError, ProduceErrorKind};
 pub use producer::Producer;

@@ -80,7 +80,6 @@ pub(crate) fn instead(name: &str) -> &'static str {
     match name {
         "bootstrap.resolve.timeout.ms" => "names are looked up when connecting",
         "buffer.memory.allocation.strategy" => "a batch takes its memory when it is opened",
-        "client.dns.lookup" => "all addresses of a name are tried",
         "config.providers" => "values are taken as they are",
         "metadata.cluster.check.enable" => "a broker's cluster is not checked",
         "key.serializer" | "value.serializer" | "interceptor.classes" => "given in code",
@@ -106,6 +105,10 @@ const fn fixed((name, default): (&'static str, &'static str)) -> Key {
 
 /// The one class that Kafka brings for `partitioner.class`.
 pub(crate) const ROUND_ROBIN: &str = "org.apache.kafka.clients.producer.RoundRobinPartitioner";
+
+/// The values of `client.dns.lookup`.
+pub(crate) const USE_ALL_DNS_IPS: &str = "use_all_dns_ips";
+pub(crate) const CANONICAL_NAMES: &str = "resolve_canonical_bootstrap_servers_only";
 
 /// The codecs of Kafka's producer.
 const CODECS: [&str; 5] = ["none", "gzip", "snappy", "lz4", "zstd"];
@@ -134,6 +137,11 @@ const fn key(name: &'static str, default: &'static str, allowed: Allowed) -> Key
 pub(crate) const HONOURED: &[Key] = &[
     key("bootstrap.servers", "", Allowed::Servers),
     key("client.id", "", Allowed::Text),
+    key(
+        "client.dns.lookup",
+        USE_ALL_DNS_IPS,
+        Allowed::Word(&[USE_ALL_DNS_IPS, CANONICAL_NAMES]),
+    ),
     key("acks", "all", Allowed::Word(&["all", "-1", "0", "1"])),
     key("enable.idempotence", "true", Allowed::Flag),
     number("retries", "2147483647", (0, INT_MAX)),
@@ -220,7 +228,6 @@ const RESOLVE_TIMEOUT_MS_MAX: i64 = 3_600_000;
 const FIXED: &[(&str, &str)] = &[
     ("bootstrap.resolve.timeout.ms", "0"),
     ("buffer.memory.allocation.strategy", "full"),
-    ("client.dns.lookup", "use_all_dns_ips"),
     ("compression.lz4.level", "9"),
     ("config.providers", ""),
     ("enable.metrics.push", "false"),

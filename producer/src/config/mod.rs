@@ -25,6 +25,7 @@ use std::time::Duration;
 use crate::engine::Idempotence;
 use crate::interceptor::{Chain, Interceptor};
 use crate::io::entropy;
+use crate::io::names::DnsLookup;
 use crate::io::sticky::Weighting;
 use crate::io::transport::{Connector, TcpConnector};
 use crate::partitioner::Partitioner;
@@ -150,6 +151,12 @@ impl ProducerBuilder {
     /// One that answers is enough; with a single one, a producer cannot start while it is down.
     pub fn bootstrap_servers(self, servers: impl Into<String>) -> Self {
         self.set("bootstrap.servers", servers)
+    }
+
+    /// `client.dns.lookup`: what a name of `bootstrap.servers` stands for. Default:
+    /// [`DnsLookup::UseAllIps`].
+    pub fn dns_lookup(self, lookup: DnsLookup) -> Self {
+        self.set("client.dns.lookup", lookup.name())
     }
 
     /// `client.id`: the name in the broker's logs and quotas. Default: `producer-<n>`.
@@ -439,8 +446,10 @@ impl ProducerBuilder {
                 tracing::info!("{} is {}: {reason}", entry.key(), entry.value());
             }
         }
-        let over_tcp =
-            || Arc::new(TcpConnector::new(settings.socket_buffers)) as Arc<dyn Connector>;
+        let over_tcp = || {
+            Arc::new(TcpConnector::new(settings.socket_buffers, settings.names()))
+                as Arc<dyn Connector>
+        };
         let connector = self.connector.unwrap_or_else(over_tcp);
         Producer::start(settings, self.interceptors, connector, runtime)
     }
@@ -477,6 +486,11 @@ mod tests {
     #[rstest]
     #[case(given().bootstrap_servers("a:1"), "bootstrap.servers", "a:1")]
     #[case(given().client_id("shop"), "client.id", "shop")]
+    #[case(
+        given().dns_lookup(DnsLookup::CanonicalBootstrapServers),
+        "client.dns.lookup",
+        "resolve_canonical_bootstrap_servers_only"
+    )]
     #[case(given().acks(Acks::All), "acks", "-1")]
     #[case(given().acks(Acks::None), "acks", "0")]
     #[case(given().idempotence(Idempotence::Disabled), "enable.idempotence", "false")]

@@ -16,6 +16,7 @@ use crate::config::values::{Values, compression, servers};
 use crate::engine::{EngineConfig, Idempotence};
 use crate::handle::Placing;
 use crate::io::meters::meter::Windows;
+use crate::io::names::{DnsLookup, Names, SystemResolver};
 use crate::io::sticky::{Spreading, Weighting};
 use crate::io::transport::SocketBuffers;
 use crate::partitioner::{Partitioner, RoundRobin};
@@ -60,6 +61,8 @@ pub(crate) struct Settings {
     pub(crate) spreading: Spreading,
     /// `send.buffer.bytes` and `receive.buffer.bytes`.
     pub(crate) socket_buffers: SocketBuffers,
+    /// `client.dns.lookup`.
+    pub(crate) dns_lookup: DnsLookup,
     /// `metrics.num.samples` and `metrics.sample.window.ms`.
     pub(crate) windows: Windows,
     /// All of it, to look at.
@@ -87,12 +90,24 @@ impl Settings {
                 send_bytes: values.small_number("send.buffer.bytes"),
                 receive_bytes: values.small_number("receive.buffer.bytes"),
             },
+            dns_lookup: match values.text("client.dns.lookup") {
+                canonical if canonical.eq_ignore_ascii_case(keys::CANONICAL_NAMES) => {
+                    DnsLookup::CanonicalBootstrapServers
+                }
+                _ => DnsLookup::UseAllIps,
+            },
             windows: Windows::new(
                 values.bytes("metrics.num.samples"),
                 values.duration("metrics.sample.window.ms"),
             ),
             configuration: Configuration::new(&values),
         })
+    }
+
+    /// What the names of brokers stand for.
+    pub(crate) fn names(&self) -> Names {
+        let resolver = Arc::new(SystemResolver);
+        Names::new(self.dns_lookup, &self.engine.bootstrap, resolver)
     }
 }
 
@@ -209,6 +224,7 @@ mod tests {
         assert_eq!(settings.spreading.weighting, Weighting::ByLoad);
         assert_eq!(settings.spreading.availability_timeout, None);
         assert_eq!(settings.spreading.rack, None);
+        assert_eq!(settings.dns_lookup, DnsLookup::UseAllIps);
         let engine = settings.engine;
         assert_eq!(engine.acks, Acks::All);
         assert_eq!(engine.idempotence, Idempotence::Enabled);
@@ -295,6 +311,16 @@ mod tests {
         let round_robin = resolve(&[("partitioner.class", keys::ROUND_ROBIN)]);
         let round_robin = round_robin.expect("allowed");
         assert!(matches!(round_robin.placing, Placing::Own(_)));
+    }
+
+    #[test]
+    fn the_lookup_of_names_is_read_by_any_case() {
+        let settings = resolve(&[(
+            "client.dns.lookup",
+            "RESOLVE_CANONICAL_BOOTSTRAP_SERVERS_ONLY",
+        )]);
+        let lookup = settings.expect("allowed").dns_lookup;
+        assert_eq!(lookup, DnsLookup::CanonicalBootstrapServers);
     }
 
     #[test]

@@ -20,6 +20,7 @@
 //! | `compression_pool` | the threads that compress batches |
 //! | `connection` | one connection's reads and writes |
 //! | `transport` | how connections are made |
+//! | `names` | which addresses a name has, and whose turn it is |
 //! | `blocking` | the bridge from a plain thread to a future |
 //! | `waiting` | waiting with a bound |
 //! | `clock`, `entropy` | time and randomness |
@@ -39,6 +40,7 @@ pub(crate) mod incomplete;
 pub(crate) mod load;
 pub(crate) mod memory;
 pub(crate) mod meters;
+pub(crate) mod names;
 pub(crate) mod narration;
 pub(crate) mod outgoing;
 pub(crate) mod phase;

@@ -12,9 +12,10 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpSocket, lookup_host};
+use tokio::net::TcpSocket;
 
 use crate::engine::effect::Address;
+use crate::io::names::Names;
 
 /// A connection's two directions.
 pub trait Transport: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
@@ -49,22 +50,22 @@ pub struct SocketBuffers {
 }
 
 /// Connects over TCP: resolves the name and tries each of its addresses in turn.
-#[derive(Clone, Copy, Debug)]
-pub struct TcpConnector {
+#[derive(Clone, Debug)]
+pub(crate) struct TcpConnector {
     buffers: SocketBuffers,
+    names: Names,
 }
 
 impl TcpConnector {
-    /// One that makes sockets with buffers of these sizes.
-    #[must_use]
-    pub fn new(buffers: SocketBuffers) -> Self {
-        Self { buffers }
+    /// One that makes sockets with buffers of these sizes, to what these names stand for.
+    pub(crate) fn new(buffers: SocketBuffers, names: Names) -> Self {
+        Self { buffers, names }
     }
 }
 
 impl Connector for TcpConnector {
     fn connect(&self, address: Address) -> Connecting {
-        Box::pin(connect_tcp(address, self.buffers))
+        Box::pin(connect_tcp(address, self.buffers, self.names.clone()))
     }
 }
 
@@ -84,9 +85,14 @@ fn socket(address: SocketAddr, buffers: SocketBuffers) -> io::Result<TcpSocket> 
     Ok(socket)
 }
 
-async fn connect_tcp(address: Address, buffers: SocketBuffers) -> io::Result<Box<dyn Transport>> {
+async fn connect_tcp(
+    address: Address,
+    buffers: SocketBuffers,
+    names: Names,
+) -> io::Result<Box<dyn Transport>> {
     let mut failures = Vec::new();
-    for resolved in lookup_host((&*address.host, address.port)).await? {
+    for resolved in names.find(&address).await? {
+        names.on_tried(&address, resolved);
         match socket(resolved, buffers)?.connect(resolved).await {
             Ok(stream) => {
                 // Requests are written whole: waiting to fill a segment only delays them.
@@ -116,7 +122,11 @@ fn told(host: &str, failures: &[(String, String)]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::io::names::tests::Table;
+    use crate::io::names::{DnsLookup, Resolver, SystemResolver};
     use rstest::rstest;
+    use std::sync::Arc;
+    use tokio::net::TcpListener;
 
     #[rstest]
     #[case("nowhere", &[], "the name has no address")]
@@ -132,10 +142,20 @@ mod tests {
         assert_eq!(told(host, &owned.collect::<Vec<_>>()), expected);
     }
 
+    fn connector(resolver: impl Resolver) -> TcpConnector {
+        let names = Names::new(DnsLookup::UseAllIps, &[], Arc::new(resolver));
+        TcpConnector::new(SocketBuffers::default(), names)
+    }
+
+    fn kafka(port: u16) -> Address {
+        let host = "kafka.test".into();
+        Address { host, port }
+    }
+
     #[tokio::test]
     async fn a_refused_attempt_over_tcp_says_so() {
         // Bound and dropped: nobody listens there.
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+        let listener = TcpListener::bind("127.0.0.1:0").await;
         let free = listener
             .and_then(|l| l.local_addr())
             .expect("a local address");
@@ -143,10 +163,54 @@ mod tests {
             host: "127.0.0.1".into(),
             port: free.port(),
         };
-        let connector = TcpConnector::new(SocketBuffers::default());
-        let refused = connector.connect(address).await.map(drop);
+        let refused = connector(SystemResolver).connect(address).await.map(drop);
         let words = refused.expect_err("nobody listens").to_string();
         assert!(words.contains("refused"), "{words}");
+    }
+
+    /// Of a name with two addresses only the second has a listener.
+    #[cfg(target_os = "linux")] // every address of 127.0.0.0/8 is this machine's
+    #[tokio::test]
+    async fn the_next_address_of_a_name_is_tried_when_one_refuses() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("bound").port();
+        let resolver = Table::new().name("kafka.test", &["127.0.0.2", "127.0.0.1"]);
+        let connected = connector(resolver).connect(kafka(port)).await;
+        connected.map(drop).expect("the second address listens");
+        listener.accept().await.expect("somebody came");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn two_attempts_in_a_row_go_to_different_addresses() {
+        let one = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = one.local_addr().expect("bound").port();
+        let other = TcpListener::bind(("127.0.0.2", port)).await.expect("free");
+        let resolver = Table::new().name("kafka.test", &["127.0.0.1", "127.0.0.2"]);
+        let connector = connector(resolver);
+        for listener in [&one, &other] {
+            connector
+                .connect(kafka(port))
+                .await
+                .map(drop)
+                .expect("both listen");
+            listener.accept().await.expect("somebody came");
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn each_address_that_refused_is_told() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("bound").port();
+        drop(listener);
+        let resolver = Table::new().name("kafka.test", &["127.0.0.2", "127.0.0.1"]);
+        let refused = connector(resolver).connect(kafka(port)).await.map(drop);
+        let words = refused.expect_err("nobody listens").to_string();
+        assert!(
+            words.starts_with("127.0.0.2: ") && words.contains("; 127.0.0.1: "),
+            "{words}"
+        );
     }
 
     #[tokio::test]
