@@ -4,10 +4,10 @@
 //!
 //! ```text
 //!                        crash: a second socket is bound to it, the first is shut
-//! Unserved ──▶ Served ─────────────────────────────────────────────────────────▶ Kept ─┐ listening
-//!    │           ▲                    restart: that socket listens                     │ fails: told
-//!    │           └─────────────────────────────────────────────────────────────────────┘ once, tried
-//!    └─ crash ─────────────────────────────────────────────────────────────────▶ Kept    again
+//! Unserved ──▶ Served ──────────────────────────────────────────────────────▶ Kept ─┐ listening
+//!    │           ▲                    restart: that socket listens                  │ fails: told
+//!    │           └──────────────────────────────────────────────────────────────────┘ once, tried
+//!    └─ crash ──────────────────────────────────────────────────────────────▶ Kept    again
 //! ```
 //!
 //! An unserved port listens: the kernel holds who connects until the cluster's thread runs.
