@@ -270,8 +270,9 @@ impl MockClusterBuilder {
     }
 
     /// Gives the answers that Kafka gives for a moment only: 14 to the first requests for a
-    /// producer id after a start, 15 to the first for a coordinator, 3 and then 6 for a topic that
-    /// a request has just made, 6 for a new partition. Default: everything is there at once, or as
+    /// producer id after a start, 15 to the first for a coordinator, 16 and then 14 to the first to
+    /// a coordinator of transactions, 3 and then 6 for a topic that a request has just made, 6 for
+    /// a new partition. Default: everything is there at once, or as
     /// the snapshot has it.
     pub fn momentary_answers(mut self) -> Self {
         self.moments = Moments::Shown;

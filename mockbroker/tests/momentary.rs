@@ -174,6 +174,69 @@ fn ids_are_there_a_little_after_the_first_request_since_a_start() {
     assert_eq!(producer_id(&mut world, LEADER), (0, 1_000));
 }
 
+/// InitProducerId of the transactional id "key", version 0.
+fn begun(world: &mut World, broker: BrokerId) -> i16 {
+    let mut asked = header(22, 0, 1);
+    put_text(&mut asked, "key");
+    asked.put_i32(1_000);
+    let connection = world.connect(broker);
+    let mut answer = only_answer(world.send(connection, asked.freeze()));
+    answer.advance(4 + 4);
+    answer.get_i16()
+}
+
+/// The id is there too: that a coordinator's broker has none yet is another moment.
+fn with_ids(world: &mut World, brokers: &[BrokerId]) {
+    for broker in brokers {
+        producer_id(world, *broker);
+    }
+    world.pass(ms(100));
+}
+
+#[test]
+fn a_coordinator_is_elected_then_loads_then_answers() {
+    let mut world = shown();
+    let brokers: Vec<BrokerId> = (1..=3).map(BrokerId).collect();
+    with_ids(&mut world, &brokers);
+    assert_eq!(begun(&mut world, LEADER), 16, "nobody has asked who it is");
+    coordinator(&mut world, 1);
+    world.pass(ms(100));
+    let (code, _, node) = coordinator(&mut world, 1);
+    assert_eq!(code, 0);
+    let node = BrokerId(node);
+    assert_eq!(begun(&mut world, node), 16);
+    world.pass(ms(199));
+    assert_eq!(begun(&mut world, node), 16);
+    world.pass(ms(1));
+    assert_eq!(begun(&mut world, node), 14);
+    world.pass(ms(149));
+    assert_eq!(begun(&mut world, node), 14);
+    world.pass(ms(1));
+    assert_eq!(begun(&mut world, node), 0);
+
+    // Nobody is left who could take over.
+    let others = brokers.iter().copied().filter(|broker| *broker != node);
+    for broker in others.clone().chain([node]) {
+        world.make(&Move::CrashBroker { broker });
+    }
+    for broker in [node].into_iter().chain(others.clone()) {
+        world.make(&Move::RestartBroker { broker });
+    }
+    with_ids(&mut world, &brokers);
+    assert_eq!(begun(&mut world, node), 14);
+    world.pass(ms(150));
+    assert_eq!(begun(&mut world, node), 0);
+    let other = others.clone().next();
+    world.make(&Move::MoveCoordinator {
+        transactional_id: "key".into(),
+        broker: other.unwrap(),
+    });
+    assert_eq!(begun(&mut world, node), 16);
+    assert_eq!(begun(&mut world, other.unwrap()), 14);
+    world.pass(ms(150));
+    assert_eq!(begun(&mut world, other.unwrap()), 0);
+}
+
 /// FindCoordinator, version 1: code, message, node.
 fn coordinator(world: &mut World, kind: u8) -> (i16, String, i32) {
     let mut asked = header(10, 1, 1);
@@ -208,6 +271,8 @@ fn nothing_is_momentary_unless_it_is_asked_for() {
     let mut world = World::new();
     assert_eq!(producer_id(&mut world, LEADER), (0, 0));
     assert_eq!(coordinator(&mut world, 0).0, 0);
+    let (_, _, node) = coordinator(&mut world, 1);
+    assert_eq!(begun(&mut world, BrokerId(node)), 0);
     assert_eq!(describe(&mut world, LEADER, "fresh"), (3, 0));
     assert_eq!(describe(&mut world, LEADER, "fresh"), (0, 1));
     assert_eq!(write(&mut world, "fresh", 0), 0);

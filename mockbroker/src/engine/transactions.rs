@@ -46,8 +46,8 @@ pub const IDS_MAX: usize = 100_000;
 
 /// Who coordinates a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Shard {
-    broker: BrokerId,
+pub(super) struct Shard {
+    pub(super) broker: BrokerId,
     epoch: i32,
 }
 
@@ -177,11 +177,20 @@ impl Cluster {
     ///
     /// # Errors
     ///
-    /// 16 when another is; 15 when it cannot write to the log of transactions.
-    pub fn check_coordinator(&mut self, broker: BrokerId, id: &str) -> Result<(), ErrorCode> {
-        match self.transaction_coordinator(id) {
-            Some(coordinator) if coordinator != broker => Err(ErrorCode::NOT_COORDINATOR),
-            Some(_) if !self.is_cut_off(broker) => Ok(()),
+    /// 16 when another is; 15 when it cannot write to the log of transactions; for a moment, 14 or
+    /// 16 (`moments.rs`).
+    pub fn check_coordinator(
+        &mut self,
+        broker: BrokerId,
+        id: &str,
+        now: Instant,
+    ) -> Result<(), ErrorCode> {
+        let number = shard_of(id);
+        match self.shard(number) {
+            Some(shard) if shard.broker != broker => Err(ErrorCode::NOT_COORDINATOR),
+            Some(shard) if !self.is_cut_off(broker) => {
+                self.momentary.check_loaded(number, shard, now)
+            }
             _ => Err(ErrorCode::COORDINATOR_NOT_AVAILABLE),
         }
     }
@@ -198,7 +207,7 @@ impl Cluster {
         init: &Init,
         now: Instant,
     ) -> Result<Identity, ErrorCode> {
-        self.check_coordinator(broker, id)?;
+        self.check_coordinator(broker, id, now)?;
         let (expiry, now_ms) = (self.id_expiry(), self.wall_clock_ms(now));
         if self.transactions.coordinator.count() >= IDS_MAX {
             self.transactions.coordinator.forget_expired(expiry, now_ms);
@@ -302,7 +311,7 @@ impl Cluster {
         end: &End,
         now: Instant,
     ) -> Result<Identity, ErrorCode> {
-        self.check_coordinator(broker, id)?;
+        self.check_coordinator(broker, id, now)?;
         let (expiry, now_ms) = (self.id_expiry(), self.wall_clock_ms(now));
         let known = self.transactions.coordinator.find(id, expiry, now_ms);
         let producer_ids = &mut self.producer_ids;

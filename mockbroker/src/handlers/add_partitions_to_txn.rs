@@ -125,7 +125,7 @@ fn ask(
     if joining.id.is_empty() {
         return Err(ErrorCode::INVALID_REQUEST);
     }
-    cluster.check_coordinator(context.broker, &joining.id)?;
+    cluster.check_coordinator(context.broker, &joining.id, now)?;
     let producer = Identity {
         id: joining.producer_id,
         epoch: joining.producer_epoch,
