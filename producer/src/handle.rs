@@ -214,6 +214,11 @@ impl ProducerHandle {
         self.append(topic, record, &mut outgoing, None)
             .map_err(|not_now| match not_now {
                 NotNow::Error(error) => error,
+                NotNow::TopicRefused(error) => {
+                    // Its next try may find it known.
+                    self.accumulator.ask_again(topic);
+                    error
+                }
                 NotNow::Topic => {
                     let failure = topic.last_failure();
                     ProduceError::topic_timed_out(&topic.name, Duration::ZERO, failure)
@@ -233,10 +238,19 @@ impl ProducerHandle {
         mut wait: NotNow,
     ) -> Result<Delivery, ProduceError> {
         let mut patience = Patience::start(&self.runtime, self.block_max);
+        // One answer that it waited for is enough.
+        let mut is_told = false;
         loop {
             let room = match wait {
                 NotNow::Error(error) => return Err(error),
-                NotNow::Topic => {
+                NotNow::TopicRefused(error) if is_told => return Err(error),
+                NotNow::TopicRefused(error)
+                    if !self.accumulator.ask_again(topic) || self.block_max.is_zero() =>
+                {
+                    return Err(error);
+                }
+                NotNow::Topic | NotNow::TopicRefused(_) => {
+                    is_told = true;
                     // Known or not, the record itself may be why it never goes.
                     self.check_size(&topic.name, record)?;
                     self.known(topic, &mut patience).await?;
@@ -265,16 +279,15 @@ impl ProducerHandle {
                 return Err(ProduceError::refused_here(kind, &topic.name, None));
             }
             self.accumulator.want_again(topic);
-            if matches!(&**topic.route.load(), Route::Known(_) | Route::Refused(_)) {
+            if topic.is_told() {
                 return Ok(());
             }
             let in_time = patience.allowed() > Duration::ZERO;
             if !in_time || patience.wait(changed).await.is_none() {
-                let failure = match &**topic.route.load() {
-                    Route::Pending(failure) => failure.clone(),
-                    Route::Forgotten(_) => None,
-                    Route::Known(_) | Route::Refused(_) => return Ok(()),
-                };
+                if topic.is_told() {
+                    return Ok(());
+                }
+                let failure = topic.last_failure();
                 let waited = patience.allowed();
                 return Err(ProduceError::topic_timed_out(&topic.name, waited, failure));
             }
@@ -341,9 +354,9 @@ impl ProducerHandle {
                 self.accumulator.want_again(topic);
                 return Err(NotNow::Topic);
             }
-            Route::Refused(failure) => {
+            Route::Refused(failure, _) => {
                 let error = self.topic_refused(topic, failure.clone());
-                return Err(NotNow::Error(error));
+                return Err(NotNow::TopicRefused(error));
             }
         };
         let partition_count = partitions.slots.len();
@@ -410,10 +423,11 @@ impl ProducerHandle {
     /// The topic of this name, once there is something good to know of it.
     pub(crate) async fn known_topic(&self, name: &str) -> Result<Arc<TopicEntry>, ProduceError> {
         let entry = self.accumulator.topic(name);
+        self.accumulator.ask_again(&entry);
         let mut patience = Patience::start(&self.runtime, self.block_max);
         self.known(&entry, &mut patience).await?;
         let refused = match &**entry.route.load() {
-            Route::Refused(failure) => Some(failure.clone()),
+            Route::Refused(failure, _) => Some(failure.clone()),
             Route::Pending(_) | Route::Known(_) | Route::Forgotten(_) => None,
         };
         match refused {
@@ -482,6 +496,8 @@ impl<'a> Destination<'a> {
 enum NotNow {
     /// Nothing is known of its topic.
     Topic,
+    /// Its topic was refused; another question may be answered otherwise.
+    TopicRefused(ProduceError),
     /// So many bytes of memory are needed for a batch.
     Room { bytes: usize },
     /// It never will be.

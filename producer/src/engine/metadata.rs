@@ -118,14 +118,20 @@ impl Metadata {
         };
         let known = self.topics.entry(topic).or_insert_with(fresh);
         known.used_at = now;
-        let refused = matches!(known.state, TopicState::Refused(_));
-        if refused {
-            known.state = TopicState::Pending { last_failure: None };
+        match &known.state {
+            TopicState::Refused(failure) => {
+                // Whoever sends without pause must not ask without pause.
+                self.question.want_again();
+                let last_failure = Some(failure.clone());
+                known.state = TopicState::Pending { last_failure };
+                true
+            }
+            TopicState::Pending { .. } => {
+                self.question.want_at(now);
+                was_forgotten
+            }
+            TopicState::Known(_) => was_forgotten,
         }
-        if matches!(known.state, TopicState::Pending { .. }) {
-            self.question.want_at(now);
-        }
-        refused || was_forgotten
     }
 
     /// A topic has a new batch: it is kept, or wanted again. Says whether its view changed.

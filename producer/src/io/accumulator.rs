@@ -31,6 +31,7 @@ use crate::engine::queue::{
     single_record_batch_bytes,
 };
 use crate::engine::ratio::Ratio;
+use crate::error::{ErrorCode, FailureKind};
 use crate::io::clock::Clock;
 use crate::io::completion::{BatchCompletion, RecordInBatch};
 use crate::io::inbox::{Inbox, News};
@@ -149,6 +150,23 @@ impl Accumulator {
         {
             self.inbox.post_wanted(topic.index, Arc::clone(&topic.name));
         }
+    }
+
+    /// Asks the driver about a topic that was refused, unless somebody did; says whether another
+    /// answer can come: a permission may be given, a name stays invalid.
+    ///
+    /// *Source*: Kafka's `KafkaProducer.waitOnMetadata`.
+    pub(crate) fn ask_again(&self, topic: &TopicEntry) -> bool {
+        let route = topic.route.load();
+        let Route::Refused(failure, wanted) = &**route else {
+            return true;
+        };
+        let may_change =
+            failure.kind == FailureKind::Refused(ErrorCode::TOPIC_AUTHORIZATION_FAILED);
+        if may_change && wanted.is_first() {
+            self.inbox.post_wanted(topic.index, Arc::clone(&topic.name));
+        }
+        may_change
     }
 
     /// The bounds of each partition's queue.

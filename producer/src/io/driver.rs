@@ -378,7 +378,7 @@ impl Slots {
         };
         entry.publish(match view {
             TopicView::Pending { last_failure } => Route::Pending(last_failure),
-            TopicView::Refused(failure) => Route::Refused(failure),
+            TopicView::Refused(failure) => Route::Refused(failure, Wanted::default()),
             TopicView::Forgotten => Route::Forgotten(Wanted::default()),
             TopicView::Known { partitions } => Route::Known(Partitions {
                 slots: self.slots(topic, partitions.len()),

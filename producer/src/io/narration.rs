@@ -152,7 +152,7 @@ pub(crate) fn tell_topic(topic: &TopicEntry) {
             "topic known"
         ),
         Route::Forgotten(_) => debug!(topic = &*topic.name, "topic forgotten"),
-        Route::Refused(failure) => warn!(
+        Route::Refused(failure, _) => warn!(
             topic = &*topic.name,
             broker = broker(failure),
             code = code(failure),

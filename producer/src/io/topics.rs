@@ -66,8 +66,8 @@ pub(crate) enum Route {
     Pending(Option<Failure>),
     /// Where its records go.
     Known(Partitions),
-    /// A broker refused for good.
-    Refused(Failure),
+    /// A broker refused; another question may be answered otherwise.
+    Refused(Failure, Wanted),
     /// Nothing any more: nobody used it for too long.
     Forgotten(Wanted),
 }
@@ -80,6 +80,11 @@ impl Wanted {
     /// Says whether this is the first time.
     pub(crate) fn is_first(&self) -> bool {
         !self.0.swap(true, Ordering::Relaxed)
+    }
+
+    /// Whether somebody has.
+    pub(crate) fn is_asked(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
     }
 }
 
@@ -187,7 +192,17 @@ impl TopicEntry {
     pub(crate) fn last_failure(&self) -> Option<Failure> {
         match &**self.route.load() {
             Route::Pending(failure) => failure.clone(),
-            Route::Known(_) | Route::Refused(_) | Route::Forgotten(_) => None,
+            Route::Refused(failure, _) => Some(failure.clone()),
+            Route::Known(_) | Route::Forgotten(_) => None,
+        }
+    }
+
+    /// Whether there is something to know of it, good or bad, and nobody has asked for better.
+    pub(crate) fn is_told(&self) -> bool {
+        match &**self.route.load() {
+            Route::Known(_) => true,
+            Route::Refused(_, wanted) => !wanted.is_asked(),
+            Route::Pending(_) | Route::Forgotten(_) => false,
         }
     }
 

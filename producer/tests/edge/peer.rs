@@ -51,6 +51,8 @@ pub(crate) struct Seen {
 
 struct Script {
     topics: BTreeMap<String, i32>,
+    /// Topics that nobody may write to.
+    forbidden: BTreeSet<String>,
     /// One broker for each, who lead the partitions in turn; an empty name is none.
     racks: Vec<&'static str>,
     reachable: bool,
@@ -69,6 +71,7 @@ impl Peer {
         Self {
             script: Arc::new(Mutex::new(Script {
                 topics: topics.collect(),
+                forbidden: BTreeSet::new(),
                 racks: vec![""],
                 reachable: true,
                 held: BTreeSet::new(),
@@ -110,6 +113,16 @@ impl Peer {
     /// Ends all connections.
     pub(crate) fn hang_up(&self) {
         self.hang_up.notify_waiters();
+    }
+
+    /// From here on nobody may write to a topic.
+    pub(crate) fn forbid(&self, topic: &str) {
+        self.script().forbidden.insert(topic.to_owned());
+    }
+
+    /// Everybody may write to a topic again.
+    pub(crate) fn allow(&self, topic: &str) {
+        self.script().forbidden.remove(topic);
     }
 
     /// The next Produce is refused with this code.
@@ -249,8 +262,13 @@ impl Script {
         let brokers = i32::try_from(self.racks.len()).expect("few");
         body = body.i16(-1).i32(1).count(asked.len());
         for name in asked {
-            let count = self.topics.get(name).copied();
-            let code = if count.is_some() { 0 } else { 17 };
+            let forbidden = self.forbidden.contains(name);
+            let count = self.topics.get(name).copied().filter(|_| !forbidden);
+            let code = match count {
+                Some(_) => 0,
+                None if forbidden => 29,
+                None => 17,
+            };
             body = body.i16(code).string(name).i8(0).i32(count.unwrap_or(0));
             for partition in 0..count.unwrap_or(0) {
                 let leader = 1 + partition % brokers;

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kafka_producer::{ErrorCode, Fault, ProduceErrorKind, Record};
+use rstest::rstest;
 use tokio::time::{Instant, timeout};
 
 use crate::peer::{Arrived, METADATA, PRODUCE, Peer};
@@ -82,6 +83,77 @@ async fn an_unreachable_cluster_is_told_after_max_block_with_address_and_reason(
     assert!(text.contains("180s"), "{text}");
     assert_eq!(error.fault(), Fault::Network);
     assert!(error.may_retry() && !error.possibly_written());
+}
+
+/// Somebody may have given the permission.
+#[tokio::test(start_paused = true)]
+async fn a_topic_that_was_forbidden_is_asked_about_by_each_send_and_found_allowed() {
+    let peer = orders();
+    peer.forbid("orders");
+    let producer = joined(&peer).build().expect("allowed");
+    for questions in 1..=3 {
+        let refused = producer.send(to_first("v")).await.expect_err("forbidden");
+        assert_eq!(refused.broker_code(), Some(ErrorCode(29)));
+        assert_eq!(peer.arrived(METADATA).len(), questions, "each asks once");
+    }
+    peer.allow("orders");
+    let delivery = producer.send(to_first("v")).await.expect("allowed");
+    assert_eq!(offset(delivery).await, Some(0));
+    let questions: Vec<Duration> = peer.arrived(METADATA).iter().map(|a| a.at).collect();
+    let pauses = questions.windows(2).map(|two| two[1] - two[0]);
+    for pause in pauses {
+        assert!(
+            pause >= 80 * MS,
+            "retry.backoff.ms lies between them: {pause:?}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handle_of_a_topic_that_was_forbidden_is_given_once_it_is_allowed() {
+    let peer = orders();
+    peer.forbid("orders");
+    let producer = joined(&peer).build().expect("allowed");
+    producer.topic("orders").await.expect_err("forbidden");
+    peer.allow("orders");
+    producer.topic("orders").await.expect("allowed");
+}
+
+/// Who never waits has the question asked, and finds its answer with a later try.
+#[rstest]
+#[case::by_try_send(MINUTE)]
+#[case::by_no_time_to_block(Duration::ZERO)]
+#[tokio::test(start_paused = true)]
+async fn who_does_not_wait_finds_a_topic_allowed_later(#[case] max_block: Duration) {
+    let peer = orders();
+    peer.forbid("orders");
+    let producer = joined(&peer).max_block(max_block).build();
+    let producer = producer.expect("allowed");
+    producer.try_send(to_first("v")).expect_err("not known");
+    settle().await;
+    peer.allow("orders");
+    let refused = match max_block.is_zero() {
+        true => producer.send(to_first("v")).await,
+        false => producer.try_send(to_first("v")),
+    };
+    let refused = refused.expect_err("forbidden as last heard");
+    assert_eq!(refused.broker_code(), Some(ErrorCode(29)));
+    pass(200 * MS).await;
+    drop(producer.try_send(to_first("v")).expect("known by now"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_invalid_name_is_asked_about_once() {
+    let peer = orders();
+    let producer = joined(&peer).build().expect("allowed");
+    for _ in 0..3 {
+        producer
+            .send(Record::to("bad name"))
+            .await
+            .expect_err("invalid");
+        pass(200 * MS).await;
+    }
+    assert_eq!(peer.arrived(METADATA).len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
