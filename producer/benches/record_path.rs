@@ -72,6 +72,7 @@ fn append(criterion: &mut Criterion) {
 fn fresh(batch_bytes: usize) -> NewBatch<()> {
     NewBatch {
         buffer: BatchBuffer::with_capacity(batch_bytes),
+        buffer_bytes_max: batch_bytes,
         ratio: Ratio::PLAIN,
         completion: (),
         now: Instant::ZERO,

@@ -24,8 +24,8 @@ use kafka_producer::engine::effect::{
     Action, CompressionId, ConnectionId, CorrelationId, Frame, Input, QueueState, Queues, TopicView,
 };
 use kafka_producer::engine::queue::{
-    Appended, HeaderView, NewBatch, Notice, PartitionQueue, QueueLimits, RecordView, SealedBatch,
-    single_record_batch_bytes,
+    Appended, HeaderView, NewBatch, NoRoom, Notice, PartitionQueue, QueueLimits, RecordView,
+    SealedBatch, single_record_batch_bytes,
 };
 use kafka_producer::engine::ratio::Ratio;
 use kafka_producer::engine::time::Instant;
@@ -348,7 +348,15 @@ impl Client {
             value: Some(&content.value),
             headers: &headers,
         };
-        let appended = match self.queues.queue(partition).append(&view) {
+        let queue = self.queues.queue(partition);
+        let appended = match queue.append(&view) {
+            Err(NoRoom::Buffer { bytes }) => {
+                drop(queue.exchange(BatchBuffer::with_capacity(bytes)));
+                queue.append(&view)
+            }
+            other => other,
+        };
+        let appended = match appended {
             Ok(appended) => appended,
             Err(_) => match self.append_opening(partition, &view, now) {
                 Some(appended) => appended,
@@ -386,10 +394,13 @@ impl Client {
             sends: Vec::new(),
             memory_bytes: room,
         });
-        let buffer = BatchBuffer::with_capacity(room);
+        // It grows as records come; what it may grow to is taken at once.
+        let first_bytes = single_record_batch_bytes(record);
+        let buffer = BatchBuffer::with_capacity(room.min(first_bytes.max(256)));
         let batch = NewBatch {
             ratio,
             buffer,
+            buffer_bytes_max: room,
             completion,
             now,
         };

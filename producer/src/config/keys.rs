@@ -79,7 +79,7 @@ pub(crate) fn method_for(name: &str) -> Option<&'static str> {
 pub(crate) fn instead(name: &str) -> &'static str {
     match name {
         "bootstrap.resolve.timeout.ms" => "names are looked up when connecting",
-        "buffer.memory.allocation.strategy" => "a batch takes its memory when it is opened",
+        "buffer.memory.allocation.strategy" => "a batch takes memory as it grows",
         "config.providers" => "values are taken as they are",
         "metadata.cluster.check.enable" => "a broker's cluster is not checked",
         "key.serializer" | "value.serializer" | "interceptor.classes" => "given in code",
@@ -227,7 +227,7 @@ const RESOLVE_TIMEOUT_MS_MAX: i64 = 3_600_000;
 /// without such a value stand here with none; they may not be given at all.
 const FIXED: &[(&str, &str)] = &[
     ("bootstrap.resolve.timeout.ms", "0"),
-    ("buffer.memory.allocation.strategy", "full"),
+    ("buffer.memory.allocation.strategy", "incremental"),
     ("compression.lz4.level", "9"),
     ("config.providers", ""),
     ("enable.metrics.push", "false"),

@@ -12,7 +12,8 @@
 //!
 //! *Invariants*
 //! 1. An open batch's bytes, as its records are expected to be compressed, stay within its limit,
-//!    unless its first record alone is larger. They never outgrow its buffer.
+//!    unless its first record alone is larger. They never outgrow its buffer: it is exchanged for
+//!    a larger one before.
 //! 2. A sealed batch takes no records; a stamped one keeps its bytes on every retry.
 //! 3. Only a batch that is certainly in no log is stamped again (`sequence.rs` decides).
 //!
@@ -38,14 +39,29 @@ use crate::wire::record_batch::{
 /// What a new batch starts from.
 #[derive(Debug)]
 pub struct NewBatch<C> {
-    /// Empty, with room for header and first record at least; more records than fit are not taken.
+    /// Empty, with room for header and first record at least.
     pub buffer: BatchBuffer,
+    /// What its buffer may be exchanged for; more records than fit in so many bytes are not taken.
+    pub buffer_bytes_max: usize,
     /// How small its records are expected to become.
     pub ratio: Ratio,
     /// The handle by which all records of the batch are resolved.
     pub completion: C,
     /// When the batch is opened: linger and delivery time-out count from here.
     pub now: Instant,
+}
+
+/// Why an open batch does not take a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoRoom {
+    /// No batch is open, or the record would make it too large: open another one.
+    Batch,
+    /// The batch may become as large, but its buffer does not hold so much: give it one of so many
+    /// bytes, or open another batch.
+    Buffer {
+        /// At least twice what it has, where it may have that.
+        bytes: usize,
+    },
 }
 
 /// Where a record went in its batch.
@@ -70,6 +86,8 @@ pub(crate) struct OpenBatch<C> {
     bytes_max: usize,
     /// What its buffer holds.
     room: usize,
+    /// What a larger one may hold.
+    room_max: usize,
 }
 
 impl<C> OpenBatch<C> {
@@ -77,6 +95,7 @@ impl<C> OpenBatch<C> {
     pub(crate) fn open(batch: NewBatch<C>, record: &RecordView<'_>, bytes_max: usize) -> Self {
         let NewBatch {
             mut buffer,
+            buffer_bytes_max,
             ratio,
             completion,
             now,
@@ -96,12 +115,13 @@ impl<C> OpenBatch<C> {
             record_count: 1,
             bytes_max,
             room,
+            room_max: buffer_bytes_max.clamp(room, BATCH_BYTES_MAX),
         }
     }
 
-    /// Appends a record and says where; `None` when it does not fit.
+    /// Appends a record and says where, if it fits.
     #[inline]
-    pub(crate) fn append(&mut self, record: &RecordView<'_>) -> Option<Placed> {
+    pub(crate) fn append(&mut self, record: &RecordView<'_>) -> Result<Placed, NoRoom> {
         let place = Place {
             // Wraps for timestamps more than half the range apart, as Kafka's readers do.
             timestamp_delta_ms: record.timestamp_ms.wrapping_sub(self.base_timestamp_ms),
@@ -109,30 +129,54 @@ impl<C> OpenBatch<C> {
         };
         let placed = PlacedRecord::new(record, place);
         let bytes = placed.bytes();
-        if !self.has_room(bytes) {
-            return None;
+        let end = self.buffer.len() + bytes;
+        if end > self.room || !self.may_take(bytes) {
+            return Err(self.no_room(bytes));
         }
         placed.append_to(self.buffer.as_mut_vec());
         self.max_timestamp_ms = self.max_timestamp_ms.max(record.timestamp_ms);
         self.record_count += 1;
-        Some(Placed {
+        Ok(Placed {
             index: place.offset_delta,
             bytes,
         })
     }
 
+    /// Why so many bytes more do not fit.
+    #[cold]
+    fn no_room(&self, bytes: usize) -> NoRoom {
+        if !self.may_take(bytes) {
+            return NoRoom::Batch;
+        }
+        let end = self.buffer.len() + bytes;
+        let bytes = self.room.saturating_mul(2).max(end).min(self.room_max);
+        NoRoom::Buffer { bytes }
+    }
+
+    /// Takes a larger buffer for its own; gives back the one that is not needed.
+    pub(crate) fn exchange(&mut self, mut buffer: BatchBuffer) -> BatchBuffer {
+        if buffer.capacity() <= self.room {
+            return buffer;
+        }
+        let bytes = buffer.as_mut_vec();
+        bytes.clear();
+        bytes.extend_from_slice(&self.buffer);
+        self.room = buffer.capacity().min(self.room_max);
+        core::mem::replace(&mut self.buffer, buffer)
+    }
+
     /// Whether not even the smallest record fits.
     #[inline]
     pub(crate) fn is_full(&self) -> bool {
-        !self.has_room(RECORD_BYTES_MIN)
+        !self.may_take(RECORD_BYTES_MIN)
     }
 
-    /// Whether so many bytes more fit; they themselves count as they are.
+    /// Whether it may become so many bytes larger; they themselves count as they are.
     #[inline]
-    fn has_room(&self, bytes: usize) -> bool {
+    fn may_take(&self, bytes: usize) -> bool {
         let records = self.buffer.len().saturating_sub(HEADER_BYTES);
         let expected = HEADER_BYTES + self.ratio.compressed(records);
-        expected + bytes <= self.bytes_max && self.buffer.len() + bytes <= self.room
+        expected + bytes <= self.bytes_max && self.buffer.len() + bytes <= self.room_max
     }
 
     #[inline]

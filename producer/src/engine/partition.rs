@@ -519,6 +519,7 @@ mod tests {
         queue.append_opening(
             &record,
             NewBatch {
+                buffer_bytes_max: 0,
                 ratio: Ratio::PLAIN,
                 buffer,
                 completion,

@@ -21,9 +21,10 @@
 
 use std::collections::VecDeque;
 
-pub use crate::engine::batch::{NewBatch, SealedBatch};
+pub use crate::engine::batch::{NewBatch, NoRoom, SealedBatch};
 use crate::engine::batch::{OpenBatch, Placed};
 use crate::engine::effect::QueueState;
+use crate::wire::batch_buffer::BatchBuffer;
 use crate::wire::record_batch::HEADER_BYTES;
 pub use crate::wire::record_batch::{HeaderView, RecordView, single_record_batch_bytes};
 
@@ -66,10 +67,6 @@ pub enum Notice {
     },
 }
 
-/// No batch is open, or the record does not fit into it: open one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NoRoom;
-
 /// The records of one partition that were not taken yet.
 #[derive(Debug)]
 pub struct PartitionQueue<C> {
@@ -78,6 +75,8 @@ pub struct PartitionQueue<C> {
     sealed: VecDeque<SealedBatch<C>>,
     /// The size of all that is sealed.
     sealed_bytes: usize,
+    /// What batches come to here, lately.
+    expected_bytes: usize,
 }
 
 impl<C: Clone> PartitionQueue<C> {
@@ -89,6 +88,7 @@ impl<C: Clone> PartitionQueue<C> {
             open: None,
             sealed: VecDeque::new(),
             sealed_bytes: 0,
+            expected_bytes: 0,
         }
     }
 
@@ -99,8 +99,8 @@ impl<C: Clone> PartitionQueue<C> {
     /// [`NoRoom`] when no batch is open or the record does not fit; the queue is unchanged.
     #[inline]
     pub fn append(&mut self, record: &RecordView<'_>) -> Result<Appended<C>, NoRoom> {
-        let open = self.open.as_mut().ok_or(NoRoom)?;
-        let Placed { index, bytes } = open.append(record).ok_or(NoRoom)?;
+        let open = self.open.as_mut().ok_or(NoRoom::Batch)?;
+        let Placed { index, bytes } = open.append(record)?;
         let completion = open.completion().clone();
         let notice = match open.is_full() {
             false => Notice::None,
@@ -114,6 +114,15 @@ impl<C: Clone> PartitionQueue<C> {
             bytes,
             notice,
         })
+    }
+
+    /// Gives the open batch a larger buffer; gives back the one that is not needed.
+    #[must_use]
+    pub fn exchange(&mut self, buffer: BatchBuffer) -> BatchBuffer {
+        match &mut self.open {
+            Some(open) => open.exchange(buffer),
+            None => buffer,
+        }
     }
 
     /// Seals what is open, opens a batch in the given buffer and appends the record to it.
@@ -172,20 +181,34 @@ impl<C: Clone> PartitionQueue<C> {
                 self.sealed_bytes -= sealed.bytes();
                 Some(sealed)
             }
-            None => self.open.take().map(OpenBatch::seal),
+            None => self.close_open(),
         }
     }
 
     /// Says how many bytes it sealed; a batch has some.
     fn seal_open(&mut self) -> usize {
-        let Some(open) = self.open.take() else {
+        let Some(sealed) = self.close_open() else {
             return 0;
         };
-        let sealed = open.seal();
         let bytes = sealed.bytes();
         self.sealed_bytes += bytes;
         self.sealed.push_back(sealed);
         bytes
+    }
+
+    /// What the next batch is expected to come to, in bytes, from those before: more at once, less
+    /// by and by.
+    #[must_use]
+    pub fn expected_bytes(&self) -> usize {
+        match &self.open {
+            None => self.expected_bytes,
+            Some(open) => open.bytes().max(self.expected_bytes / 2),
+        }
+    }
+
+    fn close_open(&mut self) -> Option<SealedBatch<C>> {
+        self.expected_bytes = self.expected_bytes();
+        self.open.take().map(OpenBatch::seal)
     }
 }
 
@@ -195,7 +218,6 @@ mod tests {
     use crate::engine::ratio::Ratio;
     use crate::engine::time::Instant;
     use crate::types::{ProducerEpoch, ProducerId, Sequence};
-    use crate::wire::batch_buffer::BatchBuffer;
     use crate::wire::read_back::{ReadRecord, read_batch};
     use crate::wire::record_batch::ProducerStamp;
     use proptest::prelude::*;
@@ -214,6 +236,7 @@ mod tests {
         NewBatch {
             ratio: Ratio::PLAIN,
             buffer: BatchBuffer::with_capacity(room),
+            buffer_bytes_max: room,
             completion,
             now,
         }
@@ -231,7 +254,10 @@ mod tests {
 
     #[test]
     fn a_record_without_an_open_batch_has_no_room() {
-        assert_eq!(queue(100).append(&record(b"a")).map(|_| ()), Err(NoRoom));
+        assert_eq!(
+            queue(100).append(&record(b"a")).map(|_| ()),
+            Err(NoRoom::Batch)
+        );
         assert_eq!(queue(100).state(), QueueState::default());
     }
 
@@ -248,7 +274,7 @@ mod tests {
             (1, 1, FILLED)
         );
         assert_eq!(queue.state().sealed_bytes, HEADER_AND_TWO);
-        assert_eq!(queue.append(&record(b"c")).map(|_| ()), Err(NoRoom));
+        assert_eq!(queue.append(&record(b"c")).map(|_| ()), Err(NoRoom::Batch));
     }
 
     #[test]
@@ -292,6 +318,51 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_outgrows_its_buffer_by_doubling_until_it_is_full() {
+        let mut queue = queue(400);
+        let batch = NewBatch {
+            buffer_bytes_max: 400,
+            ..new_batch(1, 70)
+        };
+        queue.append_opening(&record(b"a"), batch);
+        let mut wanted = Vec::new();
+        loop {
+            match queue.append(&record(b"b")) {
+                Ok(_) => {}
+                Err(NoRoom::Buffer { bytes }) => {
+                    wanted.push(bytes);
+                    let before = queue.exchange(BatchBuffer::with_capacity(bytes));
+                    assert!(before.capacity() < bytes);
+                }
+                Err(NoRoom::Batch) => break,
+            }
+        }
+        assert_eq!(wanted, [140, 280, 400]);
+        let not_needed = queue.exchange(BatchBuffer::with_capacity(300));
+        assert_eq!(not_needed.capacity(), 300, "it has a larger one");
+        let batch = queue.take().expect("a batch");
+        assert_eq!((batch.record_count(), batch.bytes()), (42, 61 + 42 * 8));
+        let not_needed = queue.exchange(not_needed);
+        assert_eq!(not_needed.capacity(), 300, "nothing is open");
+    }
+
+    #[test]
+    fn what_batches_come_to_is_expected_of_the_next_one_for_a_while() {
+        let mut queue = queue(1_000);
+        let mut expected = Vec::new();
+        for bytes in [100, 500, 10, 10, 700] {
+            queue.append_opening(&record(&vec![0; bytes]), new_batch(1, 1_000));
+            let open = queue.expected_bytes();
+            drop(queue.take());
+            assert_eq!(queue.expected_bytes(), open, "as if it had been closed");
+            expected.push(open);
+        }
+        let size = |bytes: usize| 61 + 9 + bytes;
+        assert_eq!(expected[..2], [size(100), size(500)]);
+        assert_eq!(expected[2..], [size(500) / 2, size(500) / 4, size(700)]);
+    }
+
+    #[test]
     fn appending_allocates_nothing() {
         let mut queue = queue(400);
         queue.append_opening(&record(b"a"), new_batch(1, 400));
@@ -331,9 +402,21 @@ mod tests {
             value: record.value.as_deref(),
             headers: &headers,
         };
-        let appended = queue.append(&view).unwrap_or_else(|NoRoom| {
-            let room = single_record_batch_bytes(&view).max(queue.limits.batch_bytes);
-            queue.append_opening(&view, new_batch(completion, room))
+        let appended = queue.append(&view).or_else(|no_room| {
+            // Buffers have no more room than needed, so that they grow as often as they may.
+            if let NoRoom::Buffer { bytes } = no_room {
+                drop(queue.exchange(BatchBuffer::with_capacity(bytes)));
+            }
+            queue.append(&view)
+        });
+        let appended = appended.unwrap_or_else(|no_room| {
+            assert_eq!(no_room, NoRoom::Batch, "it has the buffer it wanted");
+            let first_bytes = single_record_batch_bytes(&view);
+            let batch = NewBatch {
+                buffer_bytes_max: first_bytes.max(queue.limits.batch_bytes),
+                ..new_batch(completion, first_bytes)
+            };
+            queue.append_opening(&view, batch)
         });
         appended.index
     }

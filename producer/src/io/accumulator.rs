@@ -28,9 +28,7 @@ use std::sync::{Arc, MutexGuard};
 
 use crate::engine::queue::{
     Appended, NewBatch, NoRoom, Notice, QueueLimits, RecordView, SealedBatch,
-    single_record_batch_bytes,
 };
-use crate::engine::ratio::Ratio;
 use crate::error::{ErrorCode, FailureKind};
 use crate::io::clock::Clock;
 use crate::io::completion::{BatchCompletion, RecordInBatch};
@@ -38,12 +36,11 @@ use crate::io::inbox::{Inbox, News};
 use crate::io::incomplete::Incomplete;
 use crate::io::memory::{Memory, Reservation};
 use crate::io::meters::Meters;
-use crate::io::outgoing::{Accepted, Choice, Outgoing, Refused, Timestamp, TooLarge};
+use crate::io::outgoing::{Accepted, Choice, Outgoing, Refused, Timestamp};
 use crate::io::phase::PhaseCell;
-use crate::io::pool::size_class;
+use crate::io::room::Need;
 use crate::io::sticky::{self, Batch, Circumstances, Spreading};
 use crate::io::topics::{Gate, Partitions, Route, Slot, SlotQueue, TopicEntry, Topics};
-use crate::wire::record_batch::HEADER_BYTES;
 
 /// The handle that travels with a batch.
 pub(crate) type Ticket = Arc<BatchCompletion>;
@@ -62,7 +59,7 @@ pub(crate) struct Limits {
 /// What producers share with their driver.
 #[derive(Debug)]
 pub(crate) struct Accumulator {
-    limits: Limits,
+    pub(crate) limits: Limits,
     pub(crate) spreading: Spreading,
     seed: u64,
     batch_numbers: AtomicU64,
@@ -86,15 +83,6 @@ struct Target<'a> {
     choice: Choice,
 }
 
-/// What a batch takes of memory when it is opened.
-#[derive(Clone, Copy)]
-struct Need {
-    /// Its buffer, in bytes.
-    buffer: usize,
-    /// Its buffer and its state.
-    all: usize,
-}
-
 /// What an append leaves to do when the lock is free again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct After {
@@ -115,7 +103,15 @@ enum Missed {
     Closed,
     /// The sticky choice went elsewhere.
     Moved,
-    NoRoom,
+    /// No batch is open that has room for it.
+    Full {
+        /// What the next one is expected to come to.
+        expected_bytes: usize,
+    },
+    /// The open batch needs a buffer of so many bytes.
+    Outgrown {
+        bytes: usize,
+    },
 }
 
 impl Accumulator {
@@ -228,21 +224,27 @@ impl Accumulator {
             let target = self
                 .target(topic, partitions, outgoing.choice)
                 .ok_or(Refused::NoPartition)?;
-            match self.append_to_open(target, outgoing) {
+            let expected_bytes = match self.append_to_open(target, outgoing) {
                 Ok(accepted) => return Ok(accepted),
                 Err(Missed::Closed) => return Err(Refused::Closed),
                 Err(Missed::Moved) => continue,
-                Err(Missed::NoRoom) => {}
-            }
+                Err(Missed::Outgrown { bytes }) => {
+                    if !self.grow(target.slot, bytes) {
+                        self.seal(target);
+                    }
+                    continue;
+                }
+                Err(Missed::Full { expected_bytes }) => expected_bytes,
+            };
             let need = self
-                .need_of(topic, &outgoing.view)
+                .need_of(topic, &outgoing.view, expected_bytes)
                 .map_err(Refused::TooLarge)?;
-            let reservation = room
-                .take()
-                .filter(|reservation| reservation.bytes() >= need.all)
-                .or_else(|| self.memory.try_reserve(need.all))
-                .ok_or(Refused::NeedsRoom { bytes: need.all })?;
-            match self.append_to_new(target, outgoing, (need, reservation)) {
+            let taken = match room.take() {
+                Some(room) => need.within(room),
+                None => self.memory.try_reserve(need.all).map(|room| (need, room)),
+            };
+            let taken = taken.ok_or(Refused::NeedsRoom { bytes: need.all })?;
+            match self.append_to_new(target, outgoing, taken) {
                 Ok(accepted) => return Ok(accepted),
                 Err((Missed::Closed, _)) => return Err(Refused::Closed),
                 Err((_, unused)) => room = Some(unused),
@@ -261,51 +263,6 @@ impl Accumulator {
         slot.load
             .on_taken(next_opened_at, asked.then(|| self.clock.now()));
         Some(taken)
-    }
-
-    /// What a batch takes of memory that this record opens.
-    fn need_of(&self, topic: &TopicEntry, record: &RecordView<'_>) -> Result<Need, TooLarge> {
-        let record_bytes = self.check_size(record)?;
-        let wanted = self.plain_bytes(topic.ratio()).max(record_bytes);
-        let memory_bytes = self.memory.bytes_max();
-        // Nothing is larger than all memory, or its sender would wait for ever.
-        let largest = memory_bytes.saturating_sub(STATE_BYTES).max(record_bytes);
-        let buffer = size_class(wanted).min(largest);
-        Ok(Need {
-            buffer,
-            all: (buffer + STATE_BYTES).min(memory_bytes),
-        })
-    }
-
-    /// The smallest batch that holds a record, in bytes, if no limit is below.
-    pub(crate) fn check_size(&self, record: &RecordView<'_>) -> Result<usize, TooLarge> {
-        let record_bytes = single_record_batch_bytes(record);
-        let limits = [
-            (self.limits.request_bytes, "max.request.size"),
-            (self.memory.bytes_max(), "buffer.memory"),
-        ];
-        for (limit_bytes, limit) in limits {
-            if record_bytes > limit_bytes {
-                return Err(TooLarge {
-                    record_bytes,
-                    limit_bytes,
-                    limit,
-                });
-            }
-        }
-        Ok(record_bytes)
-    }
-
-    /// How many bytes a batch takes before it is compressed, so that it fills when it is.
-    fn plain_bytes(&self, ratio: Ratio) -> usize {
-        let batch_bytes = self.limits.batch_bytes;
-        if ratio == Ratio::PLAIN {
-            return batch_bytes;
-        }
-        // Records that all but vanish must not take all memory for one batch.
-        let largest = batch_bytes.max(self.memory.bytes_max() / BATCHES_IN_MEMORY_MIN);
-        let records = ratio.plain(batch_bytes.saturating_sub(HEADER_BYTES));
-        records.saturating_add(HEADER_BYTES).min(largest)
     }
 
     #[inline]
@@ -354,8 +311,17 @@ impl Accumulator {
         let mut queue = target.lock()?;
         match queue.records.append(&outgoing.view) {
             Ok(appended) => Ok(self.accept(target, queue, appended, outgoing)),
-            Err(NoRoom) => Err(self.leave_full(target, queue)),
+            Err(NoRoom::Buffer { bytes }) => Err(Missed::Outgrown { bytes }),
+            Err(NoRoom::Batch) => Err(self.leave_full(target, queue)),
         }
+    }
+
+    /// A batch that cannot grow is full.
+    #[cold]
+    fn seal(&self, target: Target<'_>) {
+        let notice = target.slot.lock().records.seal();
+        let moves_on = false;
+        self.unlocked(target, After { notice, moves_on });
     }
 
     /// Between two batches the sticky choice may move on, rather than open another one here.
@@ -364,7 +330,8 @@ impl Accumulator {
         let moves_on = target.choice == Choice::Sticky
             && sticky::moves_on(queue.sticky_bytes, self.limits.batch_bytes, Batch::Full);
         if !moves_on {
-            return Missed::NoRoom;
+            let expected_bytes = queue.records.expected_bytes();
+            return Missed::Full { expected_bytes };
         }
         queue.sticky_bytes = 0;
         let notice = queue.records.seal();
@@ -406,7 +373,7 @@ impl Accumulator {
         let appended = queue
             .records
             .append(&outgoing.view)
-            .unwrap_or_else(|NoRoom| {
+            .unwrap_or_else(|_no_room| {
                 let _ = reservation.keep();
                 self.batches_queued.fetch_add(1, Ordering::Relaxed);
                 target.slot.load.on_opened(now);
@@ -414,6 +381,7 @@ impl Accumulator {
                 let batch = NewBatch {
                     ratio: target.topic.ratio(),
                     buffer,
+                    buffer_bytes_max: need.buffer_max,
                     completion,
                     now,
                 };
@@ -596,17 +564,11 @@ impl<'a> Target<'a> {
     }
 }
 
-/// What a batch takes beside its buffer, wherever it is: its completion, its places in lists that
-/// may have just grown to twice their length, its share of a request.
-const STATE_BYTES: usize = 1_024;
-
-/// Even where records become very small, memory has room for so many batches.
-const BATCHES_IN_MEMORY_MIN: usize = 16;
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::io::inbox::Posted;
+    use crate::io::room::STATE_BYTES;
     use crate::io::sticky::Standing;
     use crate::io::topics::{Route, Site};
     use crate::types::{BrokerId, TopicPartition};
@@ -720,7 +682,10 @@ mod tests {
         assert_eq!(batches, [0, 1, 2, 3]);
         assert_eq!(
             send().expect_err("used up"),
-            Refused::NeedsRoom { bytes: ONE_BATCH }
+            Refused::NeedsRoom {
+                bytes: 768 + STATE_BYTES
+            },
+            "as much as the last ones took"
         );
         assert_eq!(accumulator.incomplete.snapshot().len(), 4);
     }
@@ -760,6 +725,101 @@ mod tests {
         assert!((1_561..1_600).contains(&batch.bytes()));
         drop(batch);
         assert_eq!(taken(), state, "its buffer is free again");
+    }
+
+    #[test]
+    fn partitions_with_little_traffic_hold_little() {
+        let limits = Limits {
+            batch_bytes: 16 << 10,
+            request_bytes: 1 << 20,
+            memory_bytes: 4 << 20,
+        };
+        let (accumulator, topic) = accumulator(limits, 1_000);
+        for partition in 0..1_000 {
+            append_to(&accumulator, &topic, Choice::Fixed(partition), b"v").expect("room");
+        }
+        let taken = limits.memory_bytes - accumulator.memory.bytes_free();
+        assert!(taken <= 1_000 * (512 + STATE_BYTES), "{taken}");
+    }
+
+    #[test]
+    fn a_batch_grows_as_its_records_come_and_the_next_one_starts_at_its_size() {
+        let limits = Limits {
+            batch_bytes: 16 << 10,
+            request_bytes: 1 << 20,
+            memory_bytes: 1 << 20,
+        };
+        let (accumulator, topic) = accumulator(limits, 1);
+        let taken = || limits.memory_bytes - accumulator.memory.bytes_free();
+        let mut sizes = Vec::new();
+        let mut first = 0;
+        for number in 0..400 {
+            let accepted = append_to(&accumulator, &topic, Choice::Fixed(0), &[0; 100]);
+            match accepted.expect("room").ticket.number() {
+                0 => first = number + 1,
+                _ => break,
+            }
+            sizes.push(taken() - STATE_BYTES);
+        }
+        sizes.dedup();
+        assert_eq!(sizes, [512, 1 << 10, 2 << 10, 4 << 10, 8 << 10, 16 << 10]);
+        assert!((140..160).contains(&first), "a full batch: {first} records");
+        // Both batches have their buffers at full size, and their state.
+        assert_eq!(taken(), 2 * ((16 << 10) + STATE_BYTES));
+    }
+
+    #[test]
+    fn a_batch_that_cannot_grow_is_full() {
+        // While a batch has 1 KiB there are 2 more for it; while it has those, only 1.
+        let memory_bytes = 2 * (1_024 + STATE_BYTES);
+        let limits = Limits {
+            batch_bytes: 16 << 10,
+            request_bytes: 1 << 20,
+            memory_bytes,
+        };
+        let (accumulator, topic) = accumulator(limits, 1);
+        let mut records = 0;
+        let refused = loop {
+            match append_to(&accumulator, &topic, Choice::Fixed(0), &[0; 100]) {
+                Ok(_) => records += 1,
+                Err(refused) => break refused,
+            }
+        };
+        assert!(matches!(refused, Refused::NeedsRoom { bytes } if bytes <= memory_bytes));
+        assert_eq!(records, 18, "what 2 KiB hold");
+        let batches: Vec<_> = std::iter::from_fn(|| accumulator.take(&slot(&topic, 0))).collect();
+        let counted: u32 = batches.iter().map(|batch| batch.record_count()).sum();
+        assert_eq!(counted, records);
+        for batch in batches {
+            accumulator
+                .memory
+                .release(batch.completion().memory_bytes());
+        }
+        assert_eq!(accumulator.memory.bytes_free(), memory_bytes);
+    }
+
+    /// Room was waited for while less was expected of the partition.
+    #[test]
+    fn room_that_is_less_than_a_batch_is_used_as_it_is() {
+        let (accumulator, topic) = accumulator(LIMITS, 1);
+        let route = topic.route.load();
+        let Route::Known(partitions) = &**route else {
+            panic!("published");
+        };
+        let value = [0; 700];
+        let send = |bytes| {
+            let room = accumulator.memory.try_reserve(bytes).expect("free");
+            accumulator.append(&topic, partitions, &mut outgoing(&value), Some(room))
+        };
+        let before = accumulator.memory.bytes_free();
+        send(STATE_BYTES + 800).expect("its record has room");
+        assert_eq!(before - accumulator.memory.bytes_free(), STATE_BYTES + 800);
+        let refused = send(STATE_BYTES + 700).expect_err("not with the header");
+        let bytes = 896 + STATE_BYTES;
+        assert_eq!(refused, Refused::NeedsRoom { bytes });
+        send(STATE_BYTES + 5_000).expect("more than needed");
+        let taken = before - accumulator.memory.bytes_free();
+        assert_eq!(taken, STATE_BYTES + 800 + bytes);
     }
 
     #[test]

@@ -196,6 +196,13 @@ impl Reservation<'_> {
         self.memory.pool().keep(bytes);
     }
 
+    /// Returns what is more than so many bytes.
+    pub(crate) fn shrink_to(&mut self, bytes: usize) {
+        let surplus = self.bytes.saturating_sub(bytes);
+        self.bytes -= surplus;
+        self.memory.release(surplus);
+    }
+
     /// Leaves the bytes with a batch, to be released when it is settled.
     pub(crate) fn keep(mut self) -> usize {
         std::mem::take(&mut self.bytes)

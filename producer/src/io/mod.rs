@@ -12,6 +12,7 @@
 //! | `meters` | what is measured |
 //! | `narration` | events and spans of `tracing` |
 //! | `memory` | the bytes in use, and who waits for room |
+//! | `room` | how much memory a batch gets, and when it gets more |
 //! | `pool` | buffers of settled batches, kept for those to come |
 //! | `incomplete` | the batches accepted and not yet settled, for whoever flushes |
 //! | `phase` | how far a producer's life is |
@@ -45,6 +46,7 @@ pub(crate) mod narration;
 pub(crate) mod outgoing;
 pub(crate) mod phase;
 pub(crate) mod pool;
+pub(crate) mod room;
 pub(crate) mod slot_table;
 pub(crate) mod sticky;
 pub(crate) mod topics;

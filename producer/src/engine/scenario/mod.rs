@@ -248,6 +248,7 @@ impl World {
         let batch = NewBatch {
             ratio: Ratio::PLAIN,
             buffer: BatchBuffer::with_capacity(200),
+            buffer_bytes_max: 200,
             completion,
             now: self.now,
         };
