@@ -1,10 +1,10 @@
 //! What the producer writes, the cluster reads: two codecs that were written apart.
 
-use kafka_mockbroker::wire::batch_view::BatchView;
+use kafka_mockbroker::wire::batch_view::{BatchView, TRANSACTIONAL};
 use kafka_mockbroker::wire::records::{Lengths, Records};
 use kafka_producer::wire::record_batch::{
-    BatchHeader, HeaderView, Place, PlacedRecord, ProducerStamp, RecordView, complete_header,
-    reserve_header,
+    BatchHeader, HeaderView, Place, PlacedRecord, ProducerStamp, RecordView, Scope,
+    complete_header, reserve_header,
 };
 use kafka_producer::{CompressionType, ProducerEpoch, ProducerId, Sequence};
 use proptest::collection::vec;
@@ -38,12 +38,16 @@ fn records() -> impl Strategy<Value = Vec<Record>> {
 }
 
 fn stamp() -> impl Strategy<Value = Option<ProducerStamp>> {
-    let stamp = (0..=i64::MAX, 0..=i16::MAX, 0..=i32::MAX);
-    option::of(stamp.prop_map(|(id, epoch, sequence)| ProducerStamp {
-        id: ProducerId(id),
-        epoch: ProducerEpoch(epoch),
-        base_sequence: Sequence::new(sequence).unwrap_or_default(),
-    }))
+    let scope = prop_oneof![Just(Scope::Alone), Just(Scope::Transaction)];
+    let stamp = (0..=i64::MAX, 0..=i16::MAX, 0..=i32::MAX, scope);
+    option::of(
+        stamp.prop_map(|(id, epoch, sequence, scope)| ProducerStamp {
+            id: ProducerId(id),
+            epoch: ProducerEpoch(epoch),
+            base_sequence: Sequence::new(sequence).unwrap_or_default(),
+            scope,
+        }),
+    )
 }
 
 /// The producer's hand.
@@ -125,6 +129,8 @@ proptest! {
         let written = stamp.map(|stamp| (stamp.id.0, stamp.epoch.0, stamp.base_sequence.value()));
         let read = (header.producer_id, header.producer_epoch, header.base_sequence);
         prop_assert_eq!(read, written.unwrap_or((-1, -1, -1)));
+        let part = stamp.map(|stamp| stamp.scope) == Some(Scope::Transaction);
+        prop_assert_eq!(header.has(TRANSACTIONAL), part);
         prop_assert_eq!(usize::try_from(header.record_count), Ok(records.len()));
         prop_assert_eq!(header.last_offset_delta + 1, header.record_count);
         let latest = records.iter().map(|record| record.timestamp_ms).max();

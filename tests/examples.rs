@@ -391,3 +391,20 @@ fn verifiable_producer_settles_what_it_sent_when_it_is_terminated() {
     assert_eq!(summary["acked"], written);
     assert_eq!(values(&cluster).len(), written);
 }
+
+#[test]
+fn transfer_commits_all_but_every_third() {
+    let cluster = start();
+    let servers = cluster.bootstrap_servers();
+    let output = run("transfer", &["--bootstrap", servers, "--transfers", "7"]);
+    let lines = lines(&output);
+    assert!(lines[0].starts_with("5 of 7 transfers done"), "{lines:?}");
+    let records = |partition| cluster.records("orders", partition).len();
+    assert_eq!((0..3).map(records).sum::<usize>(), 14);
+    let aborted = |partition| {
+        let view = cluster.partition("orders", partition).unwrap();
+        view.aborted_transactions.len()
+    };
+    // Alice and Bob may share a partition.
+    assert!((0..3).map(aborted).sum::<usize>() >= 2);
+}

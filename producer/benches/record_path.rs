@@ -27,7 +27,7 @@ use kafka_producer::wire::frame::RequestHeader;
 use kafka_producer::wire::produce_request::{self, PartitionBatch, ProduceHeader};
 use kafka_producer::wire::produce_response;
 use kafka_producer::wire::record_batch::{
-    BatchHeader, Place, PlacedRecord, ProducerStamp, complete_header, reserve_header,
+    BatchHeader, Place, PlacedRecord, ProducerStamp, Scope, complete_header, reserve_header,
 };
 use kafka_producer::wire::{Api, TopicRef};
 use kafka_producer::{Acks, CompressionType, ProducerEpoch, ProducerId, Sequence, TopicId};
@@ -110,6 +110,7 @@ fn frame(criterion: &mut Criterion) {
                 correlation_id: 7,
                 client_id: "bench",
             },
+            transactional_id: None,
             acks: Acks::All,
             timeout_ms: 30_000,
         };
@@ -151,6 +152,7 @@ fn filled((_, batch_bytes, records): Shape) -> (Vec<u8>, BatchHeader) {
             id: ProducerId(4_000),
             epoch: ProducerEpoch(0),
             base_sequence: Sequence::ZERO,
+            scope: Scope::Alone,
         }),
     };
     (buffer, header)

@@ -50,6 +50,11 @@ pub enum FailureKind {
     UnsupportedVersion,
     /// A broker's answer could not be read, or contradicts what was asked.
     BadAnswer,
+    /// Its transaction had failed, or was aborted, before it was sent, or before a broker had it
+    /// for certain.
+    TransactionAborted,
+    /// A record was refused before it was part of its transaction, which can only be aborted now.
+    RecordRefused,
 }
 
 /// A failure with its circumstances.
@@ -90,6 +95,28 @@ impl Failure {
         }
     }
 
+    /// It in words, as part of a message.
+    pub(crate) fn words(&self) -> String {
+        let mut words = match self.kind {
+            FailureKind::Refused(code) => format!("refused with {code}"),
+            FailureKind::RefusedWithBatch(code) => format!("refused with its batch, {code}"),
+            FailureKind::DeliveryTimedOut => "delivery.timeout.ms passed".to_owned(),
+            FailureKind::Disconnected => "connection lost".to_owned(),
+            FailureKind::Closed => "the producer is closed".to_owned(),
+            FailureKind::UnsupportedVersion => "no common version of an API".to_owned(),
+            FailureKind::BadAnswer => "unreadable answer from the broker".to_owned(),
+            FailureKind::TransactionAborted => "the transaction is aborted".to_owned(),
+            FailureKind::RecordRefused => "a record was refused".to_owned(),
+        };
+        if let Some(broker) = self.broker {
+            words += &format!(", broker {broker}");
+        }
+        if let Some(message) = &self.message {
+            words += &format!(": {message}");
+        }
+        words
+    }
+
     /// What the failure of a batch means for the record at this place in it.
     ///
     /// As in Kafka's client (`Sender.failBatch`): a record that is named alone has the code of the
@@ -125,6 +152,48 @@ impl Failure {
         }
     }
 }
+
+impl ErrorCode {
+    /// Whether it passes by itself: what Kafka's `Errors` have as a `RetriableException`.
+    pub(crate) fn is_retriable(self) -> bool {
+        RETRIABLE.contains(&self)
+    }
+}
+
+const RETRIABLE: [ErrorCode; 32] = [
+    ErrorCode::CORRUPT_MESSAGE,
+    ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+    ErrorCode::LEADER_NOT_AVAILABLE,
+    ErrorCode::NOT_LEADER_OR_FOLLOWER,
+    ErrorCode::REQUEST_TIMED_OUT,
+    ErrorCode::REPLICA_NOT_AVAILABLE,
+    ErrorCode::NETWORK_EXCEPTION,
+    ErrorCode::COORDINATOR_LOAD_IN_PROGRESS,
+    ErrorCode::COORDINATOR_NOT_AVAILABLE,
+    ErrorCode::NOT_COORDINATOR,
+    ErrorCode::NOT_ENOUGH_REPLICAS,
+    ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND,
+    ErrorCode::NOT_CONTROLLER,
+    ErrorCode::CONCURRENT_TRANSACTIONS,
+    ErrorCode::KAFKA_STORAGE_ERROR,
+    ErrorCode::FETCH_SESSION_ID_NOT_FOUND,
+    ErrorCode::INVALID_FETCH_SESSION_EPOCH,
+    ErrorCode::LISTENER_NOT_FOUND,
+    ErrorCode::FENCED_LEADER_EPOCH,
+    ErrorCode::UNKNOWN_LEADER_EPOCH,
+    ErrorCode::OFFSET_NOT_AVAILABLE,
+    ErrorCode::PREFERRED_LEADER_NOT_AVAILABLE,
+    ErrorCode::ELIGIBLE_LEADERS_NOT_AVAILABLE,
+    ErrorCode::ELECTION_NOT_NEEDED,
+    ErrorCode::UNSTABLE_OFFSET_COMMIT,
+    ErrorCode::THROTTLING_QUOTA_EXCEEDED,
+    ErrorCode::UNKNOWN_TOPIC_ID,
+    ErrorCode::INCONSISTENT_TOPIC_ID,
+    ErrorCode::FETCH_SESSION_TOPIC_ID_ERROR,
+    ErrorCode::SHARE_SESSION_NOT_FOUND,
+    ErrorCode::INVALID_SHARE_SESSION_EPOCH,
+    ErrorCode::SHARE_SESSION_LIMIT_REACHED,
+];
 
 macro_rules! error_codes {
     ($($number:literal $name:ident)*) => {

@@ -30,6 +30,7 @@ use crate::error::Failure;
 use crate::interceptor::{Interceptors, Underway};
 use crate::io::accumulator::Accumulator;
 use crate::io::completion::{Callback, WakerSlot};
+use crate::io::desk::Order;
 use crate::io::inbox::{Drain, End};
 use crate::io::memory::Reservation;
 use crate::io::meters::waits::{Measured, Wait};
@@ -40,6 +41,7 @@ use crate::io::waiting::Patience;
 use crate::partitioner::{Partitioner, Unplaced, partition_of_key};
 use crate::produce_error::{Certainty, ProduceError, ProduceErrorKind};
 use crate::record::Record;
+use crate::transactions::Transactional;
 use crate::wire::record_batch::RecordView;
 
 /// What all clones and topics of a producer share; the last one dropped closes it.
@@ -51,6 +53,8 @@ pub(crate) struct ProducerHandle {
     pub(crate) configuration: Configuration,
     /// `None` if there are none.
     pub(crate) interceptors: Option<Arc<Interceptors>>,
+    /// `None` without a `transactional.id`.
+    pub(crate) transactional: Option<Transactional>,
 }
 
 impl Drop for ProducerHandle {
@@ -187,6 +191,10 @@ impl ProducerHandle {
     fn counted(&self, error: ProduceError) -> ProduceError {
         let accumulator = &self.accumulator;
         accumulator.meters.on_refused(accumulator.clock.now());
+        if self.transactional.is_some() && spoils(error.kind()) {
+            let reason = Arc::from(error.to_string());
+            accumulator.inbox.post_order(Order::RecordRefused(reason));
+        }
         error
     }
 
@@ -339,6 +347,14 @@ impl ProducerHandle {
         if !self.accumulator.phase.is_open() {
             return refused(ProduceErrorKind::Closed);
         }
+        if let Some(failure) = self
+            .transactional
+            .as_ref()
+            .and_then(|one| one.desk.why_shut())
+        {
+            let error = ProduceError::no_transaction(failure, &topic.name, record.partition);
+            return Err(NotNow::Error(error));
+        }
         if record
             .timestamp_ms
             .is_some_and(|timestamp_ms| timestamp_ms < 0)
@@ -377,6 +393,10 @@ impl ProducerHandle {
         match accumulator.append(topic, partitions, outgoing, room) {
             Ok(accepted) => Ok(Delivery::new(accepted.ticket, accepted.record)),
             Err(Refused::NeedsRoom { bytes }) => Err(NotNow::Room { bytes }),
+            // Shut between looking and locking.
+            Err(Refused::Closed) if self.accumulator.phase.is_open() => {
+                refused(ProduceErrorKind::NoTransaction)
+            }
             Err(Refused::Closed) => refused(ProduceErrorKind::Closed),
             Err(Refused::TooLarge(too_large)) => refused(kind_of(too_large)),
             Err(Refused::NoPartition) => Err(NotNow::Topic),
@@ -463,6 +483,17 @@ impl ProducerHandle {
         self.accumulator.phase.advance(Phase::Closing);
         self.accumulator.inbox.post_end(end);
     }
+}
+
+/// Whether the transaction that a refused record was for can only be aborted.
+fn spoils(kind: ProduceErrorKind) -> bool {
+    !matches!(
+        kind,
+        ProduceErrorKind::NoTransaction
+            | ProduceErrorKind::TransactionAborted
+            | ProduceErrorKind::GivenUp
+            | ProduceErrorKind::Closed
+    )
 }
 
 /// Who chooses partitions for records that name none.

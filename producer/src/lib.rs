@@ -49,6 +49,7 @@
 //! | have a function called in place of awaiting | [`Producer::send_with`] |
 //! | send from threads without async code | [`Producer::send_blocking`], [`Delivery::wait`] |
 //! | never wait | [`Producer::try_send`] |
+//! | have records count together or not at all | [`Producer::init_transactions`] |
 //! | choose partitions otherwise | [`partitioner`] |
 //! | see and change each record, and learn its fate | [`Interceptor`] |
 //! | see how it does, by Kafka's metrics | [`Producer::metrics`] |
@@ -90,6 +91,8 @@ mod record;
 mod scratch;
 mod send_all;
 mod topic;
+mod transaction_error;
+mod transactions;
 mod typed_topic;
 mod types;
 
@@ -99,6 +102,7 @@ pub use config::{
 };
 pub use delivery::{Delivery, Outcome, Written};
 pub use engine::Idempotence;
+pub use engine::transaction::Misuse;
 pub use error::{ErrorCode, Failure, FailureKind, Fault, RefusedRecord};
 pub use interceptor::{Acknowledgement, InterceptedRecord, Interceptor};
 pub use io::meters::snapshot::{Metric, MetricScope, Metrics};
@@ -109,6 +113,10 @@ pub use produce_error::{ProduceError, ProduceErrorKind};
 pub use producer::Producer;
 pub use record::{Header, Record};
 pub use topic::Topic;
+pub use transaction_error::{
+    AbortError, CommitError, Remedy, TransactionError, TransactionErrorKind,
+};
+pub use transactions::{PendingAbort, PendingCommit, Transaction, Transactions};
 pub use typed_topic::{TypedRecord, TypedTopic};
 pub use types::{
     Acks, BrokerId, CompressionType, LeaderEpoch, ProducerEpoch, ProducerId, Sequence, TopicId,

@@ -86,6 +86,11 @@ pub enum ProduceErrorKind {
     Disconnected,
     /// The producer was closed, or its runtime ended.
     Closed,
+    /// The producer has a `transactional.id`, and no transaction is open.
+    NoTransaction,
+    /// Its transaction failed or was aborted before a broker had the record for certain; nobody who
+    /// reads committed records will see it. The failure says what came before.
+    TransactionAborted,
     /// The future of its `send` was dropped before the record was accepted: what interceptors are
     /// told, as nobody waits for it any more.
     GivenUp,
@@ -144,6 +149,21 @@ impl ProduceError {
         }))
     }
 
+    /// A record that no transaction takes, as none is open or the open one failed.
+    pub(crate) fn no_transaction(
+        failure: Option<Failure>,
+        topic: &Arc<str>,
+        partition: Option<i32>,
+    ) -> Self {
+        let kind = match failure {
+            Some(_) => ProduceErrorKind::TransactionAborted,
+            None => ProduceErrorKind::NoTransaction,
+        };
+        let mut error = Self::refused_here(kind, topic, partition);
+        error.0.failure = failure;
+        error
+    }
+
     /// A failure that the engine reported.
     pub(crate) fn failed(
         failure: Failure,
@@ -177,6 +197,8 @@ impl ProduceError {
             | ProduceErrorKind::InvalidTimestamp
             | ProduceErrorKind::SerializationFailed { .. }
             | ProduceErrorKind::GivenUp
+            | ProduceErrorKind::NoTransaction
+            | ProduceErrorKind::TransactionAborted
             | ProduceErrorKind::Closed => Fault::Caller,
             ProduceErrorKind::MemoryFull | ProduceErrorKind::MemoryTimedOut { .. } => Fault::Broker,
             ProduceErrorKind::TopicNotReady
@@ -200,12 +222,14 @@ impl ProduceError {
             | ProduceErrorKind::InvalidTimestamp
             | ProduceErrorKind::SerializationFailed { .. }
             | ProduceErrorKind::Closed
+            | ProduceErrorKind::NoTransaction
             | ProduceErrorKind::UnsupportedVersion => false,
             ProduceErrorKind::TopicNotReady
             | ProduceErrorKind::TopicTimedOut { .. }
             | ProduceErrorKind::MemoryFull
             | ProduceErrorKind::MemoryTimedOut { .. }
             | ProduceErrorKind::GivenUp
+            | ProduceErrorKind::TransactionAborted
             | ProduceErrorKind::RefusedWithBatch
             | ProduceErrorKind::DeliveryTimedOut
             | ProduceErrorKind::Disconnected
@@ -260,6 +284,9 @@ fn kind_of(kind: FailureKind) -> ProduceErrorKind {
         FailureKind::Closed => ProduceErrorKind::Closed,
         FailureKind::UnsupportedVersion => ProduceErrorKind::UnsupportedVersion,
         FailureKind::BadAnswer => ProduceErrorKind::BadAnswer,
+        FailureKind::TransactionAborted | FailureKind::RecordRefused => {
+            ProduceErrorKind::TransactionAborted
+        }
     }
 }
 
@@ -271,7 +298,9 @@ fn fault_of(failure: &Failure) -> Fault {
         | FailureKind::UnsupportedVersion
         | FailureKind::BadAnswer => Fault::Broker,
         FailureKind::DeliveryTimedOut | FailureKind::Disconnected => Fault::Network,
-        FailureKind::Closed => Fault::Caller,
+        FailureKind::Closed | FailureKind::TransactionAborted | FailureKind::RecordRefused => {
+            Fault::Caller
+        }
     }
 }
 
@@ -368,6 +397,8 @@ impl fmt::Display for ProduceErrorKind {
             Self::Disconnected => f.write_str("connection lost"),
             Self::GivenUp => f.write_str("its send was given up"),
             Self::Closed => f.write_str("the producer is closed"),
+            Self::NoTransaction => f.write_str("no transaction is open"),
+            Self::TransactionAborted => f.write_str("its transaction failed or was aborted"),
             Self::UnsupportedVersion => f.write_str("no common version of an API"),
             Self::BadAnswer => f.write_str("unreadable answer from the broker"),
         }

@@ -24,6 +24,7 @@ use crate::handle::{Destination, ProducerHandle};
 use crate::interceptor::Chain;
 use crate::io::accumulator::{Accumulator, Limits};
 use crate::io::blocking::block_on;
+use crate::io::desk::Desk;
 use crate::io::driver::Driver;
 use crate::io::inbox::End;
 use crate::io::meters::Meters;
@@ -35,6 +36,7 @@ use crate::produce_error::ProduceError;
 use crate::produce_error::ProduceErrorKind;
 use crate::record::Record;
 use crate::topic::Topic;
+use crate::transactions::Transactional;
 
 /// Sends records to a Kafka cluster.
 ///
@@ -65,6 +67,10 @@ impl Producer {
         Self::builder().set_all(pairs).build()
     }
 
+    pub(crate) fn handle(&self) -> &Arc<ProducerHandle> {
+        &self.handle
+    }
+
     pub(crate) fn start(
         settings: Settings,
         chain: Chain,
@@ -90,10 +96,18 @@ impl Producer {
         ));
         let codec = settings.engine.codec;
         let client_id = Arc::clone(&settings.engine.client_id);
+        let desk = settings
+            .engine
+            .transactions
+            .is_some()
+            .then(|| Arc::new(Desk::new()));
         let engine = Engine::new(settings.engine, accumulator.clock.now());
         let interceptors = chain.start();
         let mut driver = Driver::new(Arc::clone(&accumulator), engine, codec, connector, timer);
         driver.tell_as(&client_id);
+        if let Some(desk) = &desk {
+            driver.serve_transactions(Arc::clone(desk));
+        }
         if let Some(chain) = interceptors.clone() {
             driver.call_at_end(Box::new(move || chain.close()));
         }
@@ -106,6 +120,7 @@ impl Producer {
             placing: settings.placing,
             configuration: settings.configuration,
             interceptors,
+            transactional: desk.map(Transactional::new),
         };
         Ok(Self {
             handle: Arc::new(handle),

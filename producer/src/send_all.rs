@@ -212,6 +212,8 @@ fn stops_others(kind: ProduceErrorKind) -> bool {
         | ProduceErrorKind::SerializationFailed { .. } => false,
         ProduceErrorKind::TopicNotReady
         | ProduceErrorKind::TopicTimedOut { .. }
+        | ProduceErrorKind::NoTransaction
+        | ProduceErrorKind::TransactionAborted
         | ProduceErrorKind::MemoryFull
         | ProduceErrorKind::MemoryTimedOut { .. }
         | ProduceErrorKind::Refused

@@ -99,7 +99,11 @@ impl World {
                 let place = (partition.topic, partition.partition);
                 self.complete(client, place, (completion, outcome));
             }
-            Action::TopicChanged { .. } | Action::Report(_) => {}
+            // Without a transactional id there are no answers and no doors.
+            Action::TopicChanged { .. }
+            | Action::Answered { .. }
+            | Action::Doors(_)
+            | Action::Report(_) => {}
         }
     }
 

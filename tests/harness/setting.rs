@@ -209,6 +209,7 @@ impl Setting {
             metadata_age_max: Duration::from_secs(300),
             rebootstrap_after: Some(Duration::from_secs(300)),
             metadata_idle_max: Duration::from_secs(300),
+            transactions: None,
             seed: self.seed.wrapping_mul(31).wrapping_add(producer as u64),
         }
     }

@@ -18,6 +18,7 @@ use crate::config::values::Values;
 pub(crate) fn cross_check(values: &mut Values) -> Result<(), ConfigError> {
     adjust_waits(values);
     check_idempotence(values)?;
+    check_transactions(values)?;
     name_client(values);
     check_delivery_timeout(values)?;
     check_resolving(values)?;
@@ -86,10 +87,39 @@ fn check_idempotence(values: &mut Values) -> Result<(), ConfigError> {
     Ok(())
 }
 
+/// Transactions stand on idempotence; an empty id is a mistake, not none.
+fn check_transactions(values: &mut Values) -> Result<(), ConfigError> {
+    const ID: &str = "transactional.id";
+    if !values.is_given(ID) {
+        return Ok(());
+    }
+    let id = values.text(ID);
+    if id.is_empty() {
+        let explanation = "empty; leave it out for a producer without transactions".to_owned();
+        return Err(ConfigError::conflict(ID, id, explanation));
+    }
+    if !values.is_true("enable.idempotence") {
+        let explanation = "needs enable.idempotence=true, acks=all and retries".to_owned();
+        return Err(ConfigError::conflict(ID, id, explanation));
+    }
+    Ok(())
+}
+
 /// A producer without a name is `producer-<n>`, the n-th of this process, as Kafka's producer.
 fn name_client(values: &mut Values) {
     static NAMELESS: AtomicU64 = AtomicU64::new(0);
-    if values.text("client.id").is_empty() {
+    if !values.text("client.id").is_empty() {
+        return;
+    }
+    let transactional_id = values.text("transactional.id").to_owned();
+    if !transactional_id.is_empty() {
+        let reason = "none was given; named for its transactional.id".to_owned();
+        values.adjust(
+            "client.id",
+            format_args!("producer-{transactional_id}"),
+            reason,
+        );
+    } else {
         let n = NAMELESS.fetch_add(1, Ordering::Relaxed) + 1;
         let reason = "none was given".to_owned();
         values.adjust("client.id", format_args!("producer-{n}"), reason);

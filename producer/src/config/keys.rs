@@ -86,7 +86,7 @@ pub(crate) fn instead(name: &str) -> &'static str {
         "enable.metrics.push" => "metrics are not pushed to brokers",
         "metric.reporters" => "metrics are read with `Producer::metrics`",
         "compression.lz4.level" => "LZ4's fast compressor, which is Kafka's default",
-        _ if name.starts_with("transaction") => "there are no transactions",
+        "transaction.two.phase.commit.enable" => "no public API of Kafka's prepares a transaction",
         _ => "connections are neither encrypted nor authenticated",
     }
 }
@@ -195,6 +195,8 @@ pub(crate) const HONOURED: &[Key] = &[
         "INFO",
         Allowed::Word(&["INFO", "DEBUG", "TRACE"]),
     ),
+    key("transactional.id", "", Allowed::Text),
+    number("transaction.timeout.ms", "60000", (1, INT_MAX)),
     key("compression.type", "none", Allowed::Word(&CODECS)),
     key(
         "compression.gzip.level",
@@ -236,9 +238,7 @@ const FIXED: &[(&str, &str)] = &[
     ("value.serializer", ""),
     ("metadata.cluster.check.enable", "false"),
     ("metric.reporters", ""),
-    ("transaction.timeout.ms", "60000"),
     ("transaction.two.phase.commit.enable", "false"),
-    ("transactional.id", ""),
     ("security.protocol", "PLAINTEXT"),
     ("security.providers", ""),
     ("ssl.cipher.suites", ""),

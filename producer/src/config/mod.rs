@@ -349,6 +349,20 @@ impl ProducerBuilder {
         self.set("metadata.recovery.rebootstrap.trigger.ms", millis(time))
     }
 
+    /// `transactional.id`: the name under which the producer's transactions are known, the same
+    /// before and after a restart, and no other producer's. Default: none, and no transactions.
+    /// See [`Producer::init_transactions`].
+    pub fn transactional_id(self, id: impl Into<String>) -> Self {
+        self.set("transactional.id", id)
+    }
+
+    /// `transaction.timeout.ms`: how long a transaction may be open before its coordinator aborts
+    /// it, from 1 ms; brokers allow up to `transaction.max.timeout.ms`, 15 minutes by default.
+    /// Default: 60 s. Until then an abandoned transaction holds up who reads committed records.
+    pub fn transaction_timeout(self, timeout: Duration) -> Self {
+        self.set("transaction.timeout.ms", millis(timeout))
+    }
+
     /// `metrics.num.samples`: over how many samples averages, maxima and rates are taken, from 1;
     /// no more than 1000 are kept. Default: 2.
     pub fn metrics_num_samples(self, count: u32) -> Self {
@@ -552,6 +566,8 @@ mod tests {
     #[case(given().receive_buffer(Some(7)), "receive.buffer.bytes", "7")]
     #[case(given().receive_buffer(None), "receive.buffer.bytes", "-1")]
     #[case(given().metadata_max_age(SECOND), "metadata.max.age.ms", "1000")]
+    #[case(given().transactional_id("shop-1"), "transactional.id", "shop-1")]
+    #[case(given().transaction_timeout(SECOND), "transaction.timeout.ms", "1000")]
     #[case(given().metrics_num_samples(3), "metrics.num.samples", "3")]
     #[case(given().metrics_sample_window(SECOND), "metrics.sample.window.ms", "1000")]
     #[case(given().partitioner_keys(KeyUse::Ignored), "partitioner.ignore.keys", "true")]

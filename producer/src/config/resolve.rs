@@ -13,7 +13,7 @@ use crate::config::cross_checks::cross_check;
 use crate::config::error::ConfigError;
 use crate::config::keys;
 use crate::config::values::{Values, compression, servers};
-use crate::engine::{EngineConfig, Idempotence};
+use crate::engine::{EngineConfig, Idempotence, TransactionsConfig};
 use crate::handle::Placing;
 use crate::io::meters::meter::Windows;
 use crate::io::names::{DnsLookup, Names, SystemResolver};
@@ -183,7 +183,16 @@ fn engine(values: &Values, seed: u64) -> Result<EngineConfig, ConfigError> {
             _ => Some(values.duration("metadata.recovery.rebootstrap.trigger.ms")),
         },
         metadata_idle_max: values.duration("metadata.max.idle.ms"),
+        transactions: transactions(values),
         seed,
+    })
+}
+
+fn transactions(values: &Values) -> Option<TransactionsConfig> {
+    let id = values.text("transactional.id");
+    (!id.is_empty()).then(|| TransactionsConfig {
+        id: Arc::from(id),
+        timeout_ms: i32::try_from(values.number("transaction.timeout.ms")).unwrap_or(i32::MAX),
     })
 }
 

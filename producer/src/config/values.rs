@@ -285,11 +285,12 @@ mod tests {
     #[case("compression.type", "rar", ConfigErrorKind::InvalidValue, "none")]
     #[case("security.protocol", "SSL", ConfigErrorKind::NotSupported, "PLAINTEXT")]
     #[case(
-        "transactional.id",
-        "tx",
+        "transaction.two.phase.commit.enable",
+        "true",
         ConfigErrorKind::NotSupported,
-        "leave it out"
+        "false"
     )]
+    #[case("transaction.timeout.ms", "0", ConfigErrorKind::InvalidValue, "1 to")]
     #[case("ssl.protocol", "TLSv1.2", ConfigErrorKind::NotSupported, "TLSv1.3")]
     #[case(
         "interceptor.classes",

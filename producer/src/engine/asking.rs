@@ -37,7 +37,7 @@ impl<C> Engine<C> {
             Some(_) => Fallback::Bootstrap,
             None => Fallback::None,
         };
-        if (metadata_due || identity_due)
+        if (metadata_due || identity_due || self.coordinator_is_due(now))
             && nobody
             && let Some(node) = self.brokers.connect_candidate(fallback, &mut self.rng)
         {
@@ -137,6 +137,7 @@ impl<C> Engine<C> {
                 let until = now + self.retry_delay(self.identity.failures());
                 self.identity.on_failed(until);
             }
+            Content::Transactional(question) => self.on_transactional_lost(*question, now),
             Content::ApiVersions | Content::Produce(_) | Content::ProduceUnanswered(_) => {}
         }
     }
@@ -246,7 +247,7 @@ impl<C> Engine<C> {
     fn ask_producer_id(&mut self, now: Instant) {
         if let Some((node, version)) = self.ready_for(now, |v| v.init_producer_id) {
             let header = self.header(node.connection, Api::InitProducerId, version);
-            let frame = control::init_producer_id_request(&header);
+            let frame = control::init_producer_id_request(&header, None);
             let question =
                 frame.map(|frame| Outgoing::one(Content::InitProducerId, frame, version));
             self.identity.on_asked();
@@ -267,7 +268,7 @@ impl<C> Engine<C> {
     }
 
     /// The least loaded node that takes a request of this API now.
-    fn ready_for(
+    pub(super) fn ready_for(
         &self,
         now: Instant,
         version: impl Fn(&Versions) -> Option<i16>,
@@ -283,7 +284,7 @@ impl<C> Engine<C> {
     }
 
     /// Sets a deadline that lies ahead. What is due already waits for an event, not for time.
-    fn set_future(&mut self, deadline: Deadline, at: Option<Instant>, now: Instant) {
+    pub(super) fn set_future(&mut self, deadline: Deadline, at: Option<Instant>, now: Instant) {
         self.deadlines.set(deadline, at.filter(|at| *at > now));
     }
 

@@ -26,10 +26,11 @@ use std::sync::Arc;
 
 use crate::engine::effect::{Address, ConnectionId};
 use crate::engine::report::Stood;
+use crate::engine::sequence::Level;
 use crate::engine::time::Instant;
 use crate::error::ErrorCode;
 use crate::types::BrokerId;
-use crate::wire::message::{ApiVersionsAnswer, BrokerEndpoint};
+use crate::wire::message::{ApiVersionsAnswer, BrokerEndpoint, FinalizedFeatures};
 use crate::wire::{Api, Versions, highest_common};
 
 /// A node: a broker by its id, or an address that we were started with.
@@ -114,6 +115,8 @@ pub(crate) struct Brokers {
     nodes: BTreeMap<NodeKey, Node>,
     by_connection: BTreeMap<ConnectionId, NodeKey>,
     next_connection: u64,
+    /// What the cluster agreed on, as far as the newest of its agreements was heard of.
+    finalized: Option<FinalizedFeatures>,
 }
 
 #[derive(Debug)]
@@ -135,6 +138,7 @@ impl Brokers {
             nodes: nodes.collect(),
             by_connection: BTreeMap::new(),
             next_connection: 0,
+            finalized: None,
         }
     }
 
@@ -178,10 +182,31 @@ impl Brokers {
         let Phase::Negotiating { asked, .. } = node.phase else {
             return Negotiation::NotExpected;
         };
+        self.learn_features(answer);
+        let Some(node) = self.node_of_mut(connection) else {
+            return Negotiation::NotExpected;
+        };
         match answer.error {
             ErrorCode::NONE => node.negotiate(connection, answer),
             ErrorCode::UNSUPPORTED_VERSION => node.ask_lower(connection, asked, answer),
             code => Negotiation::Unusable(format!("api versions refused with {code}").into()),
+        }
+    }
+
+    fn learn_features(&mut self, answer: &ApiVersionsAnswer) {
+        let known = self.finalized.map_or(-1, |features| features.epoch);
+        if let Some(features) = answer.finalized
+            && features.epoch >= known
+        {
+            self.finalized = Some(features);
+        }
+    }
+
+    /// How transactions are done in this cluster, as last heard.
+    pub(crate) fn transaction_level(&self) -> Level {
+        match self.finalized.map(|features| features.transaction_version) {
+            Some(2..) => Level::Implicit,
+            _ => Level::Explicit,
         }
     }
 
@@ -558,6 +583,7 @@ mod tests {
         ApiVersionsAnswer {
             error,
             ranges: ranges.collect(),
+            finalized: None,
         }
     }
 

@@ -72,6 +72,18 @@ pub struct EngineConfig {
     pub rebootstrap_after: Option<Duration>,
     /// How long a topic is asked for after its last use (`metadata.max.idle.ms`).
     pub metadata_idle_max: Duration,
+    /// `transactional.id`, if there is one, and what belongs to it.
+    pub transactions: Option<TransactionsConfig>,
     /// The seed of all jitter.
     pub seed: u64,
+}
+
+/// The settings of transactions.
+#[derive(Clone, Debug)]
+pub struct TransactionsConfig {
+    /// `transactional.id`; not empty.
+    pub id: Arc<str>,
+    /// How long a transaction may be open before its coordinator aborts it
+    /// (`transaction.timeout.ms`), in milliseconds.
+    pub timeout_ms: i32,
 }

@@ -15,6 +15,7 @@ use crate::engine::in_flight::{Content, Entry};
 use crate::engine::ledger::BatchNumber;
 use crate::engine::links::Outgoing;
 use crate::engine::metadata::{FIRST_PRODUCE_WITH_IDS, Leadership};
+use crate::engine::participants::Joined;
 use crate::engine::partition::{Candidate, History, Partition, Tracked};
 use crate::engine::report::Report;
 use crate::engine::sequence::Run;
@@ -40,6 +41,7 @@ impl<C> Engine<C> {
         if let Some(refusal) = self.metadata.refusal(at.topic).cloned() {
             self.fail_queued(at, queues, &BatchOutcome::NotWritten(refusal));
         }
+        self.fail_outside_transaction(at, queues);
         self.restart_if_settled(at);
         self.compress_ahead(at, queues);
         self.schedule(at, queues, now);
@@ -138,6 +140,7 @@ impl<C> Engine<C> {
         now: Instant,
     ) {
         let queue = queues.state(at);
+        let joined = self.joins_transaction(at);
         let Some(partition) = self.partitions.get(&at) else {
             return;
         };
@@ -155,7 +158,11 @@ impl<C> Engine<C> {
             bytes,
             hurry: Hurry::Now,
         };
-        match partition.candidate(&self.identity) {
+        let candidate = match joined {
+            Joined::Added => partition.candidate(&self.identity),
+            Joined::Wanted | Joined::Asked => Candidate::Blocked,
+        };
+        match candidate {
             Candidate::Blocked => {}
             Candidate::Retry { bytes, .. } => match partition.retry_wait {
                 Some(wait) if wait.until > now && wait.tried == leadership => {
@@ -217,7 +224,7 @@ impl<C> Engine<C> {
     ) -> bool {
         let chosen = self.choose(broker);
         self.touched.extend(&chosen);
-        let Some(version) = node.versions.produce else {
+        let Some(version) = self.produce_version(&node) else {
             self.fail_unsupported(&chosen, broker, queues);
             return !chosen.is_empty();
         };
@@ -249,6 +256,7 @@ impl<C> Engine<C> {
             self.actions
                 .push_back(Action::Report(Report::sent(batch, now)));
         }
+        self.on_batches_sent();
         let (version, frame) = self.produce_frame(node.connection, version, &entries);
         let content = match self.config.acks {
             Acks::None => Content::ProduceUnanswered(entries),
@@ -264,7 +272,7 @@ impl<C> Engine<C> {
     }
 
     fn choose(&mut self, broker: BrokerId) -> Vec<TopicPartition> {
-        let mut budget = FrameBudget::new(&self.config.client_id);
+        let mut budget = FrameBudget::new(&self.config.client_id, self.transactional_id());
         let metadata = &self.metadata;
         let bytes_max = self.config.request_bytes_max;
         self.drain.choose(broker, |at, bytes| {
@@ -314,6 +322,7 @@ impl<C> Engine<C> {
         let timeout = self.config.request_timeout.as_millis();
         let header = ProduceHeader {
             request: self.header(connection, Api::Produce, version),
+            transactional_id: self.transactional_id(),
             acks: self.config.acks,
             timeout_ms: i32::try_from(timeout).unwrap_or(i32::MAX),
         };
@@ -332,6 +341,7 @@ impl<C> Engine<C> {
 
     fn finish_unsent(&mut self, at: TopicPartition, batch: SealedBatch<C>, outcome: BatchOutcome) {
         let report = Report::unsent(at, &batch, &outcome);
+        self.on_batch_ended(&outcome);
         self.partition(at)
             .finish_unsent(batch.into_completion(), outcome);
         self.report(report);

@@ -19,6 +19,7 @@ use bytes::Bytes;
 use crate::engine::batch::SealedBatch;
 use crate::engine::ratio::Ratio;
 use crate::engine::report::Report;
+use crate::engine::transaction::{Ask, AskId, Denied, Doors};
 use crate::error::Failure;
 use crate::types::{BrokerId, TopicIndex, TopicPartition};
 use crate::wire::batch_buffer::BatchBuffer;
@@ -77,6 +78,21 @@ pub enum Input {
     DrainRequested,
     /// Batches that take no more records need not wait for company: somebody awaits a record.
     Awaited,
+    /// Somebody asks something of transactions; answered with `Action::Answered`, once. Only for an
+    /// engine that has a transactional id.
+    Asked {
+        /// The ask's number, never used before.
+        id: AskId,
+        /// What.
+        ask: Ask,
+    },
+    /// A record of the open transaction was refused before it was queued.
+    RecordRefused {
+        /// Why.
+        reason: Arc<str>,
+    },
+    /// No more records come: an open transaction is aborted.
+    Closing,
     /// The user gave up waiting for the rest: complete every batch, queued or in flight, at once.
     AbortRequested,
     /// A connection stands; nothing was sent on it yet.
@@ -164,6 +180,16 @@ pub enum Action<C> {
         /// Which.
         topic: TopicIndex,
     },
+    /// What became of an ask.
+    Answered {
+        /// The ask's number.
+        id: AskId,
+        /// That it was done, or why not.
+        answer: Result<(), Denied>,
+    },
+    /// From here on queues take records, or take none. Whoever shuts them says `Queued` of each
+    /// that is not empty.
+    Doors(Doors),
     /// Something happened that may be counted or logged; nothing follows from it.
     Report(Report),
 }

@@ -27,6 +27,7 @@ use crate::engine::effect::{ConnectionId, CorrelationId};
 use crate::engine::metadata::TopicNames;
 use crate::engine::partition::Tracked;
 use crate::engine::time::Instant;
+use crate::engine::transaction_codes::Question;
 use crate::types::TopicPartition;
 use crate::wire::Api;
 
@@ -59,6 +60,8 @@ pub(crate) enum Content<C> {
     ApiVersions,
     Metadata,
     InitProducerId,
+    /// A question of transactions.
+    Transactional(Question),
     /// Batches that will be answered.
     Produce(Vec<Entry<C>>),
     /// Batches that will not be answered (`acks=0`).
@@ -87,6 +90,7 @@ impl<C> Content<C> {
             Self::ApiVersions => Api::ApiVersions,
             Self::Metadata => Api::Metadata,
             Self::InitProducerId => Api::InitProducerId,
+            Self::Transactional(question) => question.api(),
             Self::Produce(_) | Self::ProduceUnanswered(_) => Api::Produce,
         }
     }
@@ -98,21 +102,27 @@ impl<C> Content<C> {
                 let batches = entries.iter().filter_map(|entry| entry.batch.as_ref());
                 batches.map(|tracked| tracked.batch.record_count()).sum()
             }
-            Self::ApiVersions | Self::Metadata | Self::InitProducerId => 0,
+            Self::ApiVersions | Self::Metadata | Self::InitProducerId | Self::Transactional(_) => 0,
         }
     }
 
     fn expects_answer(&self) -> bool {
         match self {
             Self::ProduceUnanswered(_) => false,
-            Self::ApiVersions | Self::Metadata | Self::InitProducerId | Self::Produce(_) => true,
+            Self::ApiVersions
+            | Self::Metadata
+            | Self::InitProducerId
+            | Self::Transactional(_)
+            | Self::Produce(_) => true,
         }
     }
 
     fn entries_mut(&mut self) -> &mut [Entry<C>] {
         match self {
             Self::Produce(entries) | Self::ProduceUnanswered(entries) => entries,
-            Self::ApiVersions | Self::Metadata | Self::InitProducerId => &mut [],
+            Self::ApiVersions | Self::Metadata | Self::InitProducerId | Self::Transactional(_) => {
+                &mut []
+            }
         }
     }
 }
@@ -265,7 +275,10 @@ impl<C> InFlight<C> {
             pipeline.requests.iter().flat_map(move |request| {
                 let entries: &[Entry<C>] = match &request.content {
                     Content::Produce(entries) | Content::ProduceUnanswered(entries) => entries,
-                    Content::ApiVersions | Content::Metadata | Content::InitProducerId => &[],
+                    Content::ApiVersions
+                    | Content::Metadata
+                    | Content::InitProducerId
+                    | Content::Transactional(_) => &[],
                 };
                 entries.iter().map(move |entry| (*connection, entry))
             })

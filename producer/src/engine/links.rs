@@ -233,6 +233,9 @@ impl<C> Engine<C> {
                     self.on_bad_answer(connection, &error, now);
                 }
             },
+            Content::Transactional(question) => {
+                self.on_transactional_answer(connection, question, (version, frame), now);
+            }
             Content::Produce(entries) => match produce_response::decode(version, frame) {
                 Ok(answer) => {
                     self.report_produced(connection, after, answer.throttle_ms);
@@ -295,7 +298,12 @@ impl<C> Engine<C> {
         }
     }
 
-    fn on_bad_answer(&mut self, connection: ConnectionId, error: &DecodeError, now: Instant) {
+    pub(super) fn on_bad_answer(
+        &mut self,
+        connection: ConnectionId,
+        error: &DecodeError,
+        now: Instant,
+    ) {
         let reason = format!("bad answer: {error}");
         self.give_up(connection, FailureKind::BadAnswer, &reason, now);
     }
@@ -432,6 +440,7 @@ impl<C> Engine<C> {
                 question => self.on_question_lost(&question, now),
             }
         }
+        self.on_coordinator_lost(broker);
         // The leader may have moved; Kafka's client asks after every broken connection.
         self.metadata.request_refresh();
         let failure = Failure {

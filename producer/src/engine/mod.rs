@@ -13,10 +13,14 @@
 //! | `verdict` | what an answer means |
 //! | `asked_again` | a partition's batches whose outcome is asked for |
 //! | `metadata`, `brokers` | topics and leaders; nodes and their connections |
+//! | `transaction`, `participants` | one transaction after the other; what is part of the open one |
+//! | `coordinators`, `transaction_codes` | whom to ask; what the answers mean |
 //! | `backoff`, `time` | waits; every deadline |
 //! | `report` | what happened, for whoever counts and logs |
 //! | `links`, `asking` | the engine's own steps: connections, questions |
 //! | `compressing` | the engine's own steps: batches that are compressed |
+//! | `transacting` | the engine's own steps: batches within transactions |
+//! | `transaction_questions`, `transaction_answers` | the engine's own steps: whom to ask, what follows |
 //! | `delivery`, `settlement` | the engine's own steps: batches that go, batches that come back |
 //! | `resolving` | the engine's own steps: batches whose outcome is asked for |
 //!
@@ -36,6 +40,7 @@ pub mod batch;
 mod brokers;
 mod compressing;
 pub mod config;
+mod coordinators;
 mod delivery;
 mod drain;
 pub mod effect;
@@ -43,6 +48,7 @@ mod in_flight;
 mod ledger;
 mod links;
 mod metadata;
+mod participants;
 pub(crate) mod partition;
 pub mod queue;
 pub mod ratio;
@@ -51,6 +57,11 @@ mod resolving;
 mod sequence;
 mod settlement;
 pub mod time;
+mod transacting;
+pub mod transaction;
+mod transaction_answers;
+mod transaction_codes;
+mod transaction_questions;
 pub(crate) mod verdict;
 
 #[cfg(test)]
@@ -60,7 +71,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::engine::backoff::BackOff;
 use crate::engine::brokers::Brokers;
-pub use crate::engine::config::{EngineConfig, Idempotence};
+pub use crate::engine::config::{EngineConfig, Idempotence, TransactionsConfig};
 use crate::engine::drain::{Drain, Urging};
 use crate::engine::effect::{Action, CompressionId, Input, Queues, TopicView};
 use crate::engine::in_flight::InFlight;
@@ -70,6 +81,7 @@ use crate::engine::ratio::RatioEstimate;
 use crate::engine::report::Report;
 use crate::engine::sequence::Identity;
 use crate::engine::time::{Deadline, Deadlines, Instant};
+use crate::engine::transacting::Transacting;
 use crate::types::{TopicIndex, TopicPartition};
 
 /// The client's whole logic below the API, owned by the driver alone.
@@ -86,6 +98,8 @@ pub struct Engine<C> {
     brokers: Brokers,
     in_flight: InFlight<C>,
     identity: Identity,
+    /// With a transactional id only.
+    transacting: Option<Box<Transacting>>,
     partitions: BTreeMap<TopicPartition, Partition<C>>,
     drain: Drain,
     next_compression: u64,
@@ -126,7 +140,14 @@ impl<C> Engine<C> {
             metadata: Metadata::new(),
             brokers: Brokers::new(&config.bootstrap),
             in_flight: InFlight::new(),
-            identity: Identity::new(config.idempotence),
+            identity: match config.transactions {
+                Some(_) => Identity::Coordinated(None),
+                None => Identity::new(config.idempotence),
+            },
+            transacting: config
+                .transactions
+                .clone()
+                .map(|transactions| Box::new(Transacting::new(transactions))),
             partitions: BTreeMap::new(),
             drain: Drain::new(config.hold_bytes),
             next_compression: 0,
@@ -157,6 +178,7 @@ impl<C> Engine<C> {
                 }
                 self.queued.insert(partition);
                 self.touched.insert(partition);
+                self.on_used_in_transaction(partition);
             }
             Input::Compressed { id, batch } => self.on_compressed(id, batch),
             Input::DrainRequested => {
@@ -167,7 +189,13 @@ impl<C> Engine<C> {
                 self.urging.awaited_at = Some(now);
                 self.touched.extend(&self.queued);
             }
-            Input::AbortRequested => self.mode = Mode::Aborting,
+            Input::Asked { id, ask } => self.on_asked(id, ask, now),
+            Input::RecordRefused { reason } => self.on_record_refused(reason),
+            Input::Closing => self.on_closing(now),
+            Input::AbortRequested => {
+                self.mode = Mode::Aborting;
+                self.on_given_up();
+            }
             Input::Connected { connection } => self.on_connected(connection, now),
             Input::ConnectFailed { connection, reason } => {
                 self.on_connect_failed(connection, &reason, now);
@@ -200,7 +228,10 @@ impl<C> Engine<C> {
                     self.touched.insert(partition);
                 }
                 // Whether to ask is looked at in each poll.
-                Deadline::Metadata | Deadline::Rebootstrap | Deadline::ProducerId => {}
+                Deadline::Metadata
+                | Deadline::Rebootstrap
+                | Deadline::ProducerId
+                | Deadline::Transaction => {}
             }
         }
     }
@@ -269,6 +300,12 @@ impl<C> Engine<C> {
         }
     }
 
+    /// Whether no transaction is open or ending.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.transacting.as_ref().is_none_or(|one| one.is_settled())
+    }
+
     fn report(&mut self, report: Report) {
         self.actions.push_back(Action::Report(report));
     }
@@ -285,6 +322,7 @@ impl<C> Engine<C> {
                 break;
             }
         }
+        self.transact(now);
         // Looking at partitions may have shown that leaders are missing.
         self.ask(now);
         self.retire_bootstrap();

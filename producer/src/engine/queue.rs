@@ -219,7 +219,7 @@ mod tests {
     use crate::engine::time::Instant;
     use crate::types::{ProducerEpoch, ProducerId, Sequence};
     use crate::wire::read_back::{ReadRecord, read_batch};
-    use crate::wire::record_batch::ProducerStamp;
+    use crate::wire::record_batch::{ProducerStamp, Scope};
     use proptest::prelude::*;
 
     fn record(value: &[u8]) -> RecordView<'_> {
@@ -442,7 +442,9 @@ mod tests {
                 let count = batch.record_count();
                 prop_assert!(batch.bytes() <= batch_bytes || count == 1);
                 let (id, epoch) = (ProducerId(9), ProducerEpoch(3));
-                let stamped = batch.stamp(Some(ProducerStamp { id, epoch, base_sequence: next }));
+                let stamped = batch.stamp(Some(ProducerStamp {
+                    id, epoch, base_sequence: next, scope: Scope::Alone,
+                }));
                 let seen = read_batch(&stamped.share());
                 prop_assert_eq!(seen.producer, (9, 3, next.value()));
                 let latest = seen.records.iter().map(|one| one.timestamp_ms).max();
@@ -467,6 +469,7 @@ mod tests {
                 id: ProducerId(1),
                 epoch: ProducerEpoch(epoch),
                 base_sequence: Sequence::ZERO.plus(sequence),
+                scope: Scope::Alone,
             });
             let batch = queue.take().expect("a batch").stamp(stamp(0, 40));
             let before = read_batch(&batch.share());

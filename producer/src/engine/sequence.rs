@@ -38,7 +38,7 @@ use crate::engine::config::Idempotence;
 use crate::engine::time::Instant;
 use crate::error::Failure;
 use crate::types::{ProducerEpoch, ProducerId, Sequence};
-use crate::wire::record_batch::ProducerStamp;
+use crate::wire::record_batch::{ProducerStamp, Scope};
 
 /// The producer's id.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +63,27 @@ pub(crate) enum Identity {
     Refused(Failure),
     /// Given.
     Held(ProducerId, ProducerEpoch),
+    /// The business of transactions: what their coordinator gave last, if it did.
+    Coordinated(Option<Grant>),
+}
+
+/// What the coordinator of transactions gave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Grant {
+    pub(crate) id: ProducerId,
+    pub(crate) epoch: ProducerEpoch,
+    /// How brokers take the first batch of an epoch.
+    pub(crate) level: Level,
+}
+
+/// How transactions are done (`transaction.version`, KIP-890).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Level {
+    /// Versions 0 and 1: partitions are added by request, and an epoch has many transactions.
+    Explicit,
+    /// From version 2 on: a write adds its partition, and each transaction has an epoch of its own,
+    /// whose first sequence brokers insist on.
+    Implicit,
 }
 
 impl Identity {
@@ -73,12 +94,24 @@ impl Identity {
         }
     }
 
+    /// What the coordinator of transactions gave.
+    pub(crate) fn grant(&self) -> Option<Grant> {
+        match self {
+            Self::Coordinated(grant) => *grant,
+            _ => None,
+        }
+    }
+
     /// When to ask, if it is to be asked at all.
     pub(crate) fn ask_at(&self) -> Option<Instant> {
         match self {
             Self::Absent => Some(Instant::ZERO),
             Self::Waiting { until, .. } => Some(*until),
-            Self::NotNeeded | Self::Asked { .. } | Self::Refused(_) | Self::Held(..) => None,
+            Self::NotNeeded
+            | Self::Asked { .. }
+            | Self::Refused(_)
+            | Self::Held(..)
+            | Self::Coordinated(_) => None,
         }
     }
 
@@ -90,7 +123,11 @@ impl Identity {
                     failures: *failures,
                 }
             }
-            Self::NotNeeded | Self::Asked { .. } | Self::Refused(_) | Self::Held(..) => {}
+            Self::NotNeeded
+            | Self::Asked { .. }
+            | Self::Refused(_)
+            | Self::Held(..)
+            | Self::Coordinated(_) => {}
         }
     }
 
@@ -120,7 +157,11 @@ impl Identity {
     pub(crate) fn failures(&self) -> u32 {
         match self {
             Self::Asked { failures } | Self::Waiting { failures, .. } => *failures,
-            Self::NotNeeded | Self::Absent | Self::Refused(_) | Self::Held(..) => 0,
+            Self::NotNeeded
+            | Self::Absent
+            | Self::Refused(_)
+            | Self::Held(..)
+            | Self::Coordinated(_) => 0,
         }
     }
 
@@ -173,6 +214,7 @@ pub(crate) struct Position {
     id: ProducerId,
     epoch: ProducerEpoch,
     next: Sequence,
+    scope: Scope,
 }
 
 impl Run {
@@ -187,7 +229,12 @@ impl Run {
     pub(crate) fn admits(&self, on_wire: usize, identity: &Identity) -> bool {
         match self {
             Self::Off | Self::Flowing(_) => true,
-            Self::Unassigned => matches!(identity, Identity::Held(..)),
+            Self::Unassigned => {
+                matches!(
+                    identity,
+                    Identity::Held(..) | Identity::Coordinated(Some(_))
+                )
+            }
             Self::Probing(_) => on_wire == 0,
             Self::Broken(..) => false,
         }
@@ -195,17 +242,46 @@ impl Run {
 
     /// Gives out the next `count` sequences. `None` when idempotence is off.
     pub(crate) fn assign(&mut self, count: u32, identity: &Identity) -> Option<ProducerStamp> {
-        if let (Self::Unassigned, Identity::Held(id, epoch)) = (*self, identity) {
-            let start = Position {
-                id: *id,
-                epoch: *epoch,
-                next: Sequence::ZERO,
-            };
-            *self = Self::Probing(start);
+        if *self == Self::Unassigned {
+            *self = Self::start(identity);
         }
         match self {
             Self::Probing(position) | Self::Flowing(position) => Some(position.advance(count)),
             Self::Off | Self::Unassigned | Self::Broken(..) => None,
+        }
+    }
+
+    /// The first run under an id.
+    fn start(identity: &Identity) -> Self {
+        let next = Sequence::ZERO;
+        match *identity {
+            Identity::Held(id, epoch) => Self::Probing(Position {
+                id,
+                epoch,
+                next,
+                scope: Scope::Alone,
+            }),
+            Identity::Coordinated(Some(Grant { id, epoch, level })) => {
+                let position = Position {
+                    id,
+                    epoch,
+                    next,
+                    scope: Scope::Transaction,
+                };
+                match level {
+                    Level::Explicit => Self::Probing(position),
+                    // Whatever overtakes the first batch is refused: nothing has to go alone.
+                    Level::Implicit => Self::Flowing(position),
+                }
+            }
+            _ => Self::Unassigned,
+        }
+    }
+
+    /// The transaction that had the epoch is over: the next one has another.
+    pub(crate) fn on_epoch_raised(&mut self) {
+        if *self != Self::Off {
+            *self = Self::Unassigned;
         }
     }
 
@@ -246,14 +322,19 @@ impl Run {
         let Self::Broken(old, _) = *self else { return };
         let next = Sequence::ZERO;
         *self = match *identity {
-            Identity::Held(id, epoch) if id != old.id => {
-                Self::Probing(Position { id, epoch, next })
-            }
+            Identity::Held(id, epoch) if id != old.id => Self::Probing(Position {
+                id,
+                epoch,
+                next,
+                ..old
+            }),
+            // An epoch of transactions is their coordinator's to raise.
+            Identity::Coordinated(_) => return,
             _ => match old.epoch.0.checked_add(1) {
                 Some(epoch) => Self::Probing(Position {
-                    id: old.id,
                     epoch: ProducerEpoch(epoch),
                     next,
+                    ..old
                 }),
                 None => {
                     identity.on_exhausted(old.id);
@@ -288,6 +369,7 @@ impl Position {
             id: self.id,
             epoch: self.epoch,
             base_sequence,
+            scope: self.scope,
         }
     }
 
@@ -314,6 +396,7 @@ mod tests {
             id: ID,
             epoch: ProducerEpoch(epoch),
             base_sequence,
+            scope: Scope::Alone,
         }
     }
 
@@ -394,6 +477,7 @@ mod tests {
             id: ID,
             epoch: ProducerEpoch(i16::MAX),
             next: Sequence::ZERO,
+            scope: Scope::Alone,
         };
         let mut run = Run::Broken(last, Gap::Certain);
         run.restart(&mut identity);
@@ -432,6 +516,7 @@ mod tests {
     )]
     #[case::held(held(7), ["Held"; 4])]
     #[case::refused(Identity::Refused(refusal()), ["Refused"; 4])]
+    #[case::coordinated(Identity::Coordinated(None), ["Coordinated"; 4])]
     fn an_identity_moves_as_drawn(#[case] start: Identity, #[case] ends: [&str; 4]) {
         let events: [fn(&mut Identity); 4] = [
             Identity::on_asked,

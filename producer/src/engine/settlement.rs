@@ -175,6 +175,11 @@ impl<C> Engine<C> {
         match verdict.then {
             Then::Acknowledge => self.acknowledge(batch, row, now),
             Then::Split if !self.is_settled_as_unwritten(&batch) => self.split(batch, row),
+            // What is renumbered takes another epoch, and that is another transaction's.
+            Then::Restart if self.transacting.is_some() => {
+                let failure = refusal(&batch, row);
+                self.fail(batch, failure);
+            }
             Then::Ask if self.asks_about(&batch, FailureKind::Refused(row.error), now) => {
                 self.retry_refused(batch, row, tried, now);
             }
@@ -284,6 +289,7 @@ impl<C> Engine<C> {
         outcome: BatchOutcome,
         after: Option<Duration>,
     ) {
+        self.on_batch_ended(&outcome);
         let event = BatchEvent::ended(&outcome, after);
         self.report(Report::of(&batch, event));
         if let Some(partition) = self.partitions.get_mut(&batch.partition) {

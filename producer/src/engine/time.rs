@@ -70,6 +70,8 @@ pub(crate) enum Deadline {
     Rebootstrap,
     /// The back-off before the next question for a producer id ends.
     ProducerId,
+    /// The back-off before the next question about transactions ends.
+    Transaction,
 }
 
 /// The table of deadlines.

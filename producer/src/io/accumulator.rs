@@ -553,7 +553,7 @@ impl<'a> Target<'a> {
     #[inline]
     fn lock(self) -> Result<MutexGuard<'a, SlotQueue>, Missed> {
         let queue = self.slot.lock();
-        if queue.gate == Gate::Closed {
+        if queue.gate != Gate::Open {
             return Err(Missed::Closed);
         }
         // The choice may have moved between looking and locking.

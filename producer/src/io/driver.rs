@@ -33,11 +33,13 @@ use crate::engine::queue::SealedBatch;
 use crate::engine::ratio::Ratio;
 use crate::engine::report::Report;
 use crate::engine::time::Instant;
+use crate::engine::transaction::{AskId, Certainty, Denied, Doors};
 use crate::error::{Failure, FailureKind};
 use crate::io::accumulator::{Accumulator, Ticket};
 use crate::io::clock::TICK;
 use crate::io::compression_pool::CompressionPool;
 use crate::io::connection::Connection;
+use crate::io::desk::{Desk, Order, Reply};
 use crate::io::inbox::{Drain, End, Posted, Sleep};
 use crate::io::narration::{self, Narrator};
 use crate::io::phase::Phase;
@@ -64,6 +66,9 @@ pub(crate) struct Driver {
     /// What the engine told in this round.
     reports: Vec<Report>,
     narrator: Narrator,
+    desk: Option<Arc<Desk>>,
+    /// Asks that the engine has not answered.
+    replies: BTreeMap<AskId, Arc<Reply>>,
     at_end: Option<AtEnd>,
 }
 
@@ -112,6 +117,8 @@ impl Driver {
             settled: Vec::new(),
             reports: Vec::new(),
             narrator: Narrator::nameless(),
+            desk: None,
+            replies: BTreeMap::new(),
             at_end: None,
         }
     }
@@ -119,6 +126,12 @@ impl Driver {
     /// Tells what happens as the producer of this `client.id`.
     pub(crate) fn tell_as(&mut self, client_id: &str) {
         self.narrator = Narrator::new(client_id);
+    }
+
+    /// Answers for transactions here; until one is open, no records are taken.
+    pub(crate) fn serve_transactions(&mut self, desk: Arc<Desk>) {
+        self.slots.gate = Gate::Shut;
+        self.desk = Some(desk);
     }
 
     /// Has this called when all is settled, however it ends. It must not panic.
@@ -142,9 +155,20 @@ impl Driver {
             self.engine
                 .handle_input(Input::Compressed { id, batch }, now);
         }
+        for order in self.posted.orders.drain(..) {
+            let input = match order {
+                Order::RecordRefused(reason) => Input::RecordRefused { reason },
+                Order::Ask(id, ask, reply) => {
+                    self.replies.extend(reply.map(|reply| (id, reply)));
+                    Input::Asked { id, ask }
+                }
+            };
+            self.engine.handle_input(input, now);
+        }
         if self.posted.end != End::No {
             self.slots.close();
             self.accumulator.turn_away();
+            self.engine.handle_input(Input::Closing, now);
         }
         // Memory is released by sending: while somebody waits for it, nothing lingers.
         let all = self.accumulator.memory.has_waiting() || self.slots.gate == Gate::Closed;
@@ -178,7 +202,7 @@ impl Driver {
     fn drive_actions(&mut self, now: Instant) -> Progress {
         let mut progress = Progress::None;
         while let Some(action) = self.engine.poll_action(&mut self.slots, now) {
-            self.act(action);
+            self.act(action, now);
             progress = Progress::Some;
         }
         #[cfg(debug_assertions)]
@@ -188,7 +212,7 @@ impl Driver {
         progress
     }
 
-    fn act(&mut self, action: Action<Ticket>) {
+    fn act(&mut self, action: Action<Ticket>, now: Instant) {
         match action {
             Action::Connect {
                 connection,
@@ -224,7 +248,27 @@ impl Driver {
             Action::TopicChanged { topic } => {
                 self.slots.publish(topic, self.engine.topic(topic));
             }
+            Action::Answered { id, answer } => {
+                if let Some(reply) = self.replies.remove(&id) {
+                    reply.settle(answer);
+                }
+            }
+            Action::Doors(doors) => self.set_doors(doors, now),
             Action::Report(report) => self.reports.push(report),
+        }
+    }
+
+    /// Lets slots take records, or none.
+    fn set_doors(&mut self, doors: Doors, now: Instant) {
+        let gate = match doors {
+            Doors::Open => Gate::Open,
+            Doors::Shut(_) => Gate::Shut,
+        };
+        if let Some(desk) = &self.desk {
+            desk.set_doors(doors);
+        }
+        for partition in self.slots.turn(gate) {
+            self.engine.handle_input(Input::Queued { partition }, now);
         }
     }
 
@@ -284,7 +328,9 @@ impl Driver {
     }
 
     fn is_done(&self) -> bool {
-        self.slots.gate == Gate::Closed && self.accumulator.incomplete.is_empty()
+        self.slots.gate == Gate::Closed
+            && self.accumulator.incomplete.is_empty()
+            && self.engine.is_settled()
     }
 
     /// Settles what a driver that ends early leaves behind.
@@ -344,6 +390,10 @@ impl Drop for Driver {
         if !self.is_done() {
             let _entered = self.narrator.span().clone().entered();
             self.give_up();
+        }
+        // Asks that an engine which panicked never answers.
+        for reply in core::mem::take(&mut self.replies).into_values() {
+            reply.settle(Err(Denied::Fatal(lost(), Certainty::Unknown)));
         }
         if let Some(call) = self.at_end.take() {
             call();
@@ -423,6 +473,24 @@ impl Slots {
         for slot in self.topics.iter().flatten() {
             slot.lock().gate = Gate::Closed;
         }
+    }
+
+    /// Opens or shuts the slots of a producer that is not closing; those that are shut with
+    /// something in them.
+    fn turn(&mut self, gate: Gate) -> Vec<TopicPartition> {
+        if self.gate == Gate::Closed || self.gate == gate {
+            return Vec::new();
+        }
+        self.gate = gate;
+        let mut left = Vec::new();
+        for slot in self.topics.iter().flatten() {
+            let mut queue = slot.lock();
+            queue.gate = gate;
+            if gate == Gate::Shut && queue.records.state().oldest_opened_at.is_some() {
+                left.push(slot.partition);
+            }
+        }
+        left
     }
 
     /// The completions of all batches that no driver will take any more.

@@ -23,6 +23,7 @@ use std::task::{Context, Waker};
 
 use crate::engine::effect::CompressionId;
 use crate::engine::time::Instant;
+use crate::io::desk::Order;
 use crate::types::{TopicIndex, TopicPartition};
 use crate::wire::compression::CompressedBatch;
 
@@ -82,6 +83,8 @@ pub(crate) struct Posted {
     pub(crate) queued: Vec<TopicPartition>,
     /// Batches that were compressed.
     pub(crate) compressed: Vec<(CompressionId, CompressedBatch)>,
+    /// What transactions are asked for, in order.
+    pub(crate) orders: Vec<Order>,
     /// What of that which is queued is due now.
     pub(crate) drain: Drain,
     /// Whether the producer is to end.
@@ -119,17 +122,19 @@ impl Posted {
             wanted,
             queued,
             compressed,
+            orders,
             drain,
             end,
         } = self;
         let nothing = wanted.is_empty() && queued.is_empty() && compressed.is_empty();
-        nothing && *drain == Drain::WhenDue && *end == End::No
+        nothing && orders.is_empty() && *drain == Drain::WhenDue && *end == End::No
     }
 
     fn clear(&mut self) {
         self.wanted.clear();
         self.queued.clear();
         self.compressed.clear();
+        self.orders.clear();
         self.drain = Drain::WhenDue;
         self.end = End::No;
     }
@@ -156,6 +161,11 @@ impl Inbox {
     /// Brings back a batch that was compressed.
     pub(crate) fn post_compressed(&self, id: CompressionId, batch: CompressedBatch) {
         self.post(|posted| posted.compressed.push((id, batch)));
+    }
+
+    /// Asks something of transactions.
+    pub(crate) fn post_order(&self, order: Order) {
+        self.post(|posted| posted.orders.push(order));
     }
 
     /// Asks to send what is queued, due or not.

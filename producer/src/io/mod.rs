@@ -17,6 +17,7 @@
 //! | `incomplete` | the batches accepted and not yet settled, for whoever flushes |
 //! | `phase` | how far a producer's life is |
 //! | `inbox` | what callers tell the driver |
+//! | `desk` | what callers ask of transactions, and the answers |
 //! | `driver` | inputs in, actions out, sleep until the next deadline |
 //! | `compression_pool` | the threads that compress batches |
 //! | `connection` | one connection's reads and writes |
@@ -34,6 +35,7 @@ pub(crate) mod clock;
 pub(crate) mod completion;
 pub(crate) mod compression_pool;
 pub(crate) mod connection;
+pub(crate) mod desk;
 pub(crate) mod driver;
 pub(crate) mod entropy;
 pub(crate) mod inbox;

@@ -337,6 +337,8 @@ fn code(failure: &Failure) -> Option<i16> {
         | FailureKind::Disconnected
         | FailureKind::Closed
         | FailureKind::UnsupportedVersion
+        | FailureKind::TransactionAborted
+        | FailureKind::RecordRefused
         | FailureKind::BadAnswer => None,
     }
 }
@@ -350,6 +352,8 @@ fn cause(failure: &Failure) -> &'static str {
         FailureKind::Closed => "producer closed",
         FailureKind::UnsupportedVersion => "no common version",
         FailureKind::BadAnswer => "unreadable answer",
+        FailureKind::TransactionAborted => "transaction aborted",
+        FailureKind::RecordRefused => "a record was refused",
     }
 }
 

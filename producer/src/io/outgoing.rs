@@ -50,7 +50,7 @@ pub(crate) struct Accepted {
 /// Why a record was not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
-    /// The producer is closing.
+    /// The producer is closing, or no transaction is open.
     Closed,
     /// A new batch is needed, and so many bytes of memory for it.
     NeedsRoom { bytes: usize },

@@ -5,7 +5,7 @@
 //! *Invariants*
 //! 1. A topic's number is its place in the list of topics, given at its first use, for good.
 //! 2. A partition's slot is made once: whatever metadata says later, its records stay reachable.
-//! 3. A closed slot takes no record; what it took before stays for the driver to take.
+//! 3. A closed or shut slot takes no record; what it took before stays for the driver to take.
 //!
 //! *Source*: Kafka's `RecordAccumulator.TopicInfo`.
 //!
@@ -131,6 +131,8 @@ pub(crate) struct SlotQueue {
 pub(crate) enum Gate {
     /// It does.
     Open,
+    /// No transaction is open.
+    Shut,
     /// The producer is closing.
     Closed,
 }

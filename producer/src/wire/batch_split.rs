@@ -130,7 +130,9 @@ mod tests {
     use super::*;
     use crate::types::{ProducerEpoch, ProducerId, Sequence};
     use crate::wire::read_back::{ReadBatch, read_batch};
-    use crate::wire::record_batch::{HeaderView, Place, PlacedRecord, RecordView, complete_header};
+    use crate::wire::record_batch::{
+        HeaderView, Place, PlacedRecord, RecordView, Scope, complete_header,
+    };
     use proptest::prelude::*;
 
     /// A record: its timestamp and the length of its value.
@@ -166,6 +168,7 @@ mod tests {
                 id: ProducerId(7),
                 epoch: ProducerEpoch(1),
                 base_sequence: Sequence::new(i32::MAX).expect("positive"),
+                scope: Scope::Alone,
             }),
         };
         (buffer, header)

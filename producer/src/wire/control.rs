@@ -26,8 +26,8 @@ use crate::wire::Api;
 use crate::wire::error::{DecodeError, EncodeError};
 use crate::wire::frame::{RequestHeader, complete_size, response_body};
 use crate::wire::message::{
-    ApiRange, ApiVersionsAnswer, BrokerEndpoint, MetadataAnswer, PartitionAnswer, ProducerIdAnswer,
-    TopicAnswer,
+    ApiRange, ApiVersionsAnswer, BrokerEndpoint, FinalizedFeatures, MetadataAnswer,
+    PartitionAnswer, ProducerIdAnswer, TopicAnswer,
 };
 use crate::wire::shape::{self, Field, Layout, always, between, since};
 
@@ -68,17 +68,45 @@ pub fn metadata_request<'a>(
     encode("metadata request", header, &request)
 }
 
-/// A request for a producer id without a transactional id; as a finished frame.
+/// A request for a producer id, for idempotence alone without a transactional id; as a finished
+/// frame.
 ///
 /// # Errors
 ///
 /// The version is none of ours: a bug of this crate.
-pub fn init_producer_id_request(header: &RequestHeader<'_>) -> Result<Bytes, EncodeError> {
-    let request = InitProducerIdRequest::default()
-        .with_transactional_id(None)
-        // Ignored without a transactional id; Kafka's own producer sends the largest value.
-        .with_transaction_timeout_ms(i32::MAX);
+pub fn init_producer_id_request(
+    header: &RequestHeader<'_>,
+    asking: Option<&Asking<'_>>,
+) -> Result<Bytes, EncodeError> {
+    let request = match asking {
+        None => InitProducerIdRequest::default()
+            .with_transactional_id(None)
+            // Ignored without a transactional id; Kafka's own producer sends the largest value.
+            .with_transaction_timeout_ms(i32::MAX),
+        Some(asking) => {
+            let id = StrBytes::from_string(asking.transactional_id.to_owned());
+            let mut request = InitProducerIdRequest::default()
+                .with_transactional_id(Some(id.into()))
+                .with_transaction_timeout_ms(asking.timeout_ms);
+            if let Some((id, epoch)) = asking.producer {
+                request.producer_id = id.0.into();
+                request.producer_epoch = epoch.0;
+            }
+            request
+        }
+    };
     encode("init producer id request", header, &request)
+}
+
+/// For whom a producer id is asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Asking<'a> {
+    /// `transactional.id`.
+    pub transactional_id: &'a str,
+    /// How long a transaction may be open, in milliseconds.
+    pub timeout_ms: i32,
+    /// The id and epoch that the asker holds (v3 and later, KIP-360).
+    pub producer: Option<(ProducerId, ProducerEpoch)>,
 }
 
 /// Reads an answer to [`api_versions_request`].
@@ -104,6 +132,17 @@ pub fn api_versions_answer(version: i16, frame: &Bytes) -> Result<ApiVersionsAns
     Ok(ApiVersionsAnswer {
         error: ErrorCode(response.error_code),
         ranges: ranges.collect(),
+        finalized: finalized_features(&response),
+    })
+}
+
+/// A broker that knows of none says −1 for their epoch (KIP-584).
+fn finalized_features(response: &ApiVersionsResponse) -> Option<FinalizedFeatures> {
+    let mut finalized = response.finalized_features.iter();
+    let transactions = finalized.find(|one| one.name.as_str() == "transaction.version");
+    (response.finalized_features_epoch >= 0).then(|| FinalizedFeatures {
+        epoch: response.finalized_features_epoch,
+        transaction_version: transactions.map_or(0, |one| one.max_version_level),
     })
 }
 
@@ -221,7 +260,13 @@ fn layout(api: Api) -> &'static Layout {
         Api::ApiVersions => API_VERSIONS,
         Api::Metadata => METADATA,
         Api::InitProducerId => INIT_PRODUCER_ID,
-        Api::Produce => &[], // never read by the library
+        // Never read by the library.
+        Api::Produce
+        | Api::FindCoordinator
+        | Api::AddPartitionsToTxn
+        | Api::AddOffsetsToTxn
+        | Api::EndTxn
+        | Api::TxnOffsetCommit => &[],
     }
 }
 

@@ -9,7 +9,8 @@ use super::message::{BrokerEndpoint, PartitionAnswer};
 use super::produce_request::{self, FrameBudget, PartitionBatch, ProduceHeader};
 use super::produce_response::{self, LeaderHint, ProduceRow};
 use super::record_batch::{
-    BatchHeader, Place, PlacedRecord, ProducerStamp, RecordView, complete_header, reserve_header,
+    BatchHeader, Place, PlacedRecord, ProducerStamp, RecordView, Scope, complete_header,
+    reserve_header,
 };
 use super::{Api, TopicRef, control};
 use crate::error::ErrorCode;
@@ -90,6 +91,7 @@ fn a_produce_request_has_the_bytes_that_kafka_took(
     let request = header(Api::Produce, version);
     let header = ProduceHeader {
         request,
+        transactional_id: None,
         acks: Acks::Leader,
         timeout_ms: 3000,
     };
@@ -115,10 +117,12 @@ fn an_idempotent_batch_has_the_bytes_that_kafka_took() {
         id: ProducerId(0x238c),
         epoch: ProducerEpoch(0),
         base_sequence: Sequence::ZERO.plus(1),
+        scope: Scope::Alone,
     };
     let request = header(Api::Produce, 12);
     let header = ProduceHeader {
         request,
+        transactional_id: None,
         acks: Acks::All,
         timeout_ms: 3000,
     };
@@ -157,7 +161,7 @@ fn a_metadata_request_has_the_bytes_that_kafka_took(#[case] version: i16, #[case
     "000000200016000500000001000570726f626500007fffffffffffffffffffffffffff00"
 )]
 fn a_producer_id_is_asked_for_as_kafka_took_it(#[case] version: i16, #[case] captured: &str) {
-    let request = control::init_producer_id_request(&header(Api::InitProducerId, version));
+    let request = control::init_producer_id_request(&header(Api::InitProducerId, version), None);
     assert_eq!(
         request.expect("one of our versions").to_vec(),
         hex(captured)
@@ -407,9 +411,11 @@ proptest! {
         partitions in 1_i32..4,
     ) {
         let request = header(Api::Produce, version);
-        let header = ProduceHeader { request, acks: Acks::All, timeout_ms: 1 };
+        let header = ProduceHeader {
+            request, transactional_id: None, acks: Acks::All, timeout_ms: 1
+        };
         let records = batch(0, None);
-        let mut budget = FrameBudget::new("probe");
+        let mut budget = FrameBudget::new("probe", None);
         let mut batches = Vec::new();
         for name in &names {
             for partition in 0..partitions {

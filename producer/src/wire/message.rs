@@ -31,6 +31,17 @@ pub struct ApiVersionsAnswer {
     pub error: ErrorCode,
     /// One row per API.
     pub ranges: Vec<ApiRange>,
+    /// What the cluster has agreed on, if the broker tells (v3 and later).
+    pub finalized: Option<FinalizedFeatures>,
+}
+
+/// What a cluster has agreed on (KIP-584), as far as a producer asks for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FinalizedFeatures {
+    /// Grows with each agreement.
+    pub epoch: i64,
+    /// `transaction.version`; 0 when there is none.
+    pub transaction_version: i16,
 }
 
 /// Where a broker listens.

@@ -10,6 +10,7 @@
 //! | `produce_request`, `produce_response` | Produce, written and read by hand: the record path |
 //! | `message` | the other questions' answers, as our own values |
 //! | `control` | the other questions, through `kafka_protocol` |
+//! | `transactional` | the questions of transactions, written and read by hand |
 //! | `shape` | the check that comes before `kafka_protocol` reads a frame |
 //!
 //! *Invariants*
@@ -33,6 +34,7 @@ pub mod produce_response;
 pub(crate) mod read_back;
 pub mod record_batch;
 mod shape;
+pub mod transactional;
 
 use crate::types::TopicId;
 use crate::wire::message::ApiRange;
@@ -47,8 +49,18 @@ pub enum Api {
     Metadata,
     /// What a broker speaks.
     ApiVersions,
-    /// A producer id for idempotence.
+    /// A producer id for idempotence, or an epoch for transactions.
     InitProducerId,
+    /// Who coordinates a transactional id or a group.
+    FindCoordinator,
+    /// Make partitions part of a transaction, before they are written to.
+    AddPartitionsToTxn,
+    /// Make a group's offsets part of a transaction, before they are committed.
+    AddOffsetsToTxn,
+    /// Commit or abort.
+    EndTxn,
+    /// Commit a group's offsets with a transaction.
+    TxnOffsetCommit,
 }
 
 impl Api {
@@ -80,38 +92,41 @@ impl Api {
     pub fn response_header_encoding(self, version: i16) -> Encoding {
         match self {
             Self::ApiVersions => Encoding::Classic,
-            Self::Produce | Self::Metadata | Self::InitProducerId => self.encoding(version),
+            Self::Produce
+            | Self::Metadata
+            | Self::InitProducerId
+            | Self::FindCoordinator
+            | Self::AddPartitionsToTxn
+            | Self::AddOffsetsToTxn
+            | Self::EndTxn
+            | Self::TxnOffsetCommit => self.encoding(version),
         }
     }
 
     fn row(self) -> Row {
         match self {
-            Self::Produce => Row {
-                key: 0,
-                min: 3,
-                max: 13,
-                flexible_from: 9,
-            },
+            Self::Produce => row(0, (3, 13), 9),
             // From v4 on a client may say whether topics are created.
-            Self::Metadata => Row {
-                key: 3,
-                min: 4,
-                max: 13,
-                flexible_from: 9,
-            },
-            Self::ApiVersions => Row {
-                key: 18,
-                min: 0,
-                max: 4,
-                flexible_from: 3,
-            },
-            Self::InitProducerId => Row {
-                key: 22,
-                min: 0,
-                max: 5,
-                flexible_from: 2,
-            },
+            Self::Metadata => row(3, (4, 13), 9),
+            // Version 0 knows groups alone.
+            Self::FindCoordinator => row(10, (1, 6), 3),
+            Self::ApiVersions => row(18, (0, 4), 3),
+            Self::InitProducerId => row(22, (0, 5), 2),
+            // From v4 on brokers ask each other.
+            Self::AddPartitionsToTxn => row(24, (0, 3), 3),
+            Self::AddOffsetsToTxn => row(25, (0, 4), 3),
+            Self::EndTxn => row(26, (0, 5), 3),
+            Self::TxnOffsetCommit => row(28, (0, 5), 3),
         }
+    }
+}
+
+const fn row(key: i16, (min, max): (i16, i16), flexible_from: i16) -> Row {
+    Row {
+        key,
+        min,
+        max,
+        flexible_from,
     }
 }
 
@@ -131,6 +146,16 @@ pub struct Versions {
     pub metadata: Option<i16>,
     /// InitProducerId.
     pub init_producer_id: Option<i16>,
+    /// FindCoordinator.
+    pub find_coordinator: Option<i16>,
+    /// AddPartitionsToTxn.
+    pub add_partitions: Option<i16>,
+    /// AddOffsetsToTxn.
+    pub add_offsets: Option<i16>,
+    /// EndTxn.
+    pub end_txn: Option<i16>,
+    /// TxnOffsetCommit.
+    pub txn_offset_commit: Option<i16>,
 }
 
 impl Versions {
@@ -141,6 +166,11 @@ impl Versions {
             produce: highest_common(Api::Produce, advertised),
             metadata: highest_common(Api::Metadata, advertised),
             init_producer_id: highest_common(Api::InitProducerId, advertised),
+            find_coordinator: highest_common(Api::FindCoordinator, advertised),
+            add_partitions: highest_common(Api::AddPartitionsToTxn, advertised),
+            add_offsets: highest_common(Api::AddOffsetsToTxn, advertised),
+            end_txn: highest_common(Api::EndTxn, advertised),
+            txn_offset_commit: highest_common(Api::TxnOffsetCommit, advertised),
         }
     }
 }

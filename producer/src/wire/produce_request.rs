@@ -28,6 +28,8 @@ use crate::wire::{Api, TopicRef};
 pub struct ProduceHeader<'a> {
     /// Version, number and client; its API is [`Api::Produce`].
     pub request: RequestHeader<'a>,
+    /// `transactional.id`, for batches that are part of a transaction.
+    pub transactional_id: Option<&'a str>,
     /// Who must have the batches before the broker answers.
     pub acks: Acks,
     /// How long the broker may wait for them, in milliseconds.
@@ -57,7 +59,10 @@ pub fn encode(header: &ProduceHeader<'_>, batches: &[PartitionBatch<'_>]) -> Vec
     let mut buffer = BytesMut::with_capacity(framing_bytes_max(header, batches));
     let mut cuts = Vec::with_capacity(batches.len());
     header.request.put(&mut buffer);
-    put_null_text(&mut buffer, encoding); // transactional id
+    match header.transactional_id {
+        Some(id) => put_text(&mut buffer, encoding, id),
+        None => put_null_text(&mut buffer, encoding),
+    }
     buffer.put_i16(header.acks.wire());
     buffer.put_i32(header.timeout_ms);
     put_count(&mut buffer, encoding, topics.len());
@@ -88,9 +93,10 @@ pub struct FrameBudget {
 impl FrameBudget {
     /// The request without topics.
     #[must_use]
-    pub fn new(client_id: &str) -> Self {
+    pub fn new(client_id: &str, transactional_id: Option<&str>) -> Self {
+        let names = client_id.len() + transactional_id.map_or(0, str::len);
         Self {
-            bytes: REQUEST_FRAMING_BYTES_MAX + client_id.len(),
+            bytes: REQUEST_FRAMING_BYTES_MAX + names,
         }
     }
 
@@ -131,7 +137,7 @@ fn interleave(framing: &Bytes, cuts: &[usize], batches: &[PartitionBatch<'_>]) -
 }
 
 fn framing_bytes_max(header: &ProduceHeader<'_>, batches: &[PartitionBatch<'_>]) -> usize {
-    let start = FrameBudget::new(header.request.client_id);
+    let start = FrameBudget::new(header.request.client_id, header.transactional_id);
     let budget = batches
         .iter()
         .fold(start, |budget, batch| match batch.topic {
@@ -141,9 +147,9 @@ fn framing_bytes_max(header: &ProduceHeader<'_>, batches: &[PartitionBatch<'_>])
     budget.bytes()
 }
 
-/// Size 4, key 2, version 2, correlation 4, client length 2, tags 1; transactional id 2, acks 2,
-/// timeout 4, topic count 5, tags 1.
-const REQUEST_FRAMING_BYTES_MAX: usize = 29;
+/// Size 4, key 2, version 2, correlation 4, client length 2, tags 1; transactional id's length 3,
+/// acks 2, timeout 4, topic count 5, tags 1.
+const REQUEST_FRAMING_BYTES_MAX: usize = 30;
 
 /// Topic id 16 or name length 3, partition count 5, tags 1; partition 4, length 5, tags 1.
 const PARTITION_FRAMING_BYTES_MAX: usize = 32;

@@ -89,6 +89,18 @@ pub struct ProducerStamp {
     pub epoch: ProducerEpoch,
     /// The first record's sequence.
     pub base_sequence: Sequence,
+    /// Whether the batch is part of a transaction.
+    pub scope: Scope,
+}
+
+/// Whether a batch is part of a transaction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scope {
+    /// It counts once it is written.
+    #[default]
+    Alone,
+    /// It counts once its transaction is committed.
+    Transaction,
 }
 
 /// The exact size of a batch that holds this record alone: what a buffer for it must have room for.
@@ -168,8 +180,12 @@ pub fn complete_header(buffer: &mut [u8], header: &BatchHeader) {
     room.put_i32(-1); // partition leader epoch: the broker assigns it
     room.put_i8(MAGIC);
     room.put_u32(0);
-    // Create time, not transactional, no control batch.
-    room.put_i16(header.compression.wire());
+    // Create time, no control batch.
+    let transactional = match header.producer.map(|stamp| stamp.scope) {
+        Some(Scope::Transaction) => TRANSACTIONAL,
+        Some(Scope::Alone) | None => 0,
+    };
+    room.put_i16(header.compression.wire() | transactional);
     room.put_i32(count - 1);
     room.put_i64(header.base_timestamp_ms);
     room.put_i64(header.max_timestamp_ms);
@@ -217,6 +233,8 @@ fn field_bytes(field: Option<&[u8]>) -> usize {
 }
 
 const MAGIC: i8 = 2;
+/// The bit of the attributes.
+const TRANSACTIONAL: i16 = 0x10;
 const LENGTH_END: usize = 12;
 const CRC_AT: usize = 17;
 const CRC_END: usize = 21;

@@ -30,6 +30,7 @@ use crate::engine::queue::{Notice, PartitionQueue, QueueLimits, RecordView};
 use crate::engine::ratio::Ratio;
 use crate::engine::report::Report;
 use crate::engine::time::Instant;
+use crate::engine::transaction::{AskId, Denied, Doors};
 use crate::engine::{Engine, EngineConfig, Idempotence};
 use crate::types::{Acks, TopicIndex, TopicPartition};
 use crate::wire::batch_buffer::BatchBuffer;
@@ -92,6 +93,9 @@ struct World {
     /// Ends of batches, in order.
     done: Vec<(u32, BatchOutcome)>,
     reports: Vec<Report>,
+    /// Answers to asks, in order.
+    answered: Vec<(AskId, Result<(), Denied>)>,
+    doors: Option<Doors>,
     connects: Vec<u16>,
     disconnects: Vec<ConnectionId>,
     queues: PlainQueues,
@@ -157,6 +161,7 @@ fn settings() -> EngineConfig {
         metadata_age_max: Duration::from_secs(300),
         rebootstrap_after: Some(Duration::from_secs(300)),
         metadata_idle_max: Duration::from_secs(300),
+        transactions: None,
         seed: 1,
     }
 }
@@ -192,6 +197,8 @@ impl World {
             asked: Vec::new(),
             done: Vec::new(),
             reports: Vec::new(),
+            answered: Vec::new(),
+            doors: None,
             connects: Vec::new(),
             disconnects: Vec::new(),
             queues: PlainQueues(BTreeMap::new(), Ratio::PLAIN),
@@ -403,6 +410,8 @@ impl World {
                 } => {
                     self.done.push((completion, outcome));
                 }
+                Action::Answered { id, answer } => self.answered.push((id, answer)),
+                Action::Doors(doors) => self.doors = Some(doors),
                 Action::TopicChanged { .. } => {}
                 Action::Report(report) => self.reports.push(report),
             }

@@ -1,0 +1,305 @@
+//! The engine's steps on transactions: what callers ask, and what becomes of batches.
+//!
+//! *Invariants*
+//! 1. Batches go only within a transaction; outside, and once it failed, what is queued or waits to
+//!    be sent again fails, and what is on the wire is waited for.
+//!
+//! *Source*: Kafka's `TransactionManager`, `RecordAccumulator.abortUndrainedBatches`; KIP-890.
+//!
+//! *Not here*: states (`transaction.rs`), what coordinators are asked (`transaction_questions.rs`)
+//! and answer (`transaction_answers.rs`).
+
+use std::sync::Arc;
+
+use crate::engine::Engine;
+use crate::engine::brokers::ReadyNode;
+use crate::engine::config::TransactionsConfig;
+use crate::engine::coordinators::Coordinator;
+use crate::engine::effect::{Action, BatchOutcome, Queues};
+use crate::engine::participants::{Joined, Participants};
+use crate::engine::sequence::Level;
+use crate::engine::time::Instant;
+use crate::engine::transaction::{Ask, AskId, Output, Severity, State, Transaction};
+use crate::engine::transaction_codes::{Question, severity_of_batch};
+use crate::error::{Failure, FailureKind};
+use crate::types::{BrokerId, TopicPartition};
+
+/// All that is known of our transactions.
+#[derive(Debug)]
+pub(super) struct Transacting {
+    pub(super) config: TransactionsConfig,
+    pub(super) machine: Transaction,
+    pub(super) coordinator: Coordinator,
+    pub(super) participants: Participants,
+    /// How the open transaction is done, or the next one.
+    pub(super) level: Level,
+    pub(super) errand: Errand,
+    /// Answers to the present question that asked for another try.
+    pub(super) failures: u32,
+    /// When a producer that is closing gives up.
+    pub(super) closes_by: Option<Instant>,
+}
+
+/// Whether a question is on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Errand {
+    /// None.
+    None,
+    /// One is.
+    Under,
+    /// None before then.
+    Waiting(Instant),
+}
+
+impl Transacting {
+    pub(super) fn new(config: TransactionsConfig) -> Self {
+        Self {
+            config,
+            machine: Transaction::new(),
+            coordinator: Coordinator::new(),
+            participants: Participants::default(),
+            level: Level::Explicit,
+            errand: Errand::None,
+            failures: 0,
+            closes_by: None,
+        }
+    }
+
+    pub(super) fn is_settled(&self) -> bool {
+        self.machine.is_settled()
+    }
+
+    /// When to look again, if nothing happens.
+    pub(super) fn due(&self, now: Instant) -> Option<Instant> {
+        let errand = match self.errand {
+            Errand::Waiting(until) => Some(until),
+            Errand::Under => None,
+            Errand::None => self.coordinator.ask_at(),
+        };
+        let closes_by = self.closes_by.filter(|_| !self.is_settled());
+        let dues = errand.into_iter().chain(closes_by);
+        dues.filter(|at| *at > now).min()
+    }
+
+    /// What is to be asked next, once somebody takes it.
+    pub(super) fn question(&self, nothing_open: NothingOpen) -> Option<Question> {
+        let machine = &self.machine;
+        if machine.state() == State::Initialising {
+            return Some(Question::Identity);
+        }
+        let wanted = self.participants.that_are(Joined::Wanted).next().is_some();
+        if wanted && machine.lets_batches_go() {
+            return Some(Question::Partitions);
+        }
+        let decision = machine.decision()?;
+        let ends = nothing_open == NothingOpen::True && machine.left_traces();
+        ends.then_some(Question::End(decision))
+    }
+}
+
+/// Whether all that was accepted in the transaction has come to an end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NothingOpen {
+    True,
+    False,
+}
+impl<C> Engine<C> {
+    /// Takes in what somebody asks.
+    pub(super) fn on_asked(&mut self, id: AskId, ask: Ask, now: Instant) {
+        let Some(transacting) = &mut self.transacting else {
+            return;
+        };
+        transacting.machine.handle_ask(id, ask);
+        // What ends is due now, and what failed is looked at.
+        if !self.machine_is_open() {
+            self.urging.drain_requested_at = Some(now);
+            self.touch_transaction();
+        }
+        self.follow_transaction();
+    }
+
+    /// A record of the open transaction never got as far as its queue.
+    pub(super) fn on_record_refused(&mut self, reason: Arc<str>) {
+        let failure = Failure {
+            message: Some(reason),
+            ..Failure::new(FailureKind::RecordRefused)
+        };
+        self.spoil(&failure, Severity::Abortable);
+    }
+
+    /// No more records come.
+    pub(super) fn on_closing(&mut self, now: Instant) {
+        let closes_by = now + self.config.delivery_timeout;
+        if let Some(transacting) = &mut self.transacting {
+            transacting.closes_by.get_or_insert(closes_by);
+            transacting.machine.on_closing();
+            self.touch_transaction();
+            self.follow_transaction();
+        }
+    }
+
+    /// Nobody waits any more.
+    pub(super) fn on_given_up(&mut self) {
+        if let Some(transacting) = &mut self.transacting {
+            transacting.machine.on_given_up();
+            self.follow_transaction();
+        }
+    }
+
+    /// A batch was opened for this partition.
+    pub(super) fn on_used_in_transaction(&mut self, partition: TopicPartition) {
+        if let Some(transacting) = &mut self.transacting
+            && transacting.machine.lets_batches_go()
+        {
+            let level = transacting.level;
+            transacting.participants.on_used(partition, level);
+        }
+    }
+
+    /// A batch has ended; one that is not written spoils its transaction.
+    pub(super) fn on_batch_ended(&mut self, outcome: &BatchOutcome) {
+        if self.transacting.is_none() {
+            return;
+        }
+        if let BatchOutcome::NotWritten(failure) | BatchOutcome::Unknown(failure) = outcome
+            && failure.kind != FailureKind::TransactionAborted
+        {
+            self.spoil(&failure.clone(), severity_of_batch(failure));
+        }
+    }
+
+    /// Batches went.
+    pub(super) fn on_batches_sent(&mut self) {
+        if let Some(transacting) = &mut self.transacting {
+            transacting.machine.on_traces();
+        }
+    }
+
+    /// How far a partition is part of the open transaction; all of it without transactions.
+    pub(super) fn joins_transaction(&self, at: TopicPartition) -> Joined {
+        match &self.transacting {
+            None => Joined::Added,
+            Some(transacting) => transacting.participants.joined(at),
+        }
+    }
+
+    pub(super) fn transactional_id(&self) -> Option<&str> {
+        let transactions = self.config.transactions.as_ref()?;
+        Some(&transactions.id)
+    }
+
+    /// The version of Produce for a node.
+    pub(super) fn produce_version(&self, node: &ReadyNode) -> Option<i16> {
+        let version = node.versions.produce?;
+        match self.transacting.as_ref().map(|one| one.level) {
+            None => Some(version),
+            Some(Level::Explicit) => Some(version.min(FIRST_PRODUCE_THAT_ADDS - 1)),
+            Some(Level::Implicit) => Some(version).filter(|one| *one >= FIRST_PRODUCE_THAT_ADDS),
+        }
+    }
+
+    /// What may not go, as no transaction takes it, ends.
+    pub(super) fn fail_outside_transaction(
+        &mut self,
+        at: TopicPartition,
+        queues: &mut impl Queues<Completion = C>,
+    ) {
+        let Some(transacting) = &self.transacting else {
+            return;
+        };
+        if transacting.machine.lets_batches_go() {
+            return;
+        }
+        let words = match transacting.machine.failure() {
+            Some(failure) => format!("the transaction failed before: {}", failure.words()),
+            None => "the transaction is aborted".to_owned(),
+        };
+        let failure = Failure {
+            message: Some(Arc::from(words)),
+            ..Failure::new(FailureKind::TransactionAborted)
+        };
+        while let Some(batch) = self
+            .partitions
+            .get_mut(&at)
+            .and_then(|partition| partition.take_waiting(0))
+        {
+            let failure = Failure {
+                broker: batch.broker,
+                attempts: batch.attempts,
+                ..failure.clone()
+            };
+            self.fail(batch, failure);
+        }
+        self.fail_queued(at, queues, &BatchOutcome::NotWritten(failure));
+    }
+
+    /// A broker cannot be reached: if it coordinates, another may soon.
+    pub(super) fn on_coordinator_lost(&mut self, broker: Option<BrokerId>) {
+        if let Some(transacting) = &mut self.transacting
+            && broker.is_some()
+            && transacting.coordinator.broker() == broker
+        {
+            transacting.coordinator.on_lost();
+        }
+    }
+
+    /// The transaction failed.
+    pub(super) fn spoil(&mut self, failure: &Failure, severity: Severity) {
+        if let Some(transacting) = &mut self.transacting {
+            transacting.machine.on_failed(failure, severity);
+            self.touch_transaction();
+            self.follow_transaction();
+        }
+    }
+
+    pub(super) fn next_try(&mut self, now: Instant) -> Instant {
+        let failures = self
+            .transacting
+            .as_ref()
+            .map_or(0, |one| one.failures.max(one.coordinator.failures()));
+        now + self.retry_delay(failures)
+    }
+
+    fn machine_is_open(&self) -> bool {
+        let state = self.transacting.as_ref().map(|one| one.machine.state());
+        state == Some(State::InTransaction)
+    }
+
+    pub(super) fn touch_transaction(&mut self) {
+        if let Some(transacting) = &self.transacting {
+            self.touched.extend(transacting.participants.all());
+            self.touched.extend(&self.queued);
+        }
+    }
+
+    /// Whether nothing of the transaction is queued or on its way.
+    pub(super) fn nothing_open(&self) -> NothingOpen {
+        let Some(transacting) = &self.transacting else {
+            return NothingOpen::True;
+        };
+        let open = |at| {
+            let partition = self.partitions.get(&at);
+            partition.is_some_and(|partition| partition.first_open().is_some())
+        };
+        match self.queued.is_empty() && !transacting.participants.all().any(open) {
+            true => NothingOpen::True,
+            false => NothingOpen::False,
+        }
+    }
+
+    /// Does what follows from the machine's last events.
+    pub(super) fn follow_transaction(&mut self) {
+        let Some(transacting) = &mut self.transacting else {
+            return;
+        };
+        while let Some(output) = transacting.machine.poll_output() {
+            self.actions.push_back(match output {
+                Output::Answer(id, answer) => Action::Answered { id, answer },
+                Output::Doors(doors) => Action::Doors(doors),
+            });
+        }
+    }
+}
+
+/// From here on a write adds its partition to the transaction (KIP-890).
+const FIRST_PRODUCE_THAT_ADDS: i16 = 12;

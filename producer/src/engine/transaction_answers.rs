@@ -1,0 +1,284 @@
+//! What the engine does with answers about transactions, and with those that never come.
+//!
+//! *Source*: the handlers in Kafka's `TransactionManager`; KIP-360, KIP-890.
+//!
+//! *Not here*: what codes mean (`transaction_codes.rs`), states (`transaction.rs`).
+
+use core::time::Duration;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::engine::Engine;
+use crate::engine::effect::ConnectionId;
+use crate::engine::participants::Joined;
+use crate::engine::report::Report;
+use crate::engine::sequence::{Grant, Identity, Level};
+use crate::engine::time::Instant;
+use crate::engine::transacting::Errand;
+use crate::engine::transaction::{Raise, Severity, State};
+use crate::engine::transaction_codes::{Question, Reply, reply};
+use crate::error::{ErrorCode, Failure, FailureKind};
+use crate::types::{ProducerEpoch, ProducerId};
+use crate::wire::control;
+use crate::wire::error::DecodeError;
+use crate::wire::transactional;
+
+/// An answer's frame with the version of its request.
+type Answered<'a> = (i16, &'a Bytes);
+
+impl<C> Engine<C> {
+    /// A question got no answer.
+    pub(super) fn on_transactional_lost(&mut self, question: Question, now: Instant) {
+        let until = self.next_try(now);
+        let Some(transacting) = &mut self.transacting else {
+            return;
+        };
+        transacting.errand = Errand::None;
+        match question {
+            Question::Coordinator => transacting.coordinator.on_failed(until),
+            Question::Partitions => transacting.participants.on_not_added(),
+            // An end that got no answer stays counted as such.
+            Question::Identity | Question::End(_) => {}
+        }
+    }
+
+    /// A question was answered.
+    pub(super) fn on_transactional_answer(
+        &mut self,
+        connection: ConnectionId,
+        question: Question,
+        answered: Answered<'_>,
+        now: Instant,
+    ) {
+        let read = match question {
+            Question::Coordinator => self.on_coordinator(connection, answered, now),
+            Question::Identity => self.on_identity(connection, answered, now),
+            Question::Partitions => self.on_partitions(connection, answered, now),
+            Question::End(_) => self.on_end(connection, question, answered, now),
+        };
+        if let Err(error) = read {
+            self.on_transactional_lost(question, now);
+            self.on_bad_answer(connection, &error, now);
+        }
+        self.follow_transaction();
+    }
+
+    fn on_coordinator(
+        &mut self,
+        connection: ConnectionId,
+        (version, frame): Answered<'_>,
+        now: Instant,
+    ) -> Result<(), DecodeError> {
+        let answer = transactional::find_coordinator_answer(version, frame)?;
+        self.throttle(connection, answer.throttle_ms, now);
+        let until = self.next_try(now);
+        let failure = self.refusal(connection, answer.error, answer.message);
+        let Some(transacting) = &mut self.transacting else {
+            return Ok(());
+        };
+        transacting.errand = Errand::None;
+        match (
+            reply(Question::Coordinator, answer.error),
+            answer.coordinator,
+        ) {
+            (Reply::Done, Some(coordinator)) => {
+                transacting.coordinator.on_named(coordinator.id);
+                self.learn_endpoints(&[coordinator], now);
+            }
+            (Reply::Failed(severity), _) => {
+                transacting.coordinator.on_failed(until);
+                self.spoil_question(&failure, severity);
+            }
+            _ => transacting.coordinator.on_failed(until),
+        }
+        Ok(())
+    }
+
+    fn on_identity(
+        &mut self,
+        connection: ConnectionId,
+        (version, frame): Answered<'_>,
+        now: Instant,
+    ) -> Result<(), DecodeError> {
+        let answer = control::init_producer_id_answer(version, frame)?;
+        self.throttle(connection, answer.throttle_ms, now);
+        if self.settled(Question::Identity, (connection, answer.error), now) {
+            // The level of what begins next, as the cluster has it now.
+            let level = self.brokers.transaction_level();
+            if let Some(transacting) = &mut self.transacting {
+                transacting.level = level;
+            }
+            self.grant(connection, (answer.id, answer.epoch));
+            for partition in self.partitions.values_mut() {
+                partition.run.on_epoch_raised();
+            }
+            if let Some(transacting) = &mut self.transacting {
+                transacting.machine.on_initialised();
+            }
+        }
+        Ok(())
+    }
+
+    fn on_partitions(
+        &mut self,
+        connection: ConnectionId,
+        (version, frame): Answered<'_>,
+        now: Instant,
+    ) -> Result<(), DecodeError> {
+        let answer = transactional::add_partitions_answer(version, frame)?;
+        self.throttle(connection, answer.throttle_ms, now);
+        // One that fails has the others answered with 55: it is the one that tells.
+        let telling = answer.rows.iter().map(|(_, _, code)| *code);
+        let telling = telling.max_by_key(|code| match *code {
+            ErrorCode::NONE => 0,
+            ErrorCode::OPERATION_NOT_ATTEMPTED => 1,
+            _ => 2,
+        });
+        let code = telling.unwrap_or(ErrorCode::UNKNOWN_SERVER_ERROR);
+        if self.settled(Question::Partitions, (connection, code), now) {
+            if let Some(transacting) = &mut self.transacting {
+                transacting.participants.on_added();
+            }
+            self.touch_transaction();
+        } else if let Some(transacting) = &mut self.transacting {
+            transacting.participants.on_not_added();
+        }
+        Ok(())
+    }
+
+    fn on_end(
+        &mut self,
+        connection: ConnectionId,
+        question: Question,
+        (version, frame): Answered<'_>,
+        now: Instant,
+    ) -> Result<(), DecodeError> {
+        let answer = transactional::end_answer(version, frame)?;
+        self.throttle(connection, answer.throttle_ms, now);
+        if let Some(transacting) = &mut self.transacting {
+            transacting.machine.on_end_answered();
+        }
+        if self.settled(question, (connection, answer.error), now) {
+            if let Some(next) = answer.next {
+                self.grant(connection, next);
+            }
+            self.on_transaction_ended(answer.next);
+        }
+        Ok(())
+    }
+
+    /// Takes in a code; whether it says that what was asked is done.
+    fn settled(
+        &mut self,
+        question: Question,
+        (connection, code): (ConnectionId, ErrorCode),
+        now: Instant,
+    ) -> bool {
+        let mut until = self.next_try(now);
+        let failure = self.refusal(connection, code, None);
+        let Some(transacting) = &mut self.transacting else {
+            return false;
+        };
+        transacting.errand = Errand::None;
+        match reply(question, code) {
+            Reply::Done => {
+                transacting.failures = 0;
+                return true;
+            }
+            Reply::Retry => {
+                // The transaction before may not be complete yet, which takes a few milliseconds.
+                let added = transacting.participants.that_are(Joined::Added).next();
+                if code == ErrorCode::CONCURRENT_TRANSACTIONS
+                    && question == Question::Partitions
+                    && added.is_none()
+                {
+                    until = until.min(now + ADD_RETRY_BACKOFF);
+                }
+                transacting.failures = transacting.failures.saturating_add(1);
+                transacting.errand = Errand::Waiting(until);
+            }
+            Reply::FindAgain => {
+                transacting.failures = transacting.failures.saturating_add(1);
+                transacting.errand = Errand::Waiting(until);
+                transacting.coordinator.on_lost();
+            }
+            Reply::Failed(severity) => self.spoil_question(&failure, severity),
+        }
+        false
+    }
+
+    /// The coordinator gave an id and an epoch for what comes next.
+    fn grant(&mut self, connection: ConnectionId, (id, epoch): (ProducerId, ProducerEpoch)) {
+        let Some(transacting) = &self.transacting else {
+            return;
+        };
+        let level = transacting.level;
+        self.identity = Identity::Coordinated(Some(Grant { id, epoch, level }));
+        if let Some(node) = self.brokers.node_of(connection) {
+            self.report(Report::ProducerIdGiven { node, id, epoch });
+        }
+    }
+
+    /// The transaction is over, on the coordinator's side too; `next` is what it gave for the next.
+    pub(super) fn on_transaction_ended(&mut self, next: Option<(ProducerId, ProducerEpoch)>) {
+        let level = self.brokers.transaction_level();
+        let Some(transacting) = &mut self.transacting else {
+            return;
+        };
+        let mut broken = false;
+        for at in transacting.participants.all() {
+            let Some(partition) = self.partitions.get_mut(&at) else {
+                continue;
+            };
+            broken |= partition.run.gap().is_some();
+            if next.is_some() {
+                partition.run.on_epoch_raised();
+            }
+        }
+        // An epoch has the transactions of one level: what is late of the others is refused by it.
+        let risen = transacting.level == Level::Explicit && level == Level::Implicit;
+        let unraised = transacting.machine.left_traces() && next.is_none();
+        let raise = match transacting.level {
+            Level::Implicit if unraised => Raise::Needed,
+            Level::Explicit if broken || risen => Raise::Needed,
+            Level::Implicit | Level::Explicit => Raise::NotNeeded,
+        };
+        transacting.participants.clear();
+        transacting.machine.on_ended(raise);
+        if raise == Raise::NotNeeded {
+            transacting.level = level;
+            if let Identity::Coordinated(Some(grant)) = &mut self.identity {
+                grant.level = level;
+            }
+        }
+    }
+
+    /// A question was refused: in an initialisation, it may be asked for again.
+    fn spoil_question(&mut self, failure: &Failure, severity: Severity) {
+        if let Some(transacting) = &mut self.transacting {
+            transacting.failures = 0;
+            let state = transacting.machine.state();
+            if state == State::Initialising && severity == Severity::Abortable {
+                transacting.machine.on_not_initialised(failure);
+            }
+        }
+        self.spoil(failure, severity);
+    }
+
+    fn refusal(
+        &self,
+        connection: ConnectionId,
+        code: ErrorCode,
+        message: Option<Arc<str>>,
+    ) -> Failure {
+        Failure {
+            broker: self.broker_of(connection),
+            message,
+            ..Failure::new(FailureKind::Refused(code))
+        }
+    }
+}
+
+/// `TransactionManager.ADD_PARTITIONS_RETRY_BACKOFF_MS`.
+const ADD_RETRY_BACKOFF: Duration = Duration::from_millis(20);
