@@ -85,7 +85,6 @@ pub(crate) fn instead(name: &str) -> &'static str {
         "key.serializer" | "value.serializer" | "interceptor.classes" => "given in code",
         "enable.metrics.push" => "metrics are not pushed to brokers",
         "metric.reporters" => "metrics are read with `Producer::metrics`",
-        "compression.lz4.level" => "LZ4's fast compressor, which is Kafka's default",
         "transaction.two.phase.commit.enable" => "no public API of Kafka's prepares a transaction",
         _ => "connections are neither encrypted nor authenticated",
     }
@@ -207,6 +206,7 @@ pub(crate) const HONOURED: &[Key] = &[
             max: 9,
         },
     ),
+    number("compression.lz4.level", "9", (1, 17)),
     number("compression.zstd.level", "3", (-131_072, 22)),
 ];
 
@@ -230,7 +230,6 @@ const RESOLVE_TIMEOUT_MS_MAX: i64 = 3_600_000;
 const FIXED: &[(&str, &str)] = &[
     ("bootstrap.resolve.timeout.ms", "0"),
     ("buffer.memory.allocation.strategy", "incremental"),
-    ("compression.lz4.level", "9"),
     ("config.providers", ""),
     ("enable.metrics.push", "false"),
     ("interceptor.classes", ""),

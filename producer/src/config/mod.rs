@@ -235,6 +235,13 @@ impl ProducerBuilder {
         self.set("compression.gzip.level", level.to_string())
     }
 
+    /// `compression.lz4.level`, 1 to 17; default 9, which is LZ4's fast compressor. All others,
+    /// those below it too, are its high one: slower and tighter, and with each level it looks at
+    /// twice as many earlier places.
+    pub fn compression_lz4_level(self, level: i32) -> Self {
+        self.set("compression.lz4.level", level.to_string())
+    }
+
     /// `compression.zstd.level`, −131072 to 22; default 3.
     pub fn compression_zstd_level(self, level: i32) -> Self {
         self.set("compression.zstd.level", level.to_string())
@@ -528,6 +535,7 @@ mod tests {
         "zstd"
     )]
     #[case(given().compression_gzip_level(7), "compression.gzip.level", "7")]
+    #[case(given().compression_lz4_level(17), "compression.lz4.level", "17")]
     #[case(given().compression_zstd_level(-7), "compression.zstd.level", "-7")]
     #[case(given().batch_size(7), "batch.size", "7")]
     #[case(given().buffer_memory(7), "buffer.memory", "7")]

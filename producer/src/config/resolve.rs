@@ -200,8 +200,9 @@ fn codec(values: &Values) -> Codec {
     let compression = compression(values.text("compression.type")).unwrap_or_default();
     let level = match compression {
         CompressionType::Gzip => values.signed_number("compression.gzip.level"),
+        CompressionType::Lz4 => values.signed_number("compression.lz4.level"),
         CompressionType::Zstd => values.signed_number("compression.zstd.level"),
-        CompressionType::None | CompressionType::Snappy | CompressionType::Lz4 => 0,
+        CompressionType::None | CompressionType::Snappy => 0,
     };
     Codec { compression, level }
 }
@@ -214,6 +215,7 @@ const HOLD_BYTES: usize = 64 * 1024;
 mod tests {
     use super::*;
     use crate::config::error::ConfigErrorKind;
+    use rstest::rstest;
     use std::collections::BTreeMap;
 
     fn resolve(pairs: &[(&str, &str)]) -> Result<Settings, ConfigError> {
@@ -330,6 +332,17 @@ mod tests {
         )]);
         let lookup = settings.expect("allowed").dns_lookup;
         assert_eq!(lookup, DnsLookup::CanonicalBootstrapServers);
+    }
+
+    #[rstest]
+    #[case("gzip", 4)]
+    #[case("lz4", 12)]
+    #[case("zstd", -7)]
+    fn the_level_of_a_codec_reaches_it(#[case] codec: &str, #[case] level: i32) {
+        let key = format!("compression.{codec}.level");
+        let pairs = [("compression.type", codec), (&*key, &*level.to_string())];
+        let used = resolve(&pairs).expect("allowed").engine.codec;
+        assert_eq!((used.compression.name(), used.level), (codec, level));
     }
 
     #[test]

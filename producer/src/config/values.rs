@@ -281,7 +281,6 @@ mod tests {
         ConfigErrorKind::InvalidValue,
         "true, false"
     )]
-    #[case("compression.lz4.level", "3", ConfigErrorKind::NotSupported, "9")]
     #[case("compression.type", "rar", ConfigErrorKind::InvalidValue, "none")]
     #[case("security.protocol", "SSL", ConfigErrorKind::NotSupported, "PLAINTEXT")]
     #[case(

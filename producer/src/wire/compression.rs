@@ -25,14 +25,21 @@ use std::fmt;
 
 use crate::types::CompressionType;
 use crate::wire::batch_buffer::BatchBuffer;
+#[cfg(feature = "lz4")]
+use crate::wire::lz4_high::HighCompressor;
 use crate::wire::record_batch::HEADER_BYTES;
+
+/// LZ4's fast compressor stands at the level that is Kafka's default; all others are the high one's
+/// (`Lz4BlockOutputStream`).
+#[cfg(feature = "lz4")]
+const LZ4_FAST: i32 = 9;
 
 /// A codec and how hard it tries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Codec {
     /// Which.
     pub compression: CompressionType,
-    /// Its level, in its own terms; without meaning for `none`, `snappy` and `lz4`.
+    /// Its level, in its own terms; without meaning for `none` and `snappy`.
     pub level: i32,
 }
 
@@ -181,6 +188,8 @@ enum Context {
     Snappy(Box<snap::raw::Encoder>),
     #[cfg(feature = "lz4")]
     Lz4(Box<lz4_flex::frame::FrameEncoder<Vec<u8>>>),
+    #[cfg(feature = "lz4")]
+    Lz4High(Box<HighCompressor>),
     #[cfg(feature = "zstd")]
     Zstd(Box<structured_zstd::encoding::FrameCompressor>),
 }
@@ -193,7 +202,9 @@ impl Context {
             #[cfg(feature = "snappy")]
             CompressionType::Snappy => Self::Snappy(Box::new(snap::raw::Encoder::new())),
             #[cfg(feature = "lz4")]
-            CompressionType::Lz4 => Self::Lz4(Box::new(lz4::context())),
+            CompressionType::Lz4 if codec.level == LZ4_FAST => Self::Lz4(Box::new(lz4::context())),
+            #[cfg(feature = "lz4")]
+            CompressionType::Lz4 => Self::Lz4High(Box::new(HighCompressor::new(codec.level))),
             #[cfg(feature = "zstd")]
             CompressionType::Zstd => Self::Zstd(Box::new(zstd::context(codec.level))),
             // The configuration refuses a codec that was not built in.
@@ -211,6 +222,11 @@ impl Context {
             Self::Snappy(context) => snappy::compress(context, records, payload),
             #[cfg(feature = "lz4")]
             Self::Lz4(context) => lz4::compress(context, records, payload),
+            #[cfg(feature = "lz4")]
+            Self::Lz4High(context) => {
+                context.compress(records, payload);
+                Ok(())
+            }
             #[cfg(feature = "zstd")]
             Self::Zstd(context) => {
                 context.compress_independent_frame_into(records, payload);
@@ -401,7 +417,8 @@ mod tests {
     #[case::gzip(CompressionType::Gzip, -1, &[0x1f, 0x8b, 8, 0])]
     #[case::snappy(CompressionType::Snappy, 0, SNAPPY_START)]
     // Version 1, independent blocks of 64 KiB, no checksum, no size.
-    #[case::lz4(CompressionType::Lz4, 0, &[0x04, 0x22, 0x4d, 0x18, 0x60, 0x40])]
+    #[case::lz4(CompressionType::Lz4, 9, &[0x04, 0x22, 0x4d, 0x18, 0x60, 0x40])]
+    #[case::lz4_high(CompressionType::Lz4, 3, &[0x04, 0x22, 0x4d, 0x18, 0x60, 0x40])]
     #[case::zstd(CompressionType::Zstd, 3, &[0x28, 0xb5, 0x2f, 0xfd])]
     fn a_payload_starts_as_kafkas_readers_expect(
         #[case] compression: CompressionType,
@@ -436,6 +453,7 @@ mod tests {
     /// Two levels give two sizes: the level reaches the codec.
     #[rstest]
     #[case(CompressionType::Gzip, 1, 9)]
+    #[case(CompressionType::Lz4, 9, 10)]
     #[case(CompressionType::Zstd, -50, 19)]
     fn a_higher_level_makes_a_batch_smaller(
         #[case] compression: CompressionType,
