@@ -92,7 +92,7 @@ fuzz: cargo ## Hostile bytes for the mock, longer than in `make test`. FUZZ_SECO
 	    cargo test --locked -p kafka-mockbroker --test fuzz -- --nocapture
 
 .PHONY: check
-check: fmt clippy docs msrv deny tidy ## Everything that reads the code: the six targets below.
+check: fmt clippy features docs msrv deny tidy ## Everything that reads the code: the seven targets below.
 
 .PHONY: fmt
 fmt: cargo ## Formatting, as rustfmt.toml says.
@@ -101,6 +101,18 @@ fmt: cargo ## Formatting, as rustfmt.toml says.
 .PHONY: clippy
 clippy: cargo ## Lints, on every target; a warning fails.
 	$(CLIPPY)
+
+# With nothing, and with each feature alone: what is used only with another one shows.
+PRODUCER_FEATURES := $(shell sed -n '/^\[features\]/,/^$$/s/^\([a-z0-9-]*\) = .*/\1/p' \
+    producer/Cargo.toml | grep -v '^default$$')
+
+.PHONY: features
+features: cargo ## The producer with no feature, and with each alone; a warning fails.
+	@set -e; for features in '' $(PRODUCER_FEATURES); do \
+	    echo "features: kafka-producer with $${features:-none}"; \
+	    cargo clippy --quiet --locked -p kafka-producer --lib --no-default-features \
+	        --features "$$features" -- -D warnings; \
+	done
 
 .PHONY: docs
 docs: cargo ## The documentation, of private items too; a warning fails.

@@ -215,7 +215,10 @@ impl Context {
     /// Appends the payload for these records to an empty buffer.
     fn compress(&mut self, records: &[u8], payload: &mut Vec<u8>) -> Result<(), GaveUp> {
         match self {
-            Self::None => Err(GaveUp),
+            Self::None => {
+                payload.extend_from_slice(records);
+                Ok(())
+            }
             #[cfg(feature = "gzip")]
             Self::Gzip(context) => gzip::compress(context, records, payload),
             #[cfg(feature = "snappy")]
