@@ -45,7 +45,7 @@ pub enum Outcome {
 }
 
 /// A record accepted by the producer: resolves when its fate is known, within
-/// `delivery.timeout.ms`.
+/// `delivery.timeout.ms` (and `outcome.resolve.timeout.ms`, if that is used).
 ///
 /// As a future it gives `Result<Written, ProduceError>`; [`Delivery::outcome`] tells the three
 /// cases apart by type; [`Delivery::wait`] blocks a plain thread.

@@ -46,7 +46,7 @@
 //! | see what a producer runs with, and why | [`Producer::config`] |
 //! | send often to one topic | [`Topic`] |
 //! | send many records at once | [`Producer::send_all`] |
-//! | have a function called in place of awaiting | [`Producer::send_with`] |
+//! | have a function called in place of awaiting | [`Producer::send_with`], [`Producer::send_all_with`] |
 //! | send from threads without async code | [`Producer::send_blocking`], [`Delivery::wait`] |
 //! | never wait | [`Producer::try_send`] |
 //! | have records count together or not at all | [`Producer::init_transactions`] |
@@ -112,7 +112,7 @@ pub use io::sticky::Weighting;
 pub use produce_error::{ProduceError, ProduceErrorKind};
 pub use producer::Producer;
 pub use record::{Header, Record};
-pub use topic::Topic;
+pub use topic::{PartitionInfo, Topic};
 pub use transaction_error::{
     AbortError, CommitError, Remedy, TransactionError, TransactionErrorKind,
 };

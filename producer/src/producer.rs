@@ -35,7 +35,8 @@ use crate::produce_error::ProduceError;
 #[cfg(doc)]
 use crate::produce_error::ProduceErrorKind;
 use crate::record::Record;
-use crate::topic::Topic;
+use crate::send_all::{Calls, without_deliveries};
+use crate::topic::{PartitionInfo, Topic};
 use crate::transactions::Transactional;
 
 /// Sends records to a Kafka cluster.
@@ -190,8 +191,45 @@ impl Producer {
         records: impl IntoIterator<Item = Record<'a, &'a str>>,
     ) -> Vec<Result<Delivery, ProduceError>> {
         self.handle
-            .send_all_named(records.into_iter().collect())
+            .send_all_named(records.into_iter().collect(), &Calls::NONE)
             .await
+    }
+
+    /// [`Producer::send_all`], with a function to call in place of deliveries.
+    ///
+    /// It is called once for each record that was accepted, with the record's place among those
+    /// given, from 0; in the order of the records in each partition, on the producer's own task,
+    /// as with [`Producer::send_with`]. Gives for each record whether it was accepted; for one that
+    /// was not, the function is not called.
+    ///
+    /// ```no_run
+    /// # use kafka_producer::{Producer, Record};
+    /// # async fn example(producer: Producer, lines: Vec<String>) {
+    /// let records = lines.iter().map(|line| Record::to("lines").value(line));
+    /// let sent = producer
+    ///     .send_all_with(records, |place, outcome| match outcome {
+    ///         Ok(written) => println!("line {place}: {written:?}"),
+    ///         Err(error) => eprintln!("line {place}: {error}"),
+    ///     })
+    ///     .await;
+    /// let refused = sent.iter().filter(|accepted| accepted.is_err()).count();
+    /// # }
+    /// ```
+    ///
+    /// # Cancellation
+    ///
+    /// As [`Producer::send_all`]; for what was not accepted the function is not called.
+    pub async fn send_all_with<'a, F>(
+        &self,
+        records: impl IntoIterator<Item = Record<'a, &'a str>>,
+        on_settled: F,
+    ) -> Vec<Result<(), ProduceError>>
+    where
+        F: Fn(usize, Result<Written, ProduceError>) + Send + Sync + 'static,
+    {
+        let calls = Calls::new(on_settled);
+        let records = records.into_iter().collect();
+        without_deliveries(self.handle.send_all_named(records, &calls).await)
     }
 
     /// [`Producer::send`], and waits for what becomes of the record.
@@ -277,6 +315,31 @@ impl Producer {
         Ok(Topic::new(Arc::clone(&self.handle), entry))
     }
 
+    /// What the brokers told of a topic's partitions, by their numbers: who leads each, who keeps
+    /// it, and who of those is in sync. Waits until the topic is known, at most `max.block.ms`;
+    /// where it is, nothing is asked.
+    ///
+    /// # Errors
+    ///
+    /// As [`Producer::topic`].
+    ///
+    /// # Cancellation
+    ///
+    /// As [`Producer::topic`].
+    pub async fn partitions_for(&self, topic: &str) -> Result<Vec<PartitionInfo>, ProduceError> {
+        Ok(self.topic(topic).await?.partitions())
+    }
+
+    /// [`Producer::partitions_for`] for a thread that runs no async code, as
+    /// [`Producer::send_blocking`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Producer::topic`].
+    pub fn partitions_for_blocking(&self, topic: &str) -> Result<Vec<PartitionInfo>, ProduceError> {
+        block_on(self.partitions_for(topic))
+    }
+
     /// [`Producer::topic`] for a thread that runs no async code, as [`Producer::send_blocking`].
     ///
     /// # Errors
@@ -310,7 +373,8 @@ impl Producer {
     }
 
     /// Refuses further records, sends all that was accepted, waits until it is settled, and ends
-    /// the producer. Takes at most `delivery.timeout.ms`. All clones are closed.
+    /// the producer. Takes at most `delivery.timeout.ms` and `outcome.resolve.timeout.ms`. All
+    /// clones are closed.
     ///
     /// # Errors
     ///

@@ -18,8 +18,9 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use crate::delivery::Delivery;
+use crate::delivery::{Delivery, Written, callback};
 use crate::handle::{Destination, ProducerHandle, outgoing};
+use crate::io::completion::Callback;
 use crate::io::outgoing::{Accepted, Choice, Outgoing};
 use crate::io::topics::{Partitions, Route, TopicEntry};
 use crate::produce_error::{ProduceError, ProduceErrorKind};
@@ -27,6 +28,47 @@ use crate::record::Record;
 
 /// What became of one send.
 type Sent = Result<Delivery, ProduceError>;
+
+/// What is called for each record, with its place among those given.
+pub(crate) struct Calls(Option<Arc<OnSettled>>);
+
+type OnSettled = dyn Fn(usize, Result<Written, ProduceError>) + Send + Sync;
+
+impl Calls {
+    /// Nothing is called.
+    pub(crate) const NONE: Self = Self(None);
+
+    pub(crate) fn new<F>(call: F) -> Self
+    where
+        F: Fn(usize, Result<Written, ProduceError>) + Send + Sync + 'static,
+    {
+        Self(Some(Arc::new(call)))
+    }
+
+    /// For records that are picked from those given.
+    fn of(&self, places: Vec<usize>) -> Self {
+        let Some(call) = self.0.clone() else {
+            return Self::NONE;
+        };
+        Self::new(move |index: usize, outcome| {
+            if let Some(place) = places.get(index) {
+                call(*place, outcome);
+            }
+        })
+    }
+
+    /// For one record.
+    fn one(&self, index: usize) -> Option<Callback> {
+        let call = Arc::clone(self.0.as_ref()?);
+        Some(callback(move |outcome| call(index, outcome)))
+    }
+}
+
+/// Whether each was accepted; its fate is told by a function.
+pub(crate) fn without_deliveries(sent: Vec<Sent>) -> Vec<Result<(), ProduceError>> {
+    let accepted = sent.into_iter().map(|sent| sent.map(drop));
+    accepted.collect()
+}
 
 /// Records that go to one topic.
 struct Many<'r> {
@@ -53,7 +95,11 @@ enum Order {
 
 impl ProducerHandle {
     /// Hands records over to the topics they name; results in their order.
-    pub(crate) async fn send_all_named(&self, records: Vec<Record<'_, &str>>) -> Vec<Sent> {
+    pub(crate) async fn send_all_named(
+        &self,
+        records: Vec<Record<'_, &str>>,
+        calls: &Calls,
+    ) -> Vec<Sent> {
         let mut results = Vec::new();
         results.resize_with(records.len(), || None);
         let mut by_topic: Vec<(&str, Vec<usize>, Vec<Record<'_>>)> = Vec::new();
@@ -69,7 +115,9 @@ impl ProducerHandle {
             of_topic.push(record);
         }
         for (topic, indexes, of_topic) in &by_topic {
-            let sent = self.send_all(Destination::Named(topic), of_topic).await;
+            let calls = calls.of(indexes.clone());
+            let to = Destination::Named(topic);
+            let sent = self.send_all(to, of_topic, &calls).await;
             for (index, sent) in indexes.iter().zip(sent) {
                 results[*index] = Some(sent);
             }
@@ -78,19 +126,27 @@ impl ProducerHandle {
     }
 
     /// Hands records over to one topic; results in their order.
-    pub(crate) async fn send_all(&self, to: Destination<'_>, records: &[Record<'_>]) -> Vec<Sent> {
+    pub(crate) async fn send_all(
+        &self,
+        to: Destination<'_>,
+        records: &[Record<'_>],
+        calls: &Calls,
+    ) -> Vec<Sent> {
         let mut many = Many::new(records);
         loop {
             // Interceptors see one record after the other.
             if self.interceptors.is_none() {
-                self.append_at_once(to, &mut many);
+                self.append_at_once(to, &mut many, calls);
             }
             let Some(Placed { index, choice }) = many.left.pop_front() else {
                 break;
             };
             let sent = match &self.interceptors {
-                None => self.accept(to, &records[index], None, choice).await,
-                Some(_) => self.send(to, &records[index], None).await,
+                None => {
+                    let call = calls.one(index);
+                    self.accept(to, &records[index], call, choice).await
+                }
+                Some(_) => self.send(to, &records[index], calls.one(index)).await,
             };
             if let Err(error) = &sent
                 && stops_others(error.kind())
@@ -105,7 +161,7 @@ impl ProducerHandle {
     }
 
     /// Appends what goes without waiting, up to the first that does not.
-    fn append_at_once(&self, to: Destination<'_>, many: &mut Many<'_>) {
+    fn append_at_once(&self, to: Destination<'_>, many: &mut Many<'_>, calls: &Calls) {
         let entry = match to {
             Destination::Known(entry) => Arc::clone(entry),
             Destination::Named(name) => match self.accumulator.topics.find(name) {
@@ -127,9 +183,9 @@ impl ProducerHandle {
             let mut accepted = Vec::new();
             let run = many.run(choice);
             let wanted = run.clone().count();
-            let run = run.map(|record| Outgoing {
+            let run = run.map(|(index, record)| Outgoing {
                 choice,
-                ..outgoing(record, None)
+                ..outgoing(record, calls.one(index))
             });
             self.accumulator
                 .append_run(&entry, partitions, run, &mut accepted);
@@ -185,13 +241,13 @@ impl<'r> Many<'r> {
     }
 
     /// The next records that go to one place.
-    fn run(&self, choice: Choice) -> impl Iterator<Item = &'r Record<'r>> + Clone {
+    fn run(&self, choice: Choice) -> impl Iterator<Item = (usize, &'r Record<'r>)> + Clone {
         let records = self.records;
         let same = self
             .left
             .iter()
             .take_while(move |placed| placed.choice == choice);
-        same.map(move |placed| &records[placed.index])
+        same.map(move |placed| (placed.index, &records[placed.index]))
     }
 
     /// The next records were accepted.

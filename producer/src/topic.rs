@@ -6,12 +6,51 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::delivery::{Delivery, Written, callback};
+use crate::engine::effect::PartitionView;
 use crate::handle::{Destination, ProducerHandle};
 use crate::io::blocking::block_on;
 use crate::io::topics::TopicEntry;
 use crate::produce_error::ProduceError;
 use crate::record::Record;
+use crate::send_all::{Calls, without_deliveries};
 use crate::types::BrokerId;
+use crate::wire::message::Replicas;
+
+/// What the brokers told of a partition, as Kafka's `PartitionInfo`.
+///
+/// It is as old as the producer's metadata: `metadata.max.age.ms` at most, and as fresh as the last
+/// refusal that named a new leader.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PartitionInfo {
+    /// Its number, from 0.
+    pub partition: i32,
+    /// Who leads it; `None` while nobody does.
+    pub leader: Option<BrokerId>,
+    /// Who keeps it, the preferred leader first.
+    pub replicas: Vec<BrokerId>,
+    /// Which of those have all that is written.
+    pub in_sync_replicas: Vec<BrokerId>,
+    /// Which of those are offline.
+    pub offline_replicas: Vec<BrokerId>,
+}
+
+impl PartitionInfo {
+    fn new((partition, told): (i32, &PartitionView)) -> Self {
+        let Replicas {
+            all,
+            in_sync,
+            offline,
+        } = &*told.replicas;
+        Self {
+            partition,
+            leader: told.leader,
+            replicas: all.clone(),
+            in_sync_replicas: in_sync.clone(),
+            offline_replicas: offline.clone(),
+        }
+    }
+}
 
 /// One topic of a [`Producer`](crate::Producer). Cheap to clone; keeps its producer alive.
 #[derive(Clone)]
@@ -54,7 +93,16 @@ impl Topic {
     #[must_use]
     pub fn partition_leaders(&self) -> Vec<Option<BrokerId>> {
         let heard = self.entry.heard.load();
-        heard.iter().map(|site| site.leader).collect()
+        heard.iter().map(|partition| partition.leader).collect()
+    }
+
+    /// Its partitions, by their numbers, as last heard: see [`PartitionInfo`]. Never waits and
+    /// never asks; [`Producer::partitions_for`](crate::Producer::partitions_for) does if it must.
+    #[must_use]
+    pub fn partitions(&self) -> Vec<PartitionInfo> {
+        let heard = self.entry.heard.load();
+        let partitions = (0..).zip(heard.iter());
+        partitions.map(PartitionInfo::new).collect()
     }
 
     /// [`Producer::send`](crate::Producer::send) to this topic.
@@ -92,7 +140,27 @@ impl Topic {
         records: impl IntoIterator<Item = Record<'a>>,
     ) -> Vec<Result<Delivery, ProduceError>> {
         let records: Vec<_> = records.into_iter().collect();
-        self.handle.send_all(self.destination(), &records).await
+        let to = self.destination();
+        self.handle.send_all(to, &records, &Calls::NONE).await
+    }
+
+    /// [`Producer::send_all_with`](crate::Producer::send_all_with) to this topic.
+    ///
+    /// # Cancellation
+    ///
+    /// As there.
+    pub async fn send_all_with<'a, F>(
+        &self,
+        records: impl IntoIterator<Item = Record<'a>>,
+        on_settled: F,
+    ) -> Vec<Result<(), ProduceError>>
+    where
+        F: Fn(usize, Result<Written, ProduceError>) + Send + Sync + 'static,
+    {
+        let records: Vec<_> = records.into_iter().collect();
+        let calls = Calls::new(on_settled);
+        let sent = self.handle.send_all(self.destination(), &records, &calls);
+        without_deliveries(sent.await)
     }
 
     /// [`Producer::deliver`](crate::Producer::deliver) to this topic.

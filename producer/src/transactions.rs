@@ -31,6 +31,7 @@ use crate::io::waiting::Patience;
 use crate::produce_error::ProduceError;
 use crate::producer::Producer;
 use crate::record::Record;
+use crate::send_all::Calls;
 use crate::transaction_error::{AbortError, CommitError, Remedy, TransactionError};
 use crate::wire::transactional::Decision;
 
@@ -332,7 +333,7 @@ impl Transaction<'_> {
         records: impl IntoIterator<Item = Record<'a, &'a str>>,
     ) -> Vec<Result<Delivery, ProduceError>> {
         let records = records.into_iter().collect();
-        self.open.handle.send_all_named(records).await
+        self.open.handle.send_all_named(records, &Calls::NONE).await
     }
 
     /// [`Producer::deliver`], as part of the transaction: waits until the record is written, which

@@ -125,21 +125,36 @@ impl<K: ?Sized, V: ?Sized> TypedTopic<K, V> {
         V: 'a,
     {
         let serialized = self.serialize_all(records);
-        let (mut good, mut results) = (Vec::new(), Vec::new());
-        for record in &serialized.records {
-            results.push(match record {
-                Ok(record) => {
-                    good.push(serialized.record(record));
-                    None
-                }
-                Err(error) => Some(Err(error.clone())),
-            });
-        }
-        let mut sent = self.topic.send_all(good).await.into_iter();
-        let in_order = results
-            .into_iter()
-            .map(|refused| refused.or_else(|| sent.next()));
-        in_order.flatten().collect()
+        let sent = self.topic.send_all(serialized.good()).await;
+        serialized.in_order(sent)
+    }
+
+    /// [`Producer::send_all_with`](crate::Producer::send_all_with) to this topic; serialized as by
+    /// [`TypedTopic::send_all`].
+    ///
+    /// # Cancellation
+    ///
+    /// As there.
+    pub async fn send_all_with<'a, F>(
+        &self,
+        records: impl IntoIterator<Item = TypedRecord<'a, K, V>>,
+        on_settled: F,
+    ) -> Vec<Result<(), ProduceError>>
+    where
+        K: 'a,
+        V: 'a,
+        F: Fn(usize, Result<Written, ProduceError>) + Send + Sync + 'static,
+    {
+        let serialized = self.serialize_all(records);
+        let places = serialized.places();
+        let told_by_place = move |index: usize, outcome| {
+            if let Some(place) = places.get(index) {
+                on_settled(*place, outcome);
+            }
+        };
+        let sent = self.topic.send_all_with(serialized.good(), told_by_place);
+        let sent = sent.await;
+        serialized.in_order(sent)
     }
 
     /// [`Producer::deliver`](crate::Producer::deliver) to this topic.
@@ -276,6 +291,29 @@ struct SerializedRecord<'a> {
 }
 
 impl Serialized<'_> {
+    /// Those that could be serialized.
+    fn good(&self) -> Vec<Record<'_>> {
+        let good = self.records.iter().flatten();
+        good.map(|record| self.record(record)).collect()
+    }
+
+    /// Where those stand among all.
+    fn places(&self) -> Vec<usize> {
+        let all = self.records.iter().enumerate();
+        all.filter_map(|(place, record)| record.is_ok().then_some(place))
+            .collect()
+    }
+
+    /// Results for all, given those of the good.
+    fn in_order<T>(&self, sent: Vec<Result<T, ProduceError>>) -> Vec<Result<T, ProduceError>> {
+        let mut sent = sent.into_iter();
+        let in_order = self.records.iter().map(|record| match record {
+            Ok(_) => sent.next(),
+            Err(error) => Some(Err(error.clone())),
+        });
+        in_order.flatten().collect()
+    }
+
     fn record<'s>(&'s self, record: &'s SerializedRecord<'_>) -> Record<'s> {
         let bytes = |range: &Option<Range<usize>>| Some(&self.bytes[range.clone()?]);
         let rest = record.rest.clone();

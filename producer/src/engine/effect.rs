@@ -24,6 +24,7 @@ use crate::error::Failure;
 use crate::types::{BrokerId, TopicIndex, TopicPartition};
 use crate::wire::batch_buffer::BatchBuffer;
 use crate::wire::compression::CompressedBatch;
+use crate::wire::message::Replicas;
 
 /// A host name or address with its port, as the user or a broker gave it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -275,6 +276,8 @@ pub struct PartitionView {
     pub leader: Option<BrokerId>,
     /// Where its leader stands (`broker.rack`), if the broker said so.
     pub leader_rack: Option<Arc<str>>,
+    /// Who keeps it.
+    pub replicas: Arc<Replicas>,
 }
 
 /// The engine's port to the queues of records not yet sent.

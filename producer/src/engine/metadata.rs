@@ -39,7 +39,7 @@ use crate::engine::time::Instant;
 use crate::error::{ErrorCode, Failure, FailureKind};
 use crate::types::{BrokerId, LeaderEpoch, TopicId, TopicIndex, TopicPartition};
 use crate::wire::TopicRef;
-use crate::wire::message::{MetadataAnswer, PartitionAnswer, TopicAnswer};
+use crate::wire::message::{MetadataAnswer, PartitionAnswer, Replicas, TopicAnswer};
 
 /// Topics, leaders, and the question about them.
 #[derive(Debug)]
@@ -114,6 +114,7 @@ impl Metadata {
         let fresh = || Topic {
             names: forgotten.unwrap_or(TopicNames { name, id }),
             state: TopicState::Pending { last_failure: None },
+            replicas: Vec::new(),
             used_at: now,
         };
         let known = self.topics.entry(topic).or_insert_with(fresh);
@@ -321,23 +322,30 @@ impl Metadata {
     }
 
     pub(crate) fn view(&self, topic: TopicIndex) -> TopicView {
-        match self.topics.get(&topic).map(|topic| &topic.state) {
-            None => TopicView::Forgotten,
-            Some(TopicState::Pending { last_failure }) => TopicView::Pending {
+        let Some(topic) = self.topics.get(&topic) else {
+            return TopicView::Forgotten;
+        };
+        match &topic.state {
+            TopicState::Pending { last_failure } => TopicView::Pending {
                 last_failure: last_failure.clone(),
             },
-            Some(TopicState::Known(partitions)) => TopicView::Known {
-                partitions: partitions.iter().map(|one| self.partition(*one)).collect(),
-            },
-            Some(TopicState::Refused(failure)) => TopicView::Refused(failure.clone()),
+            TopicState::Known(partitions) => {
+                let told = partitions.iter().zip(&topic.replicas);
+                let partitions = told.map(|(known, replicas)| self.partition(*known, replicas));
+                TopicView::Known {
+                    partitions: partitions.collect(),
+                }
+            }
+            TopicState::Refused(failure) => TopicView::Refused(failure.clone()),
         }
     }
 
-    fn partition(&self, known: Leadership) -> PartitionView {
+    fn partition(&self, known: Leadership, replicas: &Arc<Replicas>) -> PartitionView {
         let rack = known.leader.and_then(|leader| self.racks.get(&leader));
         PartitionView {
             leader: known.leader,
             leader_rack: rack.cloned(),
+            replicas: Arc::clone(replicas),
         }
     }
 
@@ -386,6 +394,8 @@ impl Metadata {
 struct Topic {
     names: TopicNames,
     state: TopicState,
+    /// Who keeps each partition, by number, as last told.
+    replicas: Vec<Arc<Replicas>>,
     /// When it was last wanted, or a batch of it opened.
     used_at: Instant,
 }
@@ -434,6 +444,7 @@ impl Topic {
 
     fn learn_partitions(&mut self, row: &TopicAnswer) -> bool {
         let mut partitions = vec![Leadership::default(); row.partitions.len()];
+        let mut replicas = vec![Arc::default(); row.partitions.len()];
         let same_topic = self.names.id == row.id;
         self.names.id = row.id;
         for answer in &row.partitions {
@@ -442,15 +453,26 @@ impl Topic {
             let Some((index, slot)) = index.and_then(|i| Some((i, partitions.get_mut(i)?))) else {
                 continue;
             };
-            *slot = match self.known(index) {
-                Some(known) if same_topic && is_older(answer, known) => known,
-                _ => Leadership {
-                    leader: answer.leader,
-                    epoch: answer.epoch,
-                },
+            let (known, kept_by) = (self.known(index), self.replicas.get(index));
+            (*slot, replicas[index]) = match (known, kept_by) {
+                (Some(known), Some(kept_by)) if same_topic && is_older(answer, known) => {
+                    (known, Arc::clone(kept_by))
+                }
+                (_, kept_by) => (
+                    Leadership {
+                        leader: answer.leader,
+                        epoch: answer.epoch,
+                    },
+                    match kept_by {
+                        Some(kept_by) if **kept_by == answer.replicas => Arc::clone(kept_by),
+                        _ => Arc::new(answer.replicas.clone()),
+                    },
+                ),
             };
         }
-        self.become_state(TopicState::Known(partitions))
+        let moved = self.replicas != replicas;
+        self.replicas = replicas;
+        self.become_state(TopicState::Known(partitions)) || moved
     }
 
     fn known(&self, index: usize) -> Option<Leadership> {
@@ -553,6 +575,7 @@ mod tests {
                 index,
                 leader: (*leader >= 0).then_some(BrokerId(*leader)),
                 epoch: (*epoch >= 0).then_some(LeaderEpoch(*epoch)),
+                replicas: Replicas::default(),
             });
         TopicAnswer {
             error: ErrorCode(error),
@@ -712,6 +735,7 @@ mod tests {
         let led = PartitionView {
             leader: Some(BrokerId(1)),
             leader_rack: Some("west".into()),
+            replicas: Arc::default(),
         };
         let expected = TopicView::Known {
             partitions: vec![led, PartitionView::default()],
@@ -728,6 +752,30 @@ mod tests {
             partitions: vec![PartitionView::default(); 2],
         };
         assert_eq!(metadata.view(TOPIC), expected);
+    }
+
+    #[test]
+    fn who_keeps_a_partition_is_told_as_the_answer_of_its_epoch_has_it() {
+        let mut metadata = wanting();
+        let with = |epoch, in_sync: &[i32]| {
+            let mut row = row(0, 1, &[(1, epoch)]);
+            let in_sync = in_sync.iter().map(|id| BrokerId(*id)).collect();
+            row.partitions[0].replicas.in_sync = in_sync;
+            row
+        };
+        let in_sync = |metadata: &Metadata| match metadata.view(TOPIC) {
+            TopicView::Known { partitions } => partitions[0].replicas.in_sync.clone(),
+            other => panic!("{other:?}"),
+        };
+        learn(&mut metadata, with(5, &[1, 2, 3]));
+        assert_eq!(learn(&mut metadata, with(5, &[1, 2])), [TOPIC], "news");
+        assert_eq!(learn(&mut metadata, with(5, &[1, 2])), []);
+        assert_eq!(
+            learn(&mut metadata, with(4, &[1])),
+            [],
+            "a broker that lags"
+        );
+        assert_eq!(in_sync(&metadata), [BrokerId(1), BrokerId(2)]);
     }
 
     /// A hostile or garbled answer must not make the table as large as its largest index.

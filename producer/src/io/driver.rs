@@ -430,10 +430,14 @@ impl Slots {
             TopicView::Pending { last_failure } => Route::Pending(last_failure),
             TopicView::Refused(failure) => Route::Refused(failure, Wanted::default()),
             TopicView::Forgotten => Route::Forgotten(Wanted::default()),
-            TopicView::Known { partitions } => Route::Known(Partitions {
-                slots: self.slots(topic, partitions.len()),
-                sites: partitions.iter().map(|one| self.site(one)).collect(),
-            }),
+            TopicView::Known { partitions } => {
+                let known = Partitions {
+                    slots: self.slots(topic, partitions.len()),
+                    sites: partitions.iter().map(|one| self.site(one)).collect(),
+                };
+                entry.heard.store(Arc::new(partitions));
+                Route::Known(known)
+            }
         });
         narration::tell_topic(&entry);
     }

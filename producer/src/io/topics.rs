@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
+use crate::engine::effect::PartitionView;
 use crate::engine::queue::{PartitionQueue, QueueLimits};
 use crate::engine::ratio::Ratio;
 use crate::error::Failure;
@@ -50,8 +51,8 @@ pub(crate) struct TopicEntry {
     pub(crate) route: ArcSwap<Route>,
     /// The slots of `route`, for who needs nothing else of it.
     pub(crate) slots: SlotTable,
-    /// Where the partitions' leaders were when they were last known, by number.
-    pub(crate) heard: ArcSwap<Vec<Site>>,
+    /// The partitions as they were when they were last known, by number.
+    pub(crate) heard: ArcSwap<Vec<PartitionView>>,
     /// Notified when `route` changes, and when the producer closes.
     pub(crate) changed: Notify,
     pub(crate) sticky: Sticky,
@@ -222,7 +223,6 @@ impl TopicEntry {
     /// Lets appends see what is known now, and wakes who waits for it.
     pub(crate) fn publish(&self, route: Route) {
         if let Route::Known(partitions) = &route {
-            self.heard.store(Arc::new(partitions.sites.clone()));
             self.slots.publish(&partitions.slots);
         } else {
             self.slots.close();

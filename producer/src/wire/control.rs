@@ -27,7 +27,7 @@ use crate::wire::error::{DecodeError, EncodeError};
 use crate::wire::frame::{RequestHeader, complete_size, response_body};
 use crate::wire::message::{
     ApiRange, ApiVersionsAnswer, BrokerEndpoint, FinalizedFeatures, MetadataAnswer,
-    PartitionAnswer, ProducerIdAnswer, TopicAnswer,
+    PartitionAnswer, ProducerIdAnswer, Replicas, TopicAnswer,
 };
 use crate::wire::shape::{self, Field, Layout, always, between, since};
 
@@ -205,6 +205,11 @@ fn topic_answer(topic: &MetadataResponseTopic) -> TopicAnswer {
         index: partition.partition_index,
         leader: (partition.leader_id.0 >= 0).then_some(BrokerId(partition.leader_id.0)),
         epoch: (partition.leader_epoch >= 0).then_some(LeaderEpoch(partition.leader_epoch)),
+        replicas: Replicas {
+            all: brokers(&partition.replica_nodes),
+            in_sync: brokers(&partition.isr_nodes),
+            offline: brokers(&partition.offline_replicas),
+        },
     });
     TopicAnswer {
         error: ErrorCode(topic.error_code),
@@ -212,6 +217,10 @@ fn topic_answer(topic: &MetadataResponseTopic) -> TopicAnswer {
         id: TopicId(topic.topic_id.into_bytes()),
         partitions: partitions.collect(),
     }
+}
+
+fn brokers(nodes: &[kafka_protocol::messages::BrokerId]) -> Vec<BrokerId> {
+    nodes.iter().map(|node| BrokerId(node.0)).collect()
 }
 
 fn throttle(throttle_time_ms: i32) -> u32 {

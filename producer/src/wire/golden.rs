@@ -5,7 +5,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use rstest::rstest;
 
-use super::message::{BrokerEndpoint, PartitionAnswer};
+use super::message::{BrokerEndpoint, PartitionAnswer, Replicas};
 use super::produce_request::{self, FrameBudget, PartitionBatch, ProduceHeader};
 use super::produce_response::{self, LeaderHint, ProduceRow};
 use super::record_batch::{
@@ -331,10 +331,23 @@ fn metadata_is_read(
         index,
         leader: leader.map(BrokerId),
         epoch: epoch.map(LeaderEpoch),
+        // The partition without a leader had lost both that kept it.
+        replicas: match leader {
+            Some(only) => Replicas {
+                all: vec![BrokerId(only)],
+                in_sync: vec![BrokerId(only)],
+                offline: Vec::new(),
+            },
+            None => Replicas {
+                all: vec![BrokerId(2), BrokerId(3)],
+                in_sync: Vec::new(),
+                offline: vec![BrokerId(2), BrokerId(3)],
+            },
+        },
     });
     let topic = answer.topics.first();
     assert_eq!(
-        topic.and_then(|topic| topic.partitions.first().copied()),
+        topic.and_then(|topic| topic.partitions.first().cloned()),
         expected
     );
     let named = topic.is_some_and(|topic| topic.id != TopicId::ZERO);

@@ -84,7 +84,7 @@ pub struct TopicAnswer {
 }
 
 /// One partition of a [`TopicAnswer`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartitionAnswer {
     /// The partition's number.
     pub index: i32,
@@ -92,6 +92,19 @@ pub struct PartitionAnswer {
     pub leader: Option<BrokerId>,
     /// The leader's epoch; `None` before v7.
     pub epoch: Option<LeaderEpoch>,
+    /// Who keeps it.
+    pub replicas: Replicas,
+}
+
+/// The brokers that keep a partition.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Replicas {
+    /// All that do, the preferred leader first.
+    pub all: Vec<BrokerId>,
+    /// Those that have all that is written.
+    pub in_sync: Vec<BrokerId>,
+    /// Those that are offline; none before v5.
+    pub offline: Vec<BrokerId>,
 }
 
 /// A producer id.

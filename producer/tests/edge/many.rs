@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use kafka_producer::{
-    Delivery, InterceptedRecord, Interceptor, ProduceError, ProduceErrorKind, Record,
+    Delivery, InterceptedRecord, Interceptor, ProduceError, ProduceErrorKind, Record, Written,
 };
 use tokio::time::Instant;
 
@@ -194,4 +194,69 @@ async fn interceptors_see_one_after_the_other() {
             .all(|seen| seen.record.headers.len() == 1)
     );
     assert_eq!(values(&peer, "orders", 1), ["a", "b", "c"]);
+}
+
+type Calls = Arc<Mutex<Vec<(usize, Option<i64>)>>>;
+
+/// Notes each call, with the offset told.
+fn noting(calls: &Calls) -> impl Fn(usize, Result<Written, ProduceError>) + Send + Sync + 'static {
+    let calls = Arc::clone(calls);
+    move |place, outcome| {
+        let offset = outcome.expect("written").offset;
+        calls.lock().expect("no panic").push((place, offset));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_function_is_called_for_each_with_its_place_and_in_the_order_of_its_partition() {
+    let peer = Peer::new(&[("orders", 2), ("returns", 1)]);
+    let producer = joined(&peer).build().expect("allowed");
+    let to = |(topic, partition)| Record::to(topic).partition(partition).value("v");
+    let places = [("orders", 1), ("returns", 0), ("orders", 0), ("orders", 1)];
+    let calls = Calls::default();
+    let sent = producer.send_all_with(places.map(to), noting(&calls)).await;
+    assert!(sent.iter().all(Result::is_ok) && sent.len() == 4);
+    producer.flush().await.expect("written");
+    let mut called = calls.lock().expect("no panic").clone();
+    let of_first = called.iter().filter(|(place, _)| [0, 3].contains(place));
+    assert_eq!(
+        of_first.copied().collect::<Vec<_>>(),
+        [(0, Some(0)), (3, Some(1))]
+    );
+    called.sort_unstable();
+    let expected = [(0, Some(0)), (1, Some(0)), (2, Some(0)), (3, Some(1))];
+    assert_eq!(called, expected, "each once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn for_a_record_that_is_refused_no_function_is_called() {
+    let peer = orders();
+    let producer = joined(&peer).build().expect("allowed");
+    let topic = producer.topic("orders").await.expect("known");
+    let calls = Calls::default();
+    let records = [0, 9, 1].map(|partition| Record::new().partition(partition).value("v"));
+    let sent = topic.send_all_with(records, noting(&calls)).await;
+    let refused: Vec<bool> = sent.iter().map(Result::is_err).collect();
+    assert_eq!(refused, [false, true, false]);
+    producer.flush().await.expect("written");
+    let mut called = calls.lock().expect("no panic").clone();
+    called.sort_unstable();
+    assert_eq!(called, [(0, Some(0)), (2, Some(0))]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_function_is_called_past_interceptors_too() {
+    let peer = orders();
+    let producer = joined(&peer).interceptor(Watching(Arc::default())).build();
+    let producer = producer.expect("allowed");
+    let calls = Calls::default();
+    let sent = producer
+        .send_all_with([to_first("a"), to_first("b")], noting(&calls))
+        .await;
+    assert_eq!(sent.len(), 2);
+    producer.flush().await.expect("written");
+    assert_eq!(
+        *calls.lock().expect("no panic"),
+        [(0, Some(0)), (1, Some(1))]
+    );
 }

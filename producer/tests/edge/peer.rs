@@ -87,7 +87,8 @@ impl Peer {
         }
     }
 
-    /// A broker in each of these racks, who lead the partitions in turn.
+    /// A broker in each of these racks, who lead the partitions in turn; of a partition's replicas
+    /// all but the leader are offline.
     pub(crate) fn in_racks(self, racks: &[&'static str]) -> Self {
         self.script().racks = racks.to_vec();
         self
@@ -273,7 +274,12 @@ impl Script {
             for partition in 0..count.unwrap_or(0) {
                 let leader = 1 + partition % brokers;
                 body = body.i16(0).i32(partition).i32(leader).i32(0);
-                body = body.i32(1).i32(leader).i32(1).i32(leader).i32(0);
+                let others = (1..=brokers).filter(|broker| *broker != leader);
+                let others: Vec<i32> = others.collect();
+                body = body.i32(brokers).i32(leader);
+                body = others.iter().fold(body, |body, other| body.i32(*other));
+                body = body.i32(1).i32(leader).count(others.len());
+                body = others.iter().fold(body, |body, other| body.i32(*other));
             }
         }
         body.0

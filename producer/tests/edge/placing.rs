@@ -7,7 +7,7 @@ use kafka_producer::partitioner::{Crc32, Partitioner, Unplaced};
 use kafka_producer::{BrokerId, ProduceErrorKind, Producer, Record};
 use rstest::rstest;
 
-use crate::peer::{PRODUCE, Peer};
+use crate::peer::{METADATA, PRODUCE, Peer};
 use crate::{is_ready, joined, orders, settle, tight};
 
 /// Says what it was asked, and always the same.
@@ -163,4 +163,34 @@ async fn records_without_a_key_stay_in_the_own_rack(#[case] rack: &str, #[case] 
         479_470_107 % 9,
         "a key stays"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_leads_and_who_keeps_each_partition_is_told() {
+    let peer = Peer::new(&[("orders", 2)]).in_racks(&["", "", ""]);
+    let producer = joined(&peer).build().expect("allowed");
+    let told = producer.partitions_for("orders").await.expect("known");
+    let told: Vec<_> = told
+        .iter()
+        .map(|one| {
+            let ids = |brokers: &[BrokerId]| brokers.iter().map(|id| id.0).collect::<Vec<_>>();
+            let leader = one.leader.map(|id| id.0);
+            let sets = [&one.replicas, &one.in_sync_replicas, &one.offline_replicas];
+            (one.partition, leader, sets.map(|set| ids(set)))
+        })
+        .collect();
+    let first = (0, Some(1), [vec![1, 2, 3], vec![1], vec![2, 3]]);
+    let second = (1, Some(2), [vec![2, 1, 3], vec![2], vec![1, 3]]);
+    assert_eq!(told, [first, second]);
+    let topic = producer.topic("orders").await.expect("known");
+    assert_eq!(topic.partitions().len(), 2);
+    assert_eq!(
+        peer.arrived(METADATA).len(),
+        1,
+        "what is known is not asked for"
+    );
+    producer
+        .partitions_for("bad name")
+        .await
+        .expect_err("invalid");
 }

@@ -235,3 +235,32 @@ async fn many_are_serialized_each_with_a_result_of_its_own() {
             .all(|seen| seen.record.headers.len() == 1)
     );
 }
+
+/// The second cannot be serialized: the third is still the one at place 2.
+#[tokio::test(start_paused = true)]
+async fn a_function_is_told_the_place_of_each_among_those_given() {
+    let peer = orders();
+    let small = serializer::from_fn(|number: &i32, buffer: &mut Vec<u8>| {
+        buffer.push(u8::try_from(*number)?);
+        Ok::<_, std::num::TryFromIntError>(())
+    });
+    let topic = topic(&peer).await.typed::<str, i32>(Plain, small);
+    let values = [1, -1, 2];
+    let records = values.iter().map(|value| TypedRecord::new("k", value));
+    let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
+    let sent = topic
+        .send_all_with(records, move |place, outcome| {
+            let offset = outcome.expect("written").offset;
+            told.send((place, offset)).expect("somebody listens");
+        })
+        .await;
+    let accepted: Vec<bool> = sent.iter().map(Result::is_ok).collect();
+    assert_eq!(accepted, [true, false, true]);
+    assert_eq!(heard.recv().await, Some((0, Some(0))));
+    assert_eq!(heard.recv().await, Some((2, Some(1))));
+    assert_eq!(
+        heard.recv().await,
+        None,
+        "each once, and then the function is dropped"
+    );
+}
