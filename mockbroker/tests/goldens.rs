@@ -29,6 +29,7 @@ struct Case<'a> {
     topic_id: Option<(Vec<u8>, &'a str)>,
     now_ms: i64,
     ids: usize,
+    first: Vec<Vec<u8>>,
     repeat: usize,
     request: Vec<u8>,
     answer: &'a str,
@@ -63,6 +64,7 @@ fn case(block: &'static str) -> Case<'static> {
             }
             "now" => case.now_ms = rest.parse().expect("milliseconds"),
             "ids" => case.ids = rest.parse().expect("a number"),
+            "first" => case.first.push(unhex(rest)),
             "repeat" => case.repeat = rest.parse().expect("a number"),
             ">" => case.request = unhex(rest),
             "<" => case.answer = rest,
@@ -146,6 +148,9 @@ fn answer(case: &Case<'_>) -> String {
     });
     if let Some((recorded, ours)) = &id {
         replace(&mut request, recorded, ours);
+    }
+    for first in &case.first {
+        ask(&mut engine, first.clone());
     }
     let answers: Vec<String> = (0..case.repeat)
         .map(|_| ask(&mut engine, request.clone()))

@@ -30,6 +30,7 @@ use super::api_limits::ApiLimits;
 use super::dynamic_config::DynamicConfig;
 use super::effect::BrokerId;
 use super::fetch_sessions::FetchSessions;
+use super::groups::Groups;
 use super::log_room::LogRoom;
 use super::moments::Momentary;
 use super::moves::MoveError;
@@ -102,6 +103,7 @@ pub struct Cluster {
     pub(super) log_room: LogRoom,
     pub(super) producer_room: ProducerRoom,
     pub(super) transactions: Transactions,
+    pub(super) groups: Groups,
     cluster_id: Arc<str>,
     pub(super) wall_clock_origin_ms: i64,
     pub(super) expiry: Expiry,
@@ -141,6 +143,7 @@ impl Cluster {
             log_room: LogRoom::default(),
             producer_room: ProducerRoom::default(),
             transactions: Transactions::default(),
+            groups: Groups::default(),
             quotas: Quotas::new(Window::of(&config.broker)),
             config: config.broker,
             cluster_id,
@@ -259,6 +262,7 @@ impl Cluster {
     pub fn delete_topic(&mut self, topic: TopicKey) {
         self.momentary.on_deletion();
         if let Some(removed) = self.topology.remove_topic(topic) {
+            self.forget_offsets_of(&removed.name);
             for partition in removed.indexes() {
                 let key = PartitionKey { topic, partition };
                 self.partitions.remove(&key);
@@ -364,6 +368,7 @@ impl Cluster {
         self.quotas.check_invariants();
         self.check_log_room();
         self.check_transactions();
+        self.check_groups();
         self.momentary.check_invariants();
         self.topology.check_invariants();
         let placed: usize = self

@@ -23,6 +23,8 @@
 //! | [`txn_coordinator`] | who may do what with a transaction: decide, log, apply |
 //! | [`txn_markers`] | markers in flight, one for each partition of a transaction |
 //! | [`transactions`] | coordinators among the brokers: who they are, and what they drive |
+//! | [`groups`] | groups among the brokers: who coordinates which |
+//! | [`group_offsets`] | what groups have committed, and what transactions would commit |
 //! | [`replication`] | who leads and knows it, ISR changes, the watermark rule |
 //! | [`replica`] | one replica: its log, its producers, its link |
 //! | [`api_limits`] | versions that a broker no longer offers |
@@ -50,6 +52,8 @@ pub mod dynamic_config;
 pub mod effect;
 pub mod elections;
 pub mod fetch_sessions;
+pub mod group_offsets;
+pub mod groups;
 pub mod idle;
 pub mod journal;
 pub mod log;

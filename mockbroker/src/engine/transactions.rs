@@ -74,13 +74,17 @@ impl Transactions {
     }
 }
 
-/// The shard of an id: Java's hash of it, without its sign (`TransactionStateManager.
-/// partitionFor`).
-fn shard_of(id: &str) -> i32 {
+/// Java's hash of an id, without its sign.
+pub(super) fn hash_of(id: &str) -> i32 {
     let step = |hash: i32, unit: u16| hash.wrapping_mul(31).wrapping_add(i32::from(unit));
     let hash = id.encode_utf16().fold(0, step);
     // `Utils.abs`: the one number without a positive counterpart becomes 0.
-    hash.checked_abs().unwrap_or(0) % SHARDS
+    hash.checked_abs().unwrap_or(0)
+}
+
+/// The shard of an id (`TransactionStateManager.partitionFor`).
+fn shard_of(id: &str) -> i32 {
+    hash_of(id) % SHARDS
 }
 
 impl Cluster {
@@ -95,12 +99,6 @@ impl Cluster {
     pub fn transaction(&self, id: &str, now: Instant) -> Option<&Transaction> {
         let (expiry, now_ms) = (self.id_expiry(), self.wall_clock_ms(now));
         self.transactions.coordinator.find(id, expiry, now_ms)
-    }
-
-    /// Who coordinates a group; `None` while no broker lives.
-    #[must_use]
-    pub fn group_coordinator(&self, group: &str) -> Option<BrokerId> {
-        self.first_alive(shard_of(group))
     }
 
     /// Who coordinates an id; `None` while no broker lives.
@@ -392,6 +390,10 @@ impl Cluster {
         if lead.is_none_or(|lead| lead.epoch != leader_epoch) {
             self.transactions.markers.note(id, key, Delivery::ToBeSent);
         } else if log.is_some_and(|log| log.high_watermark() > offset) {
+            if let Some(flight) = self.transactions.markers.flight(id) {
+                let (producer_id, ending) = (flight.producer.id, flight.ending);
+                self.end_pending_offsets(key, producer_id, ending);
+            }
             self.transactions.markers.arrive(id, key);
         }
     }

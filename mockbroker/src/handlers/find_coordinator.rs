@@ -9,9 +9,8 @@
 //! *Source* apache/kafka `core/…/server/KafkaApis.scala` handleFindCoordinatorRequest; observed on
 //! 4.3.1.
 //!
-//! *Deviations* no group coordinator is modelled: whoever is named refuses what a client would ask
-//! it. A broker is named at once, Kafka answers 15 until its internal topic is made; so does the
-//! mock for a moment where momentary answers are shown. Share groups (kind 2) are refused.
+//! *Deviations* a broker is named at once, Kafka answers 15 until its internal topic is made; so
+//! does the mock for a moment where momentary answers are shown. Share groups (kind 2) are refused.
 
 use super::{Answer, Context, endpoint};
 use crate::engine::Cluster;

@@ -6,6 +6,8 @@
 //! | 1 | [`fetch`] |
 //! | 2 | [`list_offsets`] |
 //! | 3 | [`metadata`] |
+//! | 8 | [`offset_commit`], with `offset_rows` for its rows |
+//! | 9 | [`offset_fetch`] |
 //! | 10 | [`find_coordinator`] |
 //! | 16 | [`list_groups`] |
 //! | 18 | [`api_versions`] |
@@ -15,7 +17,9 @@
 //! | 22 | [`init_producer_id`] |
 //! | 23 | [`offset_for_leader_epoch`] |
 //! | 24 | [`add_partitions_to_txn`] |
+//! | 25 | [`add_offsets_to_txn`] |
 //! | 26 | [`end_txn`] |
+//! | 28 | [`txn_offset_commit`] |
 //! | 32 | [`describe_configs`] |
 //! | 37 | [`create_partitions`] |
 //! | 44 | [`incremental_alter_configs`] |
@@ -27,6 +31,7 @@
 //!
 //! What each API advertises is the table in `wire/versions.rs`.
 
+pub mod add_offsets_to_txn;
 pub mod add_partitions_to_txn;
 pub mod alter_client_quotas;
 pub mod api_versions;
@@ -50,12 +55,16 @@ pub mod init_producer_id;
 pub mod list_groups;
 pub mod list_offsets;
 pub mod metadata;
+pub mod offset_commit;
+pub mod offset_fetch;
 pub mod offset_for_leader_epoch;
+mod offset_rows;
 pub mod produce;
 pub mod produce_row;
 mod produce_verification;
 mod targets;
 mod txn_codes;
+pub mod txn_offset_commit;
 
 pub use cluster_engine::{ClusterEngine, OtherBrokers, Snapshot};
 
@@ -70,6 +79,7 @@ use crate::engine::topology::{BrokerEndpoint, PartitionKey, Topic, Topology};
 use crate::error_code::ErrorCode;
 use crate::fault::{Scope, Verdict};
 use crate::wire::admin_request::AdminRequest;
+use crate::wire::offsets::OffsetRequest;
 use crate::wire::reply::{Endpoint, LeaderHint, Reply, TopicLabel};
 use crate::wire::request::{RequestBody, RequestHeader, TopicRef};
 use crate::wire::transactions::TxnRequest;
@@ -269,7 +279,26 @@ pub fn handle(cluster: &mut Cluster, context: &Context, body: RequestBody, now: 
         RequestBody::Txn(TxnRequest::EndTxn(request)) => {
             end_txn::handle(cluster, context, &request, now)
         }
+        RequestBody::Offsets(request) => handle_offsets(cluster, context, &request, now),
         RequestBody::Admin(request) => handle_admin(cluster, context, &request, now),
+    }
+}
+
+fn handle_offsets(
+    cluster: &mut Cluster,
+    context: &Context,
+    request: &OffsetRequest,
+    now: Instant,
+) -> Answer {
+    match request {
+        OffsetRequest::OffsetCommit(request) => offset_commit::handle(cluster, context, request),
+        OffsetRequest::OffsetFetch(request) => offset_fetch::handle(cluster, context, request),
+        OffsetRequest::AddOffsetsToTxn(request) => {
+            add_offsets_to_txn::handle(cluster, context, request, now)
+        }
+        OffsetRequest::TxnOffsetCommit(request) => {
+            txn_offset_commit::handle(cluster, context, request, now)
+        }
     }
 }
 

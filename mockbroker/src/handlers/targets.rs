@@ -13,6 +13,7 @@ use super::{describe_configs, label};
 use crate::engine::topology::Topology;
 use crate::wire::admin_request::AdminRequest;
 use crate::wire::batch_view::BatchHeader;
+use crate::wire::offsets::{CommitTopic, OffsetRequest};
 use crate::wire::request::{Request, RequestBody, TopicRef};
 use crate::wire::transactions::TxnRequest;
 
@@ -76,6 +77,7 @@ pub(super) fn of(known: &Topology, request: &Request) -> Vec<Named> {
             });
             named.collect()
         }
+        RequestBody::Offsets(body) => offsets(known, body),
         RequestBody::Admin(body) => admin(body),
         RequestBody::FindCoordinator(_)
         | RequestBody::ApiVersions(_)
@@ -101,6 +103,8 @@ pub(super) fn producer_ids(request: &Request) -> Vec<i64> {
             body.transactions.iter().map(|of| of.producer_id).collect()
         }
         RequestBody::Txn(TxnRequest::EndTxn(body)) => vec![body.producer_id],
+        RequestBody::Offsets(OffsetRequest::AddOffsetsToTxn(body)) => vec![body.producer_id],
+        RequestBody::Offsets(OffsetRequest::TxnOffsetCommit(body)) => vec![body.producer_id],
         _ => Vec::new(),
     }
 }
@@ -114,7 +118,31 @@ pub(super) fn transactional_id(request: &Request) -> Option<&str> {
             body.transactions.first().map(|of| of.id.as_str())
         }
         RequestBody::Txn(TxnRequest::EndTxn(body)) => Some(&body.id),
+        RequestBody::Offsets(OffsetRequest::AddOffsetsToTxn(body)) => Some(&body.id),
+        RequestBody::Offsets(OffsetRequest::TxnOffsetCommit(body)) => Some(&body.id),
         _ => None,
+    }
+}
+
+fn offsets(known: &Topology, body: &OffsetRequest) -> Vec<Named> {
+    let committed = |topics: &[CommitTopic]| {
+        let named = topics.iter().flat_map(|(topic, rows)| {
+            let indexes = rows.iter().map(|row| row.index);
+            partitions(label(known, topic).name, indexes)
+        });
+        named.collect()
+    };
+    match body {
+        OffsetRequest::OffsetCommit(body) => committed(&body.topics),
+        OffsetRequest::TxnOffsetCommit(body) => committed(&body.topics),
+        OffsetRequest::OffsetFetch(body) => {
+            let topics = body.groups.iter().filter_map(|of| of.topics.as_ref());
+            let named = topics.flatten().flat_map(|(topic, indexes)| {
+                partitions(label(known, topic).name, indexes.iter().copied())
+            });
+            named.collect()
+        }
+        OffsetRequest::AddOffsetsToTxn(_) => Vec::new(),
     }
 }
 

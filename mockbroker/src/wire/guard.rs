@@ -13,6 +13,8 @@
 //!
 //! *Not here* nullability and values: the decoder judges those.
 
+mod groups;
+
 use super::versions::Served;
 use crate::api::Api;
 
@@ -77,6 +79,47 @@ impl<'a> Cursor<'a> {
     /// When fewer are left.
     pub fn int32(&mut self) -> Result<i32, Reason> {
         self.array().map(i32::from_be_bytes)
+    }
+
+    /// The next eight bytes.
+    ///
+    /// # Errors
+    ///
+    /// When fewer are left.
+    pub fn int64(&mut self) -> Result<i64, Reason> {
+        self.array().map(i64::from_be_bytes)
+    }
+
+    /// A string of compact length; `None` for null.
+    ///
+    /// # Errors
+    ///
+    /// When it is longer than the frame, or not UTF-8.
+    pub fn compact_text(&mut self) -> Result<Option<String>, Reason> {
+        let Some(bytes) = length(self.varint()?)?.checked_sub(1) else {
+            return Ok(None);
+        };
+        let text = core::str::from_utf8(self.take(bytes)?);
+        Ok(Some(text.map_err(|_| "a string is not UTF-8")?.to_owned()))
+    }
+
+    /// An array of compact length; `None` for null. Nothing is reserved for what its count claims.
+    ///
+    /// # Errors
+    ///
+    /// When an element does not read.
+    pub fn compact_items<T>(
+        &mut self,
+        mut item: impl FnMut(&mut Self) -> Result<T, Reason>,
+    ) -> Result<Option<Vec<T>>, Reason> {
+        let Some(count) = length(self.varint()?)?.checked_sub(1) else {
+            return Ok(None);
+        };
+        let mut items = Vec::new();
+        for _ in 0..count {
+            items.push(item(self)?);
+        }
+        Ok(Some(items))
     }
 
     /// An unsigned varint of at most five bytes; longer forms of a small number are accepted, as
@@ -301,6 +344,10 @@ const fn request_schema(api: Api) -> Option<&'static Schema> {
         Api::OffsetForLeaderEpoch => &OFFSET_FOR_LEADER_EPOCH,
         Api::AddPartitionsToTxn => &ADD_PARTITIONS_TO_TXN,
         Api::EndTxn => &END_TXN,
+        Api::OffsetCommit => &groups::OFFSET_COMMIT,
+        Api::OffsetFetch => &groups::OFFSET_FETCH,
+        Api::AddOffsetsToTxn => &groups::ADD_OFFSETS_TO_TXN,
+        Api::TxnOffsetCommit => &groups::TXN_OFFSET_COMMIT,
         Api::ListGroups => &LIST_GROUPS,
         Api::DescribeConfigs => &DESCRIBE_CONFIGS,
         Api::CreatePartitions => &CREATE_PARTITIONS,

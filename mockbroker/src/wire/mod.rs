@@ -7,6 +7,7 @@
 //! | [`request`], [`reply`] | frames to values and back, over the `kafka-protocol` crate |
 //! | [`admin_request`], [`admin_reply`] | the same for what admin clients ask |
 //! | [`quotas`] | the same for client quotas |
+//! | [`offsets`] | the same for offsets of groups |
 //! | [`transactions`] | the same for coordinators of transactions |
 //! | `reply_body` | what replies say, before a version decides how much of it is sent |
 //! | [`guard`] | the walk over a request that makes the decoder above safe to call |
@@ -19,6 +20,7 @@ pub mod admin_request;
 pub mod batch_view;
 pub mod compression;
 pub mod guard;
+pub mod offsets;
 pub mod quotas;
 pub mod record_writer;
 pub mod records;

@@ -70,6 +70,7 @@ impl Reply {
             Self::DeleteTopics(body) => encode_delete_topics(body, version, &mut frame),
             Self::InitProducerId(body) => encode_init_producer_id(body, version, &mut frame),
             Self::Txn(body) => body.encode(version, &mut frame),
+            Self::Offsets(body) => body.encode(version, &mut frame),
             Self::Admin(body) => body.encode(version, &mut frame),
         };
         match encoded {
@@ -478,6 +479,10 @@ mod tests {
             Api::InitProducerId => read!(InitProducerIdResponse),
             Api::AddPartitionsToTxn => read!(AddPartitionsToTxnResponse),
             Api::EndTxn => read!(EndTxnResponse),
+            Api::OffsetCommit => read!(OffsetCommitResponse),
+            Api::OffsetFetch => read!(OffsetFetchResponse),
+            Api::AddOffsetsToTxn => read!(AddOffsetsToTxnResponse),
+            Api::TxnOffsetCommit => read!(TxnOffsetCommitResponse),
             Api::IncrementalAlterConfigs => read!(IncrementalAlterConfigsResponse),
             Api::OffsetForLeaderEpoch => read!(OffsetForLeaderEpochResponse),
             Api::DescribeProducers => read!(DescribeProducersResponse),

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::admin_reply::{AdminReply, ConfigSource};
+use super::offsets::OffsetReply;
 use super::transactions::TxnReply;
 use super::versions::VersionRange;
 use crate::error_code::ErrorCode;
@@ -38,6 +39,8 @@ pub enum Reply {
     InitProducerId(InitProducerId),
     /// See [`TxnReply`].
     Txn(TxnReply),
+    /// See [`OffsetReply`].
+    Offsets(OffsetReply),
     /// See [`AdminReply`].
     Admin(AdminReply),
 }
@@ -399,6 +402,7 @@ impl Reply {
             }
             Self::InitProducerId(body) => whole(body.error),
             Self::Txn(body) => body.codes(),
+            Self::Offsets(body) => body.codes(),
             Self::Admin(body) => body.codes(),
         }
     }
@@ -409,6 +413,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::api::Api;
     use crate::wire::admin_reply;
+    use crate::wire::offsets;
     use crate::wire::transactions;
     use crate::wire::versions::SERVED;
 
@@ -560,8 +565,15 @@ pub(crate) mod tests {
             }),
             other => match transactions::everything(other, CODE) {
                 Some(reply) => Reply::Txn(reply),
-                None => Reply::Admin(admin_reply::tests::everything(other, CODE)),
+                None => of_groups_or_admin(other),
             },
+        }
+    }
+
+    fn of_groups_or_admin(api: Api) -> Reply {
+        match offsets::everything(api, CODE) {
+            Some(reply) => Reply::Offsets(reply),
+            None => Reply::Admin(admin_reply::tests::everything(api, CODE)),
         }
     }
 

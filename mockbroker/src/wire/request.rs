@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::admin_request::{self, AdminRequest};
 use super::guard::{self, Cursor};
+use super::offsets::{self, OffsetRequest};
 use super::refusal::Refusal;
 use super::transactions::{self, TxnRequest};
 use super::versions;
@@ -63,6 +64,8 @@ pub enum RequestBody {
     InitProducerId(InitProducerId),
     /// See [`TxnRequest`].
     Txn(TxnRequest),
+    /// See [`OffsetRequest`].
+    Offsets(OffsetRequest),
     /// See [`AdminRequest`].
     Admin(AdminRequest),
 }
@@ -410,6 +413,11 @@ fn decode(api: Api, version: i16, mut body: Bytes) -> Result<RequestBody, Refusa
             let request = request.map_err(|_| malformed())?;
             RequestBody::Txn(request.ok_or(Refusal::UnsupportedVersion { api, version })?)
         }
+        Api::OffsetCommit | Api::OffsetFetch | Api::AddOffsetsToTxn | Api::TxnOffsetCommit => {
+            let request = offsets::decode(api, version, &mut body);
+            let request = request.map_err(|_| malformed())?;
+            RequestBody::Offsets(request.ok_or(Refusal::UnsupportedVersion { api, version })?)
+        }
         _ => {
             let admin = admin_request::decode(api, version, &mut body);
             let admin = admin.map_err(|_| malformed())?;
@@ -664,7 +672,7 @@ mod tests {
     #[case::client_id_beyond_the_frame(&[0, 3, 0, 4, 0, 0, 0, 9, 0, 5, b'a'], Refusal::Header)]
     #[case::client_id_length(&[0, 3, 0, 4, 0, 0, 0, 9, 0xff, 0xfe], Refusal::Header)]
     #[case::key(&[0x27, 0x0f, 0, 4], Refusal::UnknownApi { api: Api::from_key(9999), version: 4 })]
-    #[case::not_served(&[0, 8, 0, 2], Refusal::UnknownApi { api: Api::OffsetCommit, version: 2 })]
+    #[case::not_served(&[0, 17, 0, 1], Refusal::UnknownApi { api: Api::SaslHandshake, version: 1 })]
     #[case::newer(&[0, 3, 0, 14], Refusal::UnsupportedVersion { api: Api::Metadata, version: 14 })]
     #[case::advertised_only(
         &[0, 0, 0, 2], Refusal::UnsupportedVersion { api: Api::Produce, version: 2 }

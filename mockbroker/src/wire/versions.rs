@@ -54,7 +54,7 @@ impl Served {
 }
 
 /// The APIs that are served, ascending by key.
-pub const SERVED: [Served; 22] = [
+pub const SERVED: [Served; 26] = [
     Served {
         served: VersionRange::new(3, 13),
         ..served(Api::Produce, 0, 13, 9)
@@ -62,6 +62,8 @@ pub const SERVED: [Served; 22] = [
     served(Api::Fetch, 4, 18, 12),
     served(Api::ListOffsets, 1, 11, 6),
     served(Api::Metadata, 0, 13, 9),
+    served(Api::OffsetCommit, 2, 10, 8),
+    served(Api::OffsetFetch, 1, 10, 6),
     served(Api::FindCoordinator, 0, 6, 3),
     served(Api::ListGroups, 0, 5, 3),
     served(Api::ApiVersions, 0, 4, 3),
@@ -71,7 +73,9 @@ pub const SERVED: [Served; 22] = [
     served(Api::InitProducerId, 0, 5, 2),
     served(Api::OffsetForLeaderEpoch, 2, 4, 4),
     served(Api::AddPartitionsToTxn, 0, 5, 3),
+    served(Api::AddOffsetsToTxn, 0, 4, 3),
     served(Api::EndTxn, 0, 5, 3),
+    served(Api::TxnOffsetCommit, 0, 5, 3),
     served(Api::DescribeConfigs, 1, 4, 4),
     served(Api::CreatePartitions, 0, 3, 2),
     served(Api::IncrementalAlterConfigs, 0, 1, 1),

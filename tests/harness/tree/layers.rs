@@ -6,7 +6,7 @@ const PURE: &str = "engine/, wire/ and handlers/ decide, io/ acts: time, randomn
                     arguments there, so that the same seed gives the same run";
 
 /// Files that translate to and from the `kafka_protocol` crate, or folders of them.
-const ADAPTERS: [&str; 8] = [
+const ADAPTERS: [&str; 9] = [
     "producer/src/wire/control.rs",
     "mockbroker/src/wire/request.rs",
     "mockbroker/src/wire/reply.rs",
@@ -14,6 +14,7 @@ const ADAPTERS: [&str; 8] = [
     "mockbroker/src/wire/admin_reply.rs",
     "mockbroker/src/wire/quotas.rs",
     "mockbroker/src/wire/transactions.rs",
+    "mockbroker/src/wire/offsets.rs",
     "conformance/src/wire/request.rs",
 ];
 

@@ -1,0 +1,49 @@
+//! OffsetCommit (key 8), versions 2 to 10.
+//!
+//! | Version | |
+//! |---|---|
+//! | 2 to 4 | a retention time, which is not modelled |
+//! | 6 | the leader epoch of the record before |
+//! | 7 | static members |
+//! | 8 | flexible |
+//! | 9 | a group that is unknown is told with 69, before with 22 |
+//! | 10 | topics by id |
+//!
+//! *Source* apache/kafka `core/…/server/KafkaApis.scala` handleOffsetCommitRequest,
+//! `group-coordinator/…/group/OffsetMetadataManager.java` commitOffset.
+
+use super::offset_rows::{Rows, claim};
+use super::{Answer, Context};
+use crate::engine::Cluster;
+use crate::error_code::ErrorCode;
+use crate::wire::offsets::{OffsetCommit, OffsetReply};
+use crate::wire::reply::Reply;
+
+/// Commits offsets for a group.
+pub fn handle(cluster: &mut Cluster, context: &Context, request: &OffsetCommit) -> Answer {
+    let rows = Rows::of(cluster, context, &request.topics);
+    let outcome = match rows.is_empty() {
+        true => Ok(()),
+        false => commit(cluster, context, request, &rows),
+    };
+    let told = rows.told(context, outcome);
+    Answer::Reply(Reply::Offsets(OffsetReply::OffsetCommit(told)))
+}
+
+fn commit(
+    cluster: &mut Cluster,
+    context: &Context,
+    request: &OffsetCommit,
+    rows: &Rows<'_>,
+) -> Result<(), ErrorCode> {
+    let group = &request.group;
+    cluster.check_group_coordinator(context.broker, group)?;
+    let checked = cluster.groups().check_commit(group, &claim(&request.by));
+    checked.map_err(|code| match code {
+        ErrorCode::GROUP_ID_NOT_FOUND if context.header.version < 9 => {
+            ErrorCode::ILLEGAL_GENERATION
+        }
+        code => code,
+    })?;
+    cluster.commit_offsets(group, rows.commits())
+}

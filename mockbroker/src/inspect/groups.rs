@@ -1,0 +1,56 @@
+//! What a test can read of groups.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::cluster::MockCluster;
+use crate::engine::Cluster;
+
+/// An offset that a group has committed, or that a transaction would commit for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupOffsetView {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The partition.
+    pub partition: i32,
+    /// From where the group reads on; `None` while it has committed nothing.
+    pub offset: Option<i64>,
+    /// The leader epoch that was committed beside it.
+    pub leader_epoch: Option<i32>,
+    /// The text that was committed beside it.
+    pub metadata: Arc<str>,
+    /// Whether an open transaction would commit another.
+    pub unstable: bool,
+}
+
+impl MockCluster {
+    /// What a group has committed, and for which partitions transactions would commit something, by
+    /// topic and partition; `None` when there is no such group.
+    #[must_use]
+    pub fn group_offsets(&self, group: &str) -> Option<Vec<GroupOffsetView>> {
+        self.driver().with(|engine, _| {
+            let cluster = engine.cluster();
+            let known = cluster.groups().exists(group);
+            known.then(|| offset_views(cluster, group))
+        })
+    }
+}
+
+fn offset_views(cluster: &Cluster, group: &str) -> Vec<GroupOffsetView> {
+    let offsets = cluster.groups().offsets();
+    let committed = offsets.committed(group).map(|(partition, _)| partition);
+    let named: BTreeSet<_> = committed.chain(offsets.pending(group)).collect();
+    let views = named.into_iter().map(|partition| {
+        let committed = offsets.find(group, partition);
+        let epoch = committed.map(|of| of.leader_epoch);
+        GroupOffsetView {
+            topic: Arc::clone(&partition.0),
+            partition: partition.1,
+            offset: committed.map(|of| of.offset),
+            leader_epoch: epoch.filter(|epoch| *epoch >= 0),
+            metadata: committed.map_or_else(|| "".into(), |of| Arc::clone(&of.metadata)),
+            unstable: offsets.is_unstable(group, partition),
+        }
+    });
+    views.collect()
+}

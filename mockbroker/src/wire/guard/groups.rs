@@ -1,0 +1,71 @@
+//! Schemas of requests about groups and their offsets.
+
+use super::{
+    Field, INT8, INT16, INT32, INT64, Schema, UUID, part, part_between, part_until, schema,
+};
+
+pub(super) static OFFSET_COMMIT: Schema = schema(&[
+    part(0, Field::Text),
+    part(1, INT32),
+    part(1, Field::Text),
+    part(7, Field::Text),
+    part_between(2, 4, INT64),
+    part(0, Field::Structs(&COMMITTED_TOPIC)),
+]);
+static COMMITTED_TOPIC: Schema = schema(&[
+    part_until(9, Field::Text),
+    part(10, UUID),
+    part(0, Field::Structs(&COMMITTED_PARTITION)),
+]);
+static COMMITTED_PARTITION: Schema = schema(&[
+    part(0, INT32),
+    part(0, INT64),
+    part(6, INT32),
+    part(0, Field::Text),
+]);
+
+pub(super) static OFFSET_FETCH: Schema = schema(&[
+    part_until(7, Field::Text),
+    part_until(7, Field::Structs(&FETCHED_TOPIC)),
+    part(8, Field::Structs(&FETCHED_GROUP)),
+    part(7, INT8),
+]);
+static FETCHED_GROUP: Schema = schema(&[
+    part(8, Field::Text),
+    part(9, Field::Text),
+    part(9, INT32),
+    part(8, Field::Structs(&FETCHED_TOPIC)),
+]);
+static FETCHED_TOPIC: Schema = schema(&[
+    part_until(9, Field::Text),
+    part(10, UUID),
+    part(0, Field::Items(&INT32)),
+]);
+
+pub(super) static ADD_OFFSETS_TO_TXN: Schema = schema(&[
+    part(0, Field::Text),
+    part(0, INT64),
+    part(0, INT16),
+    part(0, Field::Text),
+]);
+
+pub(super) static TXN_OFFSET_COMMIT: Schema = schema(&[
+    part(0, Field::Text),
+    part(0, Field::Text),
+    part(0, INT64),
+    part(0, INT16),
+    part(3, INT32),
+    part(3, Field::Text),
+    part(3, Field::Text),
+    part(0, Field::Structs(&TXN_COMMITTED_TOPIC)),
+]);
+static TXN_COMMITTED_TOPIC: Schema = schema(&[
+    part(0, Field::Text),
+    part(0, Field::Structs(&TXN_COMMITTED_PARTITION)),
+]);
+static TXN_COMMITTED_PARTITION: Schema = schema(&[
+    part(0, INT32),
+    part(0, INT64),
+    part(2, INT32),
+    part(0, Field::Text),
+]);

@@ -1,0 +1,166 @@
+//! A consumer that knows frames, written by hand from the protocol guide.
+
+#![allow(dead_code, reason = "each file of tests uses a part of it")]
+#![allow(clippy::expect_used, reason = "a failing helper fails its test")]
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use kafka_mockbroker::engine::effect::BrokerId;
+
+use crate::frames;
+use crate::world::{World, only_answer};
+
+/// A header of version 2.
+pub(crate) fn flexible(key: i16, version: i16) -> BytesMut {
+    let mut frame = frames::header(key, version, 1);
+    frame.put_u8(0);
+    frame
+}
+
+pub(crate) fn put_compact(frame: &mut BytesMut, text: &str) {
+    frame.put_u8(u8::try_from(text.len() + 1).expect("a short text"));
+    frame.put_slice(text.as_bytes());
+}
+
+fn put_orders(frame: &mut BytesMut, offsets: &[(i32, i64)]) {
+    frame.put_u8(2);
+    put_compact(frame, "orders");
+    frame.put_u8(u8::try_from(offsets.len() + 1).expect("few partitions"));
+    for (index, offset) in offsets {
+        frame.put_i32(*index);
+        frame.put_i64(*offset);
+        frame.put_i32(-1);
+        put_compact(frame, "");
+        frame.put_u8(0);
+    }
+    frame.put_slice(&[0, 0]);
+}
+
+/// OffsetCommit of `orders`, version 8.
+pub(crate) fn commit(group: &str, (generation, member): (i32, &str), rows: &[(i32, i64)]) -> Bytes {
+    let mut frame = flexible(8, 8);
+    put_compact(&mut frame, group);
+    frame.put_i32(generation);
+    put_compact(&mut frame, member);
+    frame.put_u8(0);
+    put_orders(&mut frame, rows);
+    frame.freeze()
+}
+
+/// TxnOffsetCommit of `orders`, version 3 to 5.
+pub(crate) fn txn_commit(
+    version: i16,
+    (id, group): (&str, &str),
+    (producer_id, epoch): (i64, i16),
+    rows: &[(i32, i64)],
+) -> Bytes {
+    let mut frame = flexible(28, version);
+    put_compact(&mut frame, id);
+    put_compact(&mut frame, group);
+    frame.put_i64(producer_id);
+    frame.put_i16(epoch);
+    frame.put_i32(-1);
+    put_compact(&mut frame, "");
+    frame.put_u8(0);
+    put_orders(&mut frame, rows);
+    frame.freeze()
+}
+
+/// The codes of an answer to one of them.
+pub(crate) fn committed(mut answer: Bytes) -> Vec<i16> {
+    answer.advance(9);
+    assert_eq!(answer.get_u8(), 2, "one topic");
+    let name = answer.get_u8();
+    answer.advance(usize::from(name) - 1);
+    let count = answer.get_u8() - 1;
+    let code = |_| {
+        answer.advance(4);
+        let code = answer.get_i16();
+        answer.advance(1);
+        code
+    };
+    (0..count).map(code).collect()
+}
+
+/// OffsetFetch of two partitions of `orders`, version 8, stable offsets only.
+pub(crate) fn fetch(group: &str) -> Bytes {
+    let mut frame = flexible(9, 8);
+    frame.put_u8(2);
+    put_compact(&mut frame, group);
+    frame.put_u8(2);
+    put_compact(&mut frame, "orders");
+    frame.put_u8(3);
+    frame.put_i32(0);
+    frame.put_i32(1);
+    frame.put_slice(&[0, 0, 1, 0]);
+    frame.freeze()
+}
+
+/// Its answer: offsets and codes of both partitions, or the code of the group.
+pub(crate) fn fetched(mut answer: Bytes) -> Result<[(i64, i16); 2], i16> {
+    answer.advance(9);
+    assert_eq!(answer.get_u8(), 2, "one group");
+    let name = answer.get_u8();
+    answer.advance(usize::from(name) - 1);
+    let topics = answer.get_u8();
+    if topics == 1 {
+        return Err(answer.get_i16());
+    }
+    let name = answer.get_u8();
+    answer.advance(usize::from(name) - 1);
+    assert_eq!(answer.get_u8(), 3, "two partitions");
+    Ok([0, 1].map(|_| {
+        answer.advance(4);
+        let offset = answer.get_i64();
+        answer.advance(4);
+        let metadata = answer.get_u8();
+        answer.advance(usize::from(metadata) - 1);
+        let code = answer.get_i16();
+        answer.advance(1);
+        (offset, code)
+    }))
+}
+
+/// AddOffsetsToTxn, version 3.
+pub(crate) fn add_offsets(id: &str, (producer_id, epoch): (i64, i16), group: &str) -> Bytes {
+    let mut frame = flexible(25, 3);
+    put_compact(&mut frame, id);
+    frame.put_i64(producer_id);
+    frame.put_i16(epoch);
+    put_compact(&mut frame, group);
+    frame.put_u8(0);
+    frame.freeze()
+}
+
+/// Code of an answer to it.
+pub(crate) fn added(mut answer: Bytes) -> i16 {
+    answer.advance(9);
+    answer.get_i16()
+}
+
+/// The partition of `__consumer_offsets` that is the group's, and who leads it; the topic is made.
+pub(crate) fn log_of(world: &mut World, group: &str) -> (i32, BrokerId) {
+    let [a, b, ..] = group.as_bytes() else {
+        panic!("a group of two letters")
+    };
+    let partition = (i32::from(*a) * 31 + i32::from(*b)) % 50;
+    // Whoever is asked makes the topic.
+    let connection = world.connect(BrokerId(1));
+    world.send(connection, fetch(group));
+    let cluster = world.engine.cluster();
+    let key = cluster.key("__consumer_offsets", partition);
+    let leader = cluster.leader(key.expect("it is there"));
+    (partition, leader.expect("somebody leads it"))
+}
+
+impl World {
+    /// Asks whoever coordinates the group.
+    pub(crate) fn ask_group(&mut self, group: &str, frame: Bytes) -> Bytes {
+        let (_, coordinator) = log_of(self, group);
+        let connection = self.connect(coordinator);
+        only_answer(self.send(connection, frame))
+    }
+
+    pub(crate) fn offsets(&mut self, group: &str) -> [(i64, i16); 2] {
+        fetched(self.ask_group(group, fetch(group))).expect("no code for the group")
+    }
+}
