@@ -13,7 +13,7 @@
 //! 2. Brokers answer a connection's requests in order: an answer belongs to the oldest request that
 //!    expects one, or the connection is broken.
 //! 3. A batch is in at most one request; taken back early (delivery time-out), its place stays, so
-//!    that the answer finds nobody and changes nothing.
+//!    that the answer finds nobody, and tells of the leader alone.
 //!
 //! *Source*: Kafka's `InFlightRequests`; `SocketServer` handles one request of a connection at a
 //! time.

@@ -18,7 +18,9 @@ use crate::engine::partition::{History, RetryWait, Tracked};
 use crate::engine::report::{BatchEvent, Report};
 use crate::engine::sequence::Gap;
 use crate::engine::time::Instant;
-use crate::engine::verdict::{Ahead, Behind, Circumstances, Leaders, Line, Offset, Then, judge};
+use crate::engine::verdict::{
+    Ahead, Behind, Circumstances, Leaders, Line, Offset, Then, judge, leaders,
+};
 use crate::error::{ErrorCode, Failure, FailureKind, RefusedRecord};
 use crate::types::{CompressionType, TopicPartition};
 use crate::wire::message::BrokerEndpoint;
@@ -39,8 +41,13 @@ impl<C> Engine<C> {
             .map(|row| ((row.topic, row.partition), row))
             .collect();
         for entry in entries {
-            let Some(batch) = entry.batch else { continue }; // taken back: nobody waits
             let row = rows.get(&(entry.names.reference(version), entry.partition.partition));
+            let Some(batch) = entry.batch else {
+                // Taken back: nobody waits, but what is said of the leader holds.
+                row.into_iter()
+                    .for_each(|row| self.hear_of_leader(entry.partition, row));
+                continue;
+            };
             self.on_returned(&batch);
             match row {
                 Some(row) => self.settle(batch, row, now),
@@ -169,9 +176,7 @@ impl<C> Engine<C> {
         let verdict = judge(row.error, known);
         batch.history = verdict.history;
         let tried = self.metadata.leadership(at);
-        if verdict.leaders == Leaders::Questioned {
-            self.question_leaders(at, row);
-        }
+        self.hear_of_leader(at, row);
         match verdict.then {
             Then::Acknowledge => self.acknowledge(batch, row, now),
             Then::Split if !self.is_settled_as_unwritten(&batch) => self.split(batch, row),
@@ -269,8 +274,11 @@ impl<C> Engine<C> {
         }
     }
 
-    /// The leader refused to lead: take its hint if it is news, or ask (KIP-951).
-    fn question_leaders(&mut self, at: TopicPartition, row: &ProduceRow<'_>) {
+    /// If the leader refused to lead: takes its hint if it is news, or asks (KIP-951).
+    fn hear_of_leader(&mut self, at: TopicPartition, row: &ProduceRow<'_>) {
+        if leaders(row.error) == Leaders::Unquestioned {
+            return;
+        }
         let hint = row.leader.map(|hint| Leadership {
             leader: Some(hint.leader),
             epoch: Some(hint.epoch),

@@ -78,7 +78,6 @@ pub(crate) struct Verdict {
     pub(crate) then: Then,
     /// The batch's history from now on.
     pub(crate) history: History,
-    pub(crate) leaders: Leaders,
 }
 
 /// The next step of a batch.
@@ -107,36 +106,51 @@ pub(crate) enum Leaders {
     Questioned,
 }
 
+/// What a code says of the partition's leader, whatever became of the batch.
+pub(crate) fn leaders(code: ErrorCode) -> Leaders {
+    match classify(code) {
+        Class::WrongPlace | Class::NotLeader | Class::BrokerFailed => Leaders::Questioned,
+        Class::InTheLog
+        | Class::NotNow
+        | Class::NotReplicated
+        | Class::Passing
+        | Class::OutOfOrder
+        | Class::Forgotten
+        | Class::TooLarge
+        | Class::Never
+        | Class::Unclear => Leaders::Unquestioned,
+    }
+}
+
 /// What the answer means for the batch.
 pub(crate) fn judge(code: ErrorCode, known: Circumstances) -> Verdict {
-    use Leaders::{Questioned, Unquestioned};
     let refused = known.history.max(History::Refused);
     let possibly = History::PossiblyWritten;
     match classify(code) {
-        Class::InTheLog => verdict(Then::Acknowledge, possibly, Unquestioned),
-        Class::WrongPlace => verdict(Then::Retry, refused, Questioned),
+        Class::InTheLog => verdict(Then::Acknowledge, possibly),
+        Class::WrongPlace | Class::NotNow => verdict(Then::Retry, refused),
         // With its offset told, leadership was lost while the append waited for replicas
         // (`Partition.checkEnoughReplicasReachOffset`): the next leader may have it.
         Class::NotLeader => match known.offset {
-            Offset::Told => verdict(Then::Retry, possibly, Questioned),
-            Offset::Untold => verdict(Then::Retry, refused, Questioned),
+            Offset::Told => verdict(Then::Retry, possibly),
+            Offset::Untold => verdict(Then::Retry, refused),
         },
-        Class::BrokerFailed => verdict(Then::Retry, possibly, Questioned),
-        Class::NotNow => verdict(Then::Retry, refused, Unquestioned),
-        Class::NotReplicated | Class::Passing => verdict(Then::Retry, possibly, Unquestioned),
+        Class::BrokerFailed | Class::NotReplicated | Class::Passing => {
+            verdict(Then::Retry, possibly)
+        }
         Class::OutOfOrder => out_of_order(known),
         // The broker forgot us, and with us whether an earlier attempt was appended (KIP-360).
         Class::Forgotten => match known.history {
-            History::PossiblyWritten => verdict(Then::Fail, possibly, Unquestioned),
-            History::NeverLeft | History::Refused => verdict(Then::Restart, refused, Unquestioned),
+            History::PossiblyWritten => verdict(Then::Fail, possibly),
+            History::NeverLeft | History::Refused => verdict(Then::Restart, refused),
         },
         // An earlier attempt may be in the log: a part of it would not be recognised there.
         Class::TooLarge => match known.history {
-            History::PossiblyWritten => verdict(Then::Fail, possibly, Unquestioned),
-            History::NeverLeft | History::Refused => verdict(Then::Split, refused, Unquestioned),
+            History::PossiblyWritten => verdict(Then::Fail, possibly),
+            History::NeverLeft | History::Refused => verdict(Then::Split, refused),
         },
-        Class::Never => verdict(Then::Fail, refused, Unquestioned),
-        Class::Unclear => verdict(Then::Ask, possibly, Unquestioned),
+        Class::Never => verdict(Then::Fail, refused),
+        Class::Unclear => verdict(Then::Ask, possibly),
     }
 }
 
@@ -254,20 +268,16 @@ fn out_of_order(known: Circumstances) -> Verdict {
     let settled = known.behind == Behind::Nothing && known.ahead == Ahead::Settled;
     let then = match (known.history, known.line) {
         (History::PossiblyWritten, _) if !settled => {
-            return verdict(Then::Fail, History::PossiblyWritten, Leaders::Unquestioned);
+            return verdict(Then::Fail, History::PossiblyWritten);
         }
         (_, Line::First) => Then::Restart,
         (_, Line::Later) => Then::Retry,
     };
-    verdict(then, History::Refused, Leaders::Unquestioned)
+    verdict(then, History::Refused)
 }
 
-fn verdict(then: Then, history: History, leaders: Leaders) -> Verdict {
-    Verdict {
-        then,
-        history,
-        leaders,
-    }
+fn verdict(then: Then, history: History) -> Verdict {
+    Verdict { then, history }
 }
 
 /// A batch that nothing stands before or behind, whose answer tells no offset.

@@ -120,6 +120,27 @@ fn a_new_leader_is_tried_at_once() {
     assert_eq!(world.done, [(batch, written(1))]);
 }
 
+/// Nobody waits for the batch any more, but the next one has to go where its answer points.
+#[test]
+fn a_new_leader_is_heard_of_in_the_answer_to_a_batch_that_was_taken_back() {
+    let mut config = settings();
+    config.delivery_timeout = Duration::from_secs(5);
+    let mut world = World::flowing(config, script());
+    world.append(0);
+    let late = world.take_sent();
+    world.pass_ms(5000);
+    unknown(&world, 0);
+    let row = Row {
+        partition: 0,
+        code: 6,
+        base_offset: -1,
+        leader: Some((2, 1)),
+    };
+    world.answer_with(&late, &[row], 0, &[Node { id: 2, port: 9002 }]);
+    world.append(0);
+    assert_eq!(world.take_sent().port, 9002);
+}
+
 #[test]
 fn a_leader_of_an_older_epoch_is_not_news() {
     let mut script = script();
