@@ -410,7 +410,12 @@ enum TopicState {
 impl Topic {
     /// Whether the row tells of another topic by the same name.
     fn is_made_anew(&self, row: &TopicAnswer) -> bool {
-        row.error == ErrorCode::NONE && self.names.id != TopicId::ZERO && self.names.id != row.id
+        row.error == ErrorCode::NONE && self.names.id != TopicId::ZERO && !self.is_same(row)
+    }
+
+    /// Whether the row tells of the topic that is known: versions before 10 tell no id.
+    fn is_same(&self, row: &TopicAnswer) -> bool {
+        row.id == TopicId::ZERO || row.id == self.names.id
     }
 
     /// Takes in a row; says whether the view changed.
@@ -445,8 +450,10 @@ impl Topic {
     fn learn_partitions(&mut self, row: &TopicAnswer) -> bool {
         let mut partitions = vec![Leadership::default(); row.partitions.len()];
         let mut replicas = vec![Arc::default(); row.partitions.len()];
-        let same_topic = self.names.id == row.id;
-        self.names.id = row.id;
+        let same_topic = self.is_same(row);
+        if row.id != TopicId::ZERO {
+            self.names.id = row.id;
+        }
         for answer in &row.partitions {
             // Partitions count from 0 without gaps; any other row cannot be addressed.
             let index = usize::try_from(answer.index).ok();
@@ -682,6 +689,8 @@ mod tests {
     #[case::same(1, (2, 5), (Some(2), Some(5)))]
     #[case::older(1, (2, 4), (Some(1), Some(5)))]
     #[case::older_of_a_recreated_topic(2, (2, 0), (Some(2), Some(0)))]
+    #[case::older_without_an_id(0, (2, 4), (Some(1), Some(5)))]
+    #[case::newer_without_an_id(0, (2, 6), (Some(2), Some(6)))]
     #[case::without_epoch(1, (2, -1), (Some(2), None))]
     fn a_leader_epoch_never_goes_back(
         #[case] id: u8,

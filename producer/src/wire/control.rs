@@ -173,7 +173,11 @@ pub fn metadata_answer(version: i16, frame: &Bytes) -> Result<MetadataAnswer, De
         error: ErrorCode(response.error_code),
         brokers: brokers.collect::<Result<_, _>>()?,
         racks: racks.collect(),
-        topics: response.topics.iter().map(topic_answer).collect(),
+        topics: response
+            .topics
+            .iter()
+            .map(|topic| topic_answer(version, topic))
+            .collect(),
     })
 }
 
@@ -200,11 +204,19 @@ pub fn init_producer_id_answer(
     })
 }
 
-fn topic_answer(topic: &MetadataResponseTopic) -> TopicAnswer {
+/// First version whose leader epochs are reliable: before, a broker may tell an old one while
+/// replicas are reassigned (KAFKA-10027; `MetadataResponse.hasReliableLeaderEpochs`).
+const RELIABLE_EPOCHS_FROM: i16 = 9;
+
+fn topic_answer(version: i16, topic: &MetadataResponseTopic) -> TopicAnswer {
+    let epoch = |told: i32| {
+        let reliable = version >= RELIABLE_EPOCHS_FROM && told >= 0;
+        reliable.then_some(LeaderEpoch(told))
+    };
     let partitions = topic.partitions.iter().map(|partition| PartitionAnswer {
         index: partition.partition_index,
         leader: (partition.leader_id.0 >= 0).then_some(BrokerId(partition.leader_id.0)),
-        epoch: (partition.leader_epoch >= 0).then_some(LeaderEpoch(partition.leader_epoch)),
+        epoch: epoch(partition.leader_epoch),
         replicas: Replicas {
             all: brokers(&partition.replica_nodes),
             in_sync: brokers(&partition.isr_nodes),
