@@ -3,6 +3,7 @@
 //! `make sim SEEDS=20000` runs as many of each workload, from `FIRST_SEED` (0 when it is not
 //! given); `make sim SEED=17 WORKLOAD=mixed` runs one and prints its steps and its trace. A seed
 //! that fails is shrunk: the steps that matter are shown, with the trace of the run that they make.
+//! All seeds are run first, and those that fail are listed.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -63,6 +64,8 @@ const TRACE_LINES_SHOWN: usize = 150;
 #[case(Workload::Idempotent)]
 #[case(Workload::ManyPartitions)]
 #[case(Workload::SmallMemory)]
+#[case(Workload::Compression)]
+#[case(Workload::LateDriver)]
 fn every_seed_keeps_every_promise(#[case] workload: Workload) {
     if !is_wanted(workload) {
         return;
@@ -72,6 +75,7 @@ fn every_seed_keeps_every_promise(#[case] workload: Workload) {
     let count = only.map_or_else(|| number("SEEDS").unwrap_or(SEEDS), |_| 1);
     let (started, cpu_started) = (Instant::now(), cpu_seconds());
     let mut sends = 0;
+    let mut failed = Vec::new();
     for seed in first..first + count {
         let plan = workload.draw(seed);
         if only.is_some() {
@@ -79,8 +83,10 @@ fn every_seed_keeps_every_promise(#[case] workload: Workload) {
         }
         let outcome = run(&plan);
         sends += outcome.history.sends.len();
-        let fails = outcome.complaint.is_some();
-        assert!(!fails, "{}", report(workload, seed, &plan));
+        if outcome.complaint.is_some() {
+            failed.push(seed);
+            println!("seed {seed} of {workload} fails: {:?}", outcome.broken);
+        }
     }
     let seconds = cpu_seconds().map(|now| now - cpu_started.unwrap_or_default());
     let seconds = seconds.unwrap_or_else(|| started.elapsed().as_secs_f64());
@@ -88,6 +94,31 @@ fn every_seed_keeps_every_promise(#[case] workload: Workload) {
         "{workload}: {count} seeds, {sends} sends, {:.0} seeds/s of one core",
         count as f64 / seconds
     );
+    if let Some(seed) = failed.first() {
+        let explained = report(workload, *seed, &workload.draw(*seed));
+        panic!(
+            "{} of {count} seeds fail: {failed:?}\n{explained}",
+            failed.len()
+        );
+    }
+}
+
+/// Seeds that failed once.
+#[rstest]
+// The answer to a batch that had been taken back told of a new leader, and nobody listened.
+#[case(Workload::Mixed, 6742)]
+#[case(Workload::Idempotent, 6234)]
+#[case(Workload::SmallMemory, 11_397)]
+// Metadata before version 9 and its leader epochs, which are not reliable.
+#[case(Workload::Mixed, 18_097)]
+// A code that a fault had put into an answer kept the leader hint of the one before.
+#[case(Workload::Plain, 3439)]
+#[case(Workload::Idempotent, 2294)]
+#[case(Workload::SmallMemory, 9429)]
+fn a_seed_that_failed_once_keeps_every_promise(#[case] workload: Workload, #[case] seed: u64) {
+    let plan = workload.draw(seed);
+    let fails = run(&plan).complaint.is_some();
+    assert!(!fails, "{}", report(workload, seed, &plan));
 }
 
 /// What this thread has used of a core, where the system tells.

@@ -87,7 +87,11 @@ impl World {
             }
             Action::Disconnect { connection } => {
                 let end = self.clients[client.0].connections.remove(&connection);
-                let link = end.expect("a connection is ended once").link;
+                let Some(Connection { link, .. }) = end else {
+                    // The engine gave it up in the round in which its end was heard of.
+                    let late = !self.setting.lateness.max.is_zero();
+                    return assert!(late, "{connection:?} is ended twice");
+                };
                 self.note(format_args!("{} is given up", self.named(link)));
                 self.links.close(link, End::Client, self.now);
             }

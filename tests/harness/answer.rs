@@ -131,6 +131,8 @@ impl Reader<'_> {
                 let number = self.i32()?;
                 let leader = self.i32()?;
                 let epoch = if version >= 7 { self.i32()? } else { -1 };
+                // Before they are not reliable, and followed whatever they are (KAFKA-10027).
+                let epoch = if version >= 9 { epoch } else { -1 };
                 for _ in 0..if version >= 5 { 3 } else { 2 } {
                     let replicas = self.count()?;
                     self.take(replicas * 4)?;

@@ -14,6 +14,7 @@ use crate::world::World;
 
 impl World {
     pub(crate) fn drive_cluster(&mut self) {
+        self.touched.cluster = true;
         while let Some(effect) = self.cluster.poll_effect() {
             match effect {
                 broker::Effect::Reply { connection, frame } => {

@@ -14,6 +14,7 @@ use kafka_producer::engine::Idempotence;
 use kafka_producer::wire::compression::Codec;
 use kafka_producer::{Acks, CompressionType};
 
+use crate::driving::{First, Lateness};
 use crate::faults::{Fault, Place, Plan, PlannedSend, Step};
 use crate::link::Latency;
 use crate::setting::Setting;
@@ -33,16 +34,22 @@ pub enum Workload {
     ManyPartitions,
     /// Memory for a few batches only.
     SmallMemory,
+    /// Every producer compresses, and batches are full more often.
+    Compression,
+    /// Producers on a busy machine: their drivers look late.
+    LateDriver,
 }
 
 impl Workload {
     /// Every kind.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::Mixed,
         Self::Plain,
         Self::Idempotent,
         Self::ManyPartitions,
         Self::SmallMemory,
+        Self::Compression,
+        Self::LateDriver,
     ];
 
     /// The kind of this name.
@@ -74,13 +81,15 @@ impl fmt::Display for Workload {
             Self::Idempotent => "idempotent",
             Self::ManyPartitions => "many-partitions",
             Self::SmallMemory => "small-memory",
+            Self::Compression => "compression",
+            Self::LateDriver => "late-driver",
         })
     }
 }
 
 /// Half of the producers compress; drawn apart, so that it changes nothing else of a seed.
-fn draw_codec(seed: u64) -> Codec {
-    let compression = match fastrand::Rng::with_seed(!seed).u8(..8) {
+fn draw_codec(seed: u64, kinds: u8) -> Codec {
+    let compression = match fastrand::Rng::with_seed(!seed).u8(..kinds) {
         0 => CompressionType::Gzip,
         1 => CompressionType::Snappy,
         2 => CompressionType::Lz4,
@@ -89,6 +98,19 @@ fn draw_codec(seed: u64) -> Codec {
     };
     let level = 1;
     Codec { compression, level }
+}
+
+/// From a hiccup to a machine that hardly gets to it; drawn apart, too.
+fn draw_lateness(seed: u64) -> Lateness {
+    let mut random = fastrand::Rng::with_seed(seed.rotate_left(40));
+    let max_ms = random.choice([1, 20, 150, 400]).unwrap_or(1);
+    Lateness {
+        max: Duration::from_millis(random.u64(1..=max_ms)),
+        first: match random.bool() {
+            true => First::TimeOuts,
+            false => First::Arrivals,
+        },
+    }
 }
 
 /// Some topics take less than a full batch, and not the largest records; drawn apart, too.
@@ -129,7 +151,7 @@ impl Workload {
                 max: Duration::from_micros(random.u64(200..20_000)),
             },
             batch_bytes,
-            codec: draw_codec(seed),
+            codec: draw_codec(seed, 8),
             message_bytes_max: draw_message_bytes_max(seed),
             resolve_timeout: draw_resolve_timeout(seed),
             acks,
@@ -146,6 +168,15 @@ impl Workload {
         };
         match self {
             Self::Mixed | Self::Plain | Self::Idempotent => {}
+            Self::Compression => {
+                setting.codec = draw_codec(seed, 4);
+                setting.batch_bytes = batch_bytes.max(1_000);
+            }
+            Self::LateDriver => {
+                setting.lateness = draw_lateness(seed);
+                // Each step towards a broker that is well again may be late.
+                setting.delivery_timeout += setting.lateness.margin();
+            }
             Self::ManyPartitions => setting.topics[0].1 = random.i32(12..=48),
             Self::SmallMemory => {
                 setting.batch_bytes = batch_bytes.min(1_000);
@@ -173,6 +204,7 @@ impl Workload {
     fn draw_sends(self, setting: &Setting, random: &mut fastrand::Rng) -> Vec<(Duration, Step)> {
         let sends_max = match self {
             Self::Idempotent | Self::ManyPartitions => SENDS_MAX * 3 / 2,
+            Self::Compression => SENDS_MAX * 2,
             _ => SENDS_MAX,
         };
         let count = random.usize(1..=sends_max);
@@ -196,12 +228,25 @@ impl Workload {
                 topic: Arc::clone(&names[topic]),
                 place,
                 key,
-                value: draw_value(number, random),
+                value: self.draw_value(number, random),
                 headers: draw_headers(random),
             };
             (at, Step::Send(send))
         });
         sends.collect()
+    }
+
+    /// Different for every number.
+    fn draw_value(self, number: usize, random: &mut fastrand::Rng) -> Bytes {
+        let padding = match self {
+            // What does not become smaller is sent as it is, and spoils the estimate.
+            Self::Compression if random.bool() => {
+                let count = random.usize(0..600);
+                (0..count).map(|_| random.alphanumeric()).collect()
+            }
+            _ => "x".repeat(random.usize(0..200)),
+        };
+        Bytes::from(format!("{number} {padding}"))
     }
 }
 
@@ -234,12 +279,6 @@ fn draw_key(random: &mut fastrand::Rng) -> Bytes {
         true => Bytes::from(format!("key {number}")),
         false => Bytes::copy_from_slice(&[0x80 | number, 0xff, number]),
     }
-}
-
-/// Different for every number.
-fn draw_value(number: usize, random: &mut fastrand::Rng) -> Bytes {
-    let padding = "x".repeat(random.usize(0..200));
-    Bytes::from(format!("{number} {padding}"))
 }
 
 fn draw_headers(random: &mut fastrand::Rng) -> Vec<(String, Option<Bytes>)> {

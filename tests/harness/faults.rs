@@ -200,7 +200,8 @@ pub fn run(plan: &Plan) -> Run {
 /// After the last fault every send must end in its time; then, when connections on which nobody
 /// answers any more have been given up, one more record to each partition must be written soon.
 fn settle(world: &mut World, setting: &Setting) {
-    let within = setting.resolved_within() + Plan::HEALED_WITHIN;
+    let healed_within = Plan::HEALED_WITHIN + setting.lateness.margin();
+    let within = setting.resolved_within() + healed_within;
     // Who waits for memory waits for those who have it.
     let rounds = if setting.memory_bytes.is_some() { 2 } else { 1 };
     let patience = world.now().max(world.muted_until()) + within * rounds;
@@ -208,7 +209,7 @@ fn settle(world: &mut World, setting: &Setting) {
     if world.open_count() > 0 {
         return;
     }
-    let given_up = world.now() + setting.request_timeout * 2 + Plan::HEALED_WITHIN;
+    let given_up = world.now() + setting.request_timeout * 2 + healed_within;
     world.run_until(given_up.max(world.muted_until()));
     if setting.acks == Acks::None {
         search(world, setting, within);
@@ -218,7 +219,7 @@ fn settle(world: &mut World, setting: &Setting) {
         Acks::None => setting.brokers.unsigned_abs(),
         Acks::Leader | Acks::All => 1,
     };
-    let within = setting.request_timeout * dead_most + Plan::HEALED_WITHIN;
+    let within = setting.request_timeout * dead_most + healed_within;
     world.liveness = Some(Liveness {
         from: world.now(),
         within,

@@ -4,7 +4,7 @@
 //! | Module | Holds |
 //! |---|---|
 //! | [`setting`] | what a world consists of |
-//! | [`world`], [`client`], [`link`] | level 1: both engines, no runtime, virtual time |
+//! | [`world`], [`client`], [`driving`], [`link`] | level 1: both engines, no runtime, virtual time |
 //! | [`scenario`], [`draw`], [`faults`] | a world told step by step, or drawn from a seed |
 //! | [`shell`] | level 2: the whole producer on a paused clock |
 //! | [`defect`] | mistakes between the engines, to try the oracle |
@@ -25,6 +25,7 @@ pub mod capture;
 pub mod client;
 pub mod defect;
 pub mod draw;
+pub mod driving;
 pub mod faults;
 pub mod history;
 pub mod link;

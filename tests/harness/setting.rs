@@ -15,6 +15,7 @@ use kafka_producer::engine::{EngineConfig, Idempotence};
 use kafka_producer::wire::compression::Codec;
 
 use crate::defect::Defect;
+use crate::driving::Lateness;
 use crate::link::Latency;
 use crate::trace::Tracing;
 
@@ -37,6 +38,8 @@ pub struct Setting {
     pub producers: usize,
     /// How long a frame is on its way.
     pub latency: Latency,
+    /// How late producers' drivers look.
+    pub lateness: Lateness,
     /// `batch.size`, in bytes.
     pub batch_bytes: usize,
     /// `max.message.bytes` of every topic, where it is not the default.
@@ -81,6 +84,7 @@ impl Default for Setting {
                 min: Duration::from_micros(100),
                 max: Duration::from_millis(2),
             },
+            lateness: Lateness::default(),
             batch_bytes: 16_384,
             message_bytes_max: None,
             codec: Codec::NONE,

@@ -3,12 +3,12 @@
 //! *Invariants*
 //! 1. One call of [`World::step`] handles one event and lets everything that follows at once
 //!    happen; then time jumps to the next event.
-//! 2. Both engines' invariants are checked after every step.
+//! 2. After every step the invariants are checked of each engine that did something in it.
 //! 3. The seed decides everything: equal seeds and equal calls give equal traces.
 //!
 //! *Not here*: what must hold in the end (`oracle.rs`), which faults come when (`faults.rs`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +26,7 @@ use kafka_producer::engine::time::Instant;
 use crate::acting::Flushes;
 use crate::capture;
 use crate::client::{Client, Outgoing, SendNumber};
+use crate::driving::Mailbox;
 use crate::history::{
     Content, Durability, History, Leftovers, Liveness, LogEntry, Partition, Placed, Promises,
     SendOp,
@@ -49,6 +50,13 @@ pub enum Leaders {
     Lost,
 }
 
+/// The engines that did something since their invariants were checked.
+#[derive(Debug, Default)]
+pub(crate) struct Touched {
+    pub(crate) cluster: bool,
+    pub(crate) clients: BTreeSet<ClientNumber>,
+}
+
 /// Producers, links and a cluster at one instant.
 #[derive(Debug)]
 pub struct World {
@@ -57,6 +65,7 @@ pub struct World {
     pub(crate) cluster: ClusterEngine,
     pub(crate) links: Links,
     pub(crate) clients: Vec<Client>,
+    pub(crate) mailboxes: Vec<Mailbox>,
     pub(crate) owners: BTreeMap<LinkId, ClientNumber>,
     /// What has left of replies that leave in pieces, their size included.
     pub(crate) pieces: BTreeMap<LinkId, Vec<u8>>,
@@ -72,6 +81,7 @@ pub struct World {
     pub(crate) leaders: Leaders,
     pub(crate) resolved_count: usize,
     steps_at_now: usize,
+    pub(crate) touched: Touched,
     pub(crate) rules: Vec<RuleId>,
     pub(crate) liveness: Option<Liveness>,
     trace: Trace,
@@ -97,6 +107,7 @@ impl World {
         };
         Self {
             clients: (0..setting.producers).map(client).collect(),
+            mailboxes: (0..setting.producers).map(|_| Mailbox::default()).collect(),
             links: Links::new(setting.latency, setting.seed),
             now: Duration::ZERO,
             owners: BTreeMap::new(),
@@ -111,6 +122,7 @@ impl World {
             leaders: Leaders::Kept,
             resolved_count: 0,
             steps_at_now: 0,
+            touched: Touched::default(),
             rules: Vec::new(),
             liveness: None,
             trace: Trace::new(setting.tracing),
@@ -140,7 +152,8 @@ impl World {
     pub fn send_from(&mut self, client: ClientNumber, record: Outgoing) {
         let now = self.producer_now();
         self.clients[client.0].offer(record, now);
-        self.drive_client(client);
+        self.touched.clients.insert(client);
+        self.call(client);
     }
 
     /// Milliseconds since 1970, as this world's clocks tell.
@@ -168,7 +181,8 @@ impl World {
     /// ended.
     pub fn flush(&mut self, client: ClientNumber) {
         self.flush_called(client);
-        self.input(client, Input::DrainRequested);
+        self.hear(client, Input::DrainRequested);
+        self.call(client);
     }
 
     /// Sends that were accepted and are not resolved, and those that wait to be accepted.
@@ -193,12 +207,7 @@ impl World {
     /// When the next event is due.
     #[must_use]
     pub fn next_at(&self) -> Option<Duration> {
-        let clients = self
-            .clients
-            .iter()
-            .flat_map(|client| [client.engine.next_deadline(), client.compressed_at()])
-            .flatten();
-        let clients = clients.map(|at| Duration::from_nanos(at.as_nanos()));
+        let clients = self.numbers().filter_map(|client| self.looks_at(client));
         let cluster = self.cluster.next_deadline();
         let cluster = cluster.map(|at| Duration::from_nanos(at.as_nanos()));
         let unclog = self.clogged.values().min().copied();
@@ -228,9 +237,8 @@ impl World {
                 self.cluster.handle_timeout(now);
                 self.drive_cluster();
             }
-            for client in 0..self.clients.len() {
-                self.time_out(ClientNumber(client));
-            }
+            self.numbers()
+                .for_each(|client| self.look_if_called(client));
         }
         self.check_invariants();
         true
@@ -257,7 +265,9 @@ impl World {
                 idempotent: self.setting.is_idempotent(),
                 ordered: self.setting.is_ordered(),
                 in_flight_max: self.setting.in_flight_max,
-                resolved_within: self.setting.resolved_within() + SCHEDULER_TICK,
+                resolved_within: self.setting.resolved_within()
+                    + self.setting.lateness.max
+                    + SCHEDULER_TICK,
                 liveness: self.liveness,
             },
             sends: self.sends.clone(),
@@ -288,19 +298,8 @@ impl World {
         logs
     }
 
-    fn time_out(&mut self, client: ClientNumber) {
-        let now = self.producer_now();
-        let client_of = &mut self.clients[client.0];
-        let compressed = client_of.compressed_at().is_some_and(|due| due <= now);
-        let engine_due = client_of.engine.next_deadline();
-        let timed_out = engine_due.is_some_and(|due| due <= now);
-        client_of.bring_compressed(now);
-        if timed_out {
-            client_of.engine.handle_timeout(now);
-        }
-        if compressed || timed_out {
-            self.drive_client(client);
-        }
+    fn numbers(&self) -> impl Iterator<Item = ClientNumber> + use<> {
+        (0..self.clients.len()).map(ClientNumber)
     }
 
     fn advance(&mut self, at: Duration) {
@@ -318,11 +317,14 @@ impl World {
         );
     }
 
-    fn check_invariants(&self) {
-        self.cluster.check_invariants();
-        self.clients
-            .iter()
-            .for_each(|client| client.engine.check_invariants());
+    fn check_invariants(&mut self) {
+        let Touched { cluster, clients } = std::mem::take(&mut self.touched);
+        if cluster {
+            self.cluster.check_invariants();
+        }
+        for client in clients {
+            self.clients[client.0].engine.check_invariants();
+        }
     }
 
     pub(crate) fn producer_now(&self) -> Instant {
@@ -336,7 +338,11 @@ impl World {
     fn arrive(&mut self, Arrival { link, end, what }: Arrival) {
         match end {
             End::Broker => self.arrive_at_broker(link, what),
-            End::Client => self.arrive_at_client(link, what),
+            End::Client => {
+                if let Some(owner) = self.owners.get(&link).copied() {
+                    self.post(owner, link, what);
+                }
+            }
         }
     }
 
@@ -363,10 +369,8 @@ impl World {
         self.drive_cluster();
     }
 
-    fn arrive_at_client(&mut self, link: LinkId, what: Arriving) {
-        let Some(owner) = self.owners.get(&link).copied() else {
-            return;
-        };
+    /// A producer's driver finds what has arrived.
+    pub(crate) fn hear_of_arrival(&mut self, owner: ClientNumber, link: LinkId, what: Arriving) {
         let Some(connection) = self.clients[owner.0].connection_on(link) else {
             return;
         };
@@ -387,11 +391,11 @@ impl World {
             Arriving::Closed => self.clients[owner.0].lose(connection, "connection reset".into()),
         };
         if let Some(input) = input {
-            self.input(owner, input);
+            self.hear(owner, input);
         }
     }
 
-    fn input(&mut self, client: ClientNumber, input: Input) {
+    fn hear(&mut self, client: ClientNumber, input: Input) {
         self.note(format_args!(
             "producer {} <- {}",
             client.0,
@@ -399,11 +403,11 @@ impl World {
         ));
         let now = self.producer_now();
         self.clients[client.0].engine.handle_input(input, now);
-        self.drive_client(client);
     }
 
     /// Lets a producer do all it wants, and accept all it can.
-    fn drive_client(&mut self, client: ClientNumber) {
+    pub(crate) fn drive_client(&mut self, client: ClientNumber) {
+        self.touched.clients.insert(client);
         loop {
             let now = self.producer_now();
             if let Some(action) = self.clients[client.0].poll_action(now) {
