@@ -1,12 +1,13 @@
-//! What client cases share: this project's producer, set up for a target, and a path to the target
-//! on which the first Produce reply is lost.
+//! What client cases share: this project's producer, set up for a target, and paths to the target
+//! on which things go wrong.
 
 use kafka_mockbroker::{Api, FaultGuard, Rule, Verdict};
 use kafka_producer::{Delivery, Producer, ProducerBuilder, Record};
 
 use crate::case::Objection;
 use crate::context::{Context, Topic};
-use crate::io::proxy::{Loss, LossyProxy};
+use crate::io::proxy::Proxy;
+use crate::io::trouble::Trouble;
 use crate::wire::answer::Metadata;
 
 impl Context {
@@ -27,10 +28,8 @@ impl Context {
     /// Safe.
     pub async fn lossy_path(&self, topic: &Topic) -> Result<LossyPath, Objection> {
         let Some(mock) = self.target().mock() else {
-            let brokers = self.metadata(&Metadata::of(&[])).await?.brokers;
-            return Ok(LossyPath::Proxy(
-                LossyProxy::start(&brokers, Loss::FirstProduced, self.transcript()).await?,
-            ));
+            let proxy = self.path(Trouble::FirstReplyLost).await?;
+            return Ok(LossyPath::Proxy(proxy));
         };
         let rule = Rule::on(Api::Produce)
             .topic(topic.name.as_str())
@@ -46,7 +45,7 @@ impl Context {
 }
 
 impl Context {
-    /// A proxy in front of the target that cuts every `count`th reply and closes its connection.
+    /// A path to the target on which things go wrong, by a proxy.
     ///
     /// # Errors
     ///
@@ -55,10 +54,16 @@ impl Context {
     /// # Cancellation
     ///
     /// Safe.
-    pub async fn cutting_path(&self, count: u64) -> Result<LossyPath, Objection> {
+    pub async fn path(&self, trouble: Trouble) -> Result<Proxy, Objection> {
         let brokers = self.metadata(&Metadata::of(&[])).await?.brokers;
-        let proxy = LossyProxy::start(&brokers, Loss::CutEvery(count), self.transcript()).await?;
-        Ok(LossyPath::Proxy(proxy))
+        Proxy::start(&brokers, trouble, self.transcript()).await
+    }
+}
+
+impl Proxy {
+    /// A producer on this path.
+    pub fn client(&self) -> ProducerBuilder {
+        client_of(&self.bootstrap())
     }
 }
 
@@ -73,7 +78,7 @@ pub enum LossyPath {
         bootstrap: Vec<String>,
     },
     /// A proxy loses it.
-    Proxy(LossyProxy),
+    Proxy(Proxy),
 }
 
 impl LossyPath {
@@ -81,7 +86,7 @@ impl LossyPath {
     pub fn client(&self) -> ProducerBuilder {
         match self {
             Self::Injected { bootstrap, .. } => client_of(bootstrap),
-            Self::Proxy(proxy) => client_of(&proxy.bootstrap()),
+            Self::Proxy(proxy) => proxy.client(),
         }
     }
 
@@ -89,7 +94,7 @@ impl LossyPath {
     pub fn lost(&self) -> u64 {
         match self {
             Self::Injected { fault, .. } => fault.hits(),
-            Self::Proxy(proxy) => proxy.lost(),
+            Self::Proxy(proxy) => proxy.hits(),
         }
     }
 }

@@ -23,6 +23,7 @@ use crate::io::transcript::{Mark, Transcript};
 use crate::probe::Probe;
 use crate::target::{Action, OwnBrokers, Target};
 use crate::wire::Request;
+use crate::wire::admin::Changed;
 use crate::wire::answer::{
     CreateTopic, InitProducerId, LATEST, ListOffsets, Metadata, MetadataAnswer,
 };
@@ -328,12 +329,38 @@ impl Context {
     /// The topic may have been created.
     pub async fn replicated_topic(
         &self,
-        (partitions, replicas): (i32, i16),
+        size: (i32, i16),
         configs: &[(&str, &str)],
     ) -> Result<Topic, Objection> {
         let name = self.topic_name();
+        let mut connection = self.connect().await?;
+        self.create_by(&mut connection, (&name, size, configs))
+            .await?;
+        self.served_by(&mut connection, &name, size.0).await
+    }
+
+    /// Creates a topic of that name with one replica, and does not wait for it to be served.
+    ///
+    /// # Errors
+    ///
+    /// When it is refused.
+    ///
+    /// # Cancellation
+    ///
+    /// The topic may have been created.
+    pub async fn create(&self, name: &str, partitions: i32) -> Result<(), Objection> {
+        let mut connection = self.connect().await?;
+        self.create_by(&mut connection, (name, (partitions, 1), &[]))
+            .await
+    }
+
+    async fn create_by(
+        &self,
+        connection: &mut Connection,
+        (name, (partitions, replicas), configs): (&str, (i32, i16), &[(&str, &str)]),
+    ) -> Result<(), Objection> {
         let request = CreateTopic {
-            name: name.clone(),
+            name: name.to_owned(),
             partitions,
             replicas,
             configs: configs
@@ -341,7 +368,6 @@ impl Context {
                 .map(|&(key, value)| (key.to_owned(), value.to_owned()))
                 .collect(),
         };
-        let mut connection = self.connect().await?;
         let answer = connection
             .ask(&request, self.version::<CreateTopic>())
             .await?;
@@ -349,9 +375,32 @@ impl Context {
             let observed = format!("code {}, message {:?}", answer.error, answer.message);
             return Err(Objection::new("create a topic", "code 0 NONE", observed));
         }
+        Ok(())
+    }
+
+    /// The topic of that name, once the leaders of so many partitions serve it.
+    ///
+    /// # Errors
+    ///
+    /// When they do not in time.
+    ///
+    /// # Cancellation
+    ///
+    /// Safe.
+    pub async fn served(&self, name: &str, partitions: i32) -> Result<Topic, Objection> {
+        let mut connection = self.connect().await?;
+        self.served_by(&mut connection, name, partitions).await
+    }
+
+    async fn served_by(
+        &self,
+        connection: &mut Connection,
+        name: &str,
+        partitions: i32,
+    ) -> Result<Topic, Objection> {
         let patience = self.patience(format!("topic {name} is served"));
         loop {
-            let seen = match self.look_up(&mut connection, &name, partitions).await? {
+            let seen = match self.look_up(connection, name, partitions).await? {
                 Ok(topic) => match self.unserved(&topic).await? {
                     None => return Ok(topic),
                     Some(seen) => seen,
@@ -359,6 +408,27 @@ impl Context {
                 Err(seen) => seen,
             };
             patience.wait(seen).await?;
+        }
+    }
+
+    /// Changes something about the cluster.
+    ///
+    /// # Errors
+    ///
+    /// When it is refused.
+    ///
+    /// # Cancellation
+    ///
+    /// It may have been changed.
+    pub async fn change<R: Request<Answer = Changed>>(&self, change: &R) -> Result<(), Objection> {
+        let version = self.version::<R>();
+        let answer = self.connect().await?.ask(change, version).await?;
+        match answer.error {
+            ErrorCode::NONE => Ok(()),
+            error => {
+                let observed = format!("code {error}, message {:?}", answer.message);
+                Err(Objection::new(R::NAME, "code 0 NONE", observed))
+            }
         }
     }
 

@@ -6,12 +6,15 @@
 use std::time::Duration;
 
 use kafka_mockbroker::{Api, ErrorCode, Rule, Verdict};
-use kafka_producer::{Acks, Idempotence, Record};
+use kafka_producer::{Acks, Idempotence, ProducerBuilder, Record};
 
 use super::driven::{Certainty, Driven, RECORDS, expect_within, failure, mock, outlive};
+use super::leader_changes::move_leader;
+use super::split::split;
 use crate::case::{Case, Level, Objection, expect_eq};
 use crate::client;
 use crate::context::Context;
+use crate::io::trouble::Trouble;
 use crate::target::Capability;
 
 pub(super) const CASES: &[Case] = &[
@@ -39,7 +42,7 @@ pub(super) const CASES: &[Case] = &[
         sentence: "a time-out of a batch that may be written says so, and later batches use a \
                    new epoch",
         source: "Sender.java failBatch; TransactionManager.java handleFailedBatch",
-        needs: &[Capability::Injection],
+        needs: &[],
         run: |c| Box::pin(possibly_written(c)),
     },
     Case {
@@ -68,6 +71,14 @@ pub(super) const CASES: &[Case] = &[
         run: |c| Box::pin(fenced_epoch(c)),
     },
     Case {
+        id: "IDM-30",
+        level: Level::Client,
+        sentence: "where epochs end at 32767 a new producer id is asked for, and the order is kept",
+        source: "TransactionManager.java bumpIdempotentProducerEpoch; KIP-360",
+        needs: &[Capability::Injection],
+        run: |c| Box::pin(epochs_end(c)),
+    },
+    Case {
         id: "IDM-31",
         level: Level::Client,
         sentence: "InitProducerId that is answered 14, 15, 16, 51 or by the end of its \
@@ -75,6 +86,23 @@ pub(super) const CASES: &[Case] = &[
         source: "TransactionManager.java InitProducerIdHandler",
         needs: &[Capability::Injection],
         run: |c| Box::pin(producer_id_at_last(c)),
+    },
+    Case {
+        id: "IDM-32",
+        level: Level::Client,
+        sentence: "InitProducerId that is refused with 31 fails what waits for it, at once",
+        source: "TransactionManager.java InitProducerIdHandler (CLUSTER_AUTHORIZATION_FAILED)",
+        needs: &[Capability::Injection, Capability::OwnBrokers],
+        run: |c| Box::pin(no_producer_id_at_all(c)),
+    },
+    Case {
+        id: "IDM-33",
+        level: Level::Client,
+        sentence: "the parts of a batch that is split have its sequences: none is missing, none \
+                   comes twice",
+        source: "RecordAccumulator.java splitAndReenqueue; ProducerBatch.java split",
+        needs: &[],
+        run: |c| Box::pin(sequences_of_parts(c)),
     },
     Case {
         id: "IDM-34",
@@ -96,7 +124,7 @@ pub(super) const CASES: &[Case] = &[
             Capability::OwnBrokers,
             Capability::ThreeNodes,
         ],
-        run: |c| Box::pin(leader_moves(c)),
+        run: |c| Box::pin(leader_moves(c, 1)),
     },
     Case {
         id: "IDM-36",
@@ -105,6 +133,15 @@ pub(super) const CASES: &[Case] = &[
         source: "RecordAccumulator.java (mute per partition)",
         needs: &[Capability::Injection],
         run: |c| Box::pin(neighbour_goes_on(c)),
+    },
+    Case {
+        id: "IDM-38",
+        level: Level::Client,
+        sentence: "100,000 records of which every tenth answer is lost, with three seeds, are \
+                   written once, in order",
+        source: "KIP-98",
+        needs: &[],
+        run: |c| Box::pin(every_tenth_answer_is_lost(c)),
     },
 ];
 
@@ -167,16 +204,17 @@ async fn duplicate_is_success(c: Context) -> Result<(), Objection> {
 }
 
 async fn possibly_written(c: Context) -> Result<(), Objection> {
-    let timeouts = |builder: kafka_producer::ProducerBuilder| {
+    let timeouts = |builder: ProducerBuilder| {
         let builder = builder.request_timeout(Duration::from_millis(500));
         builder.delivery_timeout(Duration::from_secs(4))
     };
-    let driven = Driven::start(&c, timeouts).await?;
-    let lossy = driven.inject(driven.produce().always().then(Verdict::ApplyThenLose))?;
+    let path = c.path(Trouble::None).await?;
+    let driven = Driven::behind(&c, &path, timeouts).await?;
+    path.begin(Trouble::RepliesKept(u64::MAX));
     let (certainty, error) = failure("v-0", driven.send("v-0").await?).await?;
     expect_eq("what the error says", "Unknown", name_of(certainty))?;
     expect_eq("possibly written", true, error.possibly_written())?;
-    drop(lossy);
+    path.end_trouble();
     let written = driven.send("v-1").await?;
     client::expect_delivery("v-1", written, Some(2)).await?;
     driven.expect_log(&["v-0", "v-1"]).await?;
@@ -187,6 +225,109 @@ async fn possibly_written(c: Context) -> Result<(), Objection> {
         .map(|one| one.stamp.epoch)
         .collect();
     expect_eq("epochs stored", "[0, 1]".to_owned(), format!("{epochs:?}"))
+}
+
+async fn epochs_end(c: Context) -> Result<(), Objection> {
+    let path = c.path(Trouble::FirstEpoch(i16::MAX - 1)).await?;
+    let driven = Driven::behind(&c, &path, |builder| builder).await?;
+    let refuse = Verdict::Answer(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER);
+    let mut values = Vec::new();
+    // The first refusal uses up the last epoch, the second needs a new id.
+    for round in 0..2 {
+        let guard = driven.inject(driven.produce().count(1).then(refuse))?;
+        for (index, (value, delivery)) in (0_i64..).zip(driven.send_many().await?) {
+            let value = format!("{value} in round {round}");
+            client::expect_delivery(&value, delivery, Some(1 + 10 * round + index)).await?;
+            values.push(format!("v-{index}"));
+        }
+        expect_eq("refusals", 1, guard.hits())?;
+    }
+    driven.expect_log(&values).await?;
+    let known = c.batches(&driven.topic, 0).await?;
+    let mut ids: Vec<(i64, i16)> = known
+        .iter()
+        .map(|batch| (batch.stamp.id, batch.stamp.epoch))
+        .collect();
+    ids.dedup();
+    let epochs: Vec<i16> = ids.iter().map(|(_, epoch)| *epoch).collect();
+    expect_eq(
+        "epochs stored",
+        format!("{:?}", [i16::MAX - 1, i16::MAX, 0]),
+        format!("{epochs:?}"),
+    )?;
+    ids.dedup_by_key(|(id, _)| *id);
+    expect_eq("producer ids", 2, ids.len())
+}
+
+async fn no_producer_id_at_all(c: Context) -> Result<(), Objection> {
+    let own = c.beside(1, &[]).await?;
+    let topic = own.topic(1).await?;
+    let refuse = Verdict::Answer(ErrorCode::CLUSTER_AUTHORIZATION_FAILED);
+    let refused = mock(&own)?.inject(Rule::on(Api::InitProducerId).always().then(refuse));
+    let producer = client::build(own.client())?;
+    let record = || Record::to(topic.name.as_str()).partition(0).value("a");
+    let started = std::time::Instant::now();
+    let first = client::send(&producer, record()).await?;
+    let (certainty, error) = failure("the first record", first).await?;
+    let at_most = Duration::from_secs(10);
+    expect_within("its end", started.elapsed(), (Duration::ZERO, at_most))?;
+    expect_eq("what the error says", "NotWritten", name_of(certainty))?;
+    let code = error.broker_code().map(|code| code.0);
+    expect_eq("code", "Some(31)".to_owned(), format!("{code:?}"))?;
+    expect_eq("it helps to send again", false, error.may_retry())?;
+    drop(refused);
+    // Unlike Kafka's own, the producer asks again for what is sent later.
+    let second = client::send(&producer, record()).await?;
+    client::expect_delivery("a", second, Some(0)).await?;
+    own.expect_values(&topic, 0, &["a"]).await
+}
+
+async fn sequences_of_parts(c: Context) -> Result<(), Objection> {
+    let split = split(&c).await?;
+    let stored = c.batches(&split.topic, 0).await?;
+    expect_eq(
+        format!("{} batches are some", stored.len()),
+        true,
+        stored.len() > 1,
+    )?;
+    let mut next = 0;
+    for batch in &stored {
+        let step = format!("first sequence at offset {}", batch.base_offset);
+        expect_eq(step, next, i64::from(batch.stamp.sequence))?;
+        expect_eq("epoch", 0, batch.stamp.epoch)?;
+        next += i64::from(batch.last_offset_delta) + 1;
+    }
+    expect_eq(
+        "sequences",
+        split.values.len(),
+        usize::try_from(next).unwrap_or_default(),
+    )
+}
+
+async fn every_tenth_answer_is_lost(c: Context) -> Result<(), Objection> {
+    const MANY: usize = 33_334;
+    for seed in 38..41 {
+        let path = c.path(Trouble::None).await?;
+        let configure =
+            |builder: ProducerBuilder| builder.batch_size(4_000).linger(Duration::from_millis(1));
+        let driven = Driven::behind(&c, &path, configure).await?;
+        path.begin(Trouble::RepliesLost { percent: 10, seed });
+        let mut sent = Vec::new();
+        for index in 0..MANY {
+            let value = format!("v-{index}");
+            let delivery = driven.send(&value).await?;
+            sent.push((value, delivery));
+        }
+        let mut values = Vec::new();
+        for (offset, (value, delivery)) in (1..).zip(sent) {
+            client::expect_delivery(&value, delivery, Some(offset)).await?;
+            values.push(value);
+        }
+        let lost = path.hits();
+        expect_eq(format!("{lost} answers were lost"), true, lost >= 5)?;
+        driven.expect_log(&values).await?;
+    }
+    Ok(())
 }
 
 fn name_of(certainty: Certainty) -> &'static str {
@@ -243,36 +384,27 @@ async fn contradictions(c: Context) -> Result<(), Objection> {
     Ok(())
 }
 
-async fn leader_moves(c: Context) -> Result<(), Objection> {
+/// In each round the leader moves with five batches in flight.
+pub(super) async fn leader_moves(c: Context, rounds: usize) -> Result<(), Objection> {
     let own = c.beside(3, &[]).await?;
     let topic = own.replicated_topic((1, 3), &[]).await?;
     let driven = Driven::on(&own, topic, |builder| builder).await?;
-    let slow = Verdict::Delay(Duration::from_millis(300));
-    let guard = driven.inject(driven.produce().count(1).then(slow))?;
-    let mut sent = driven.send_many().await?;
-    guard.wait_for_hits(1).await;
-    let leader = mock(&own)?
-        .partition(&driven.topic.name, 0)
-        .and_then(|it| it.leader);
-    let others = mock(&own)?
-        .brokers()
-        .filter(|broker| Some(*broker) != leader);
-    let next = others
-        .last()
-        .ok_or_else(|| Objection::new("brokers", "another", "none"))?;
-    let moved = mock(&own)?.move_leader(&driven.topic.name, 0, next);
-    moved.map_err(|error| Objection::new("move the leader", "moved", error))?;
-    let mut values = Vec::new();
-    for (offset, (value, delivery)) in (1..).zip(sent.drain(..)) {
-        client::expect_delivery(&value, delivery, Some(offset)).await?;
-        values.push(value);
+    let mut values: Vec<String> = Vec::new();
+    for _ in 0..rounds {
+        let slow = Verdict::Delay(Duration::from_millis(300));
+        let guard = driven.inject(driven.produce().count(1).then(slow))?;
+        let sent = driven.send_many().await?;
+        guard.wait_for_hits(1).await;
+        move_leader(&own, &driven.topic)?;
+        for (value, delivery) in sent {
+            let offset = i64::try_from(values.len() + 1).ok();
+            client::expect_delivery(&value, delivery, offset).await?;
+            values.push(value);
+        }
     }
     let topic = own.led_now(&driven.topic).await?;
     own.await_served(&topic).await?;
-    let all: Vec<&str> = std::iter::once("known")
-        .chain(values.iter().map(String::as_str))
-        .collect();
-    own.expect_values(&topic, 0, &all).await
+    Driven { topic, ..driven }.expect_log(&values).await
 }
 
 async fn neighbour_goes_on(c: Context) -> Result<(), Objection> {

@@ -6,22 +6,36 @@
 use std::time::{Duration, Instant};
 
 use kafka_mockbroker::{Api, ErrorCode, Rule, Verdict};
-use kafka_producer::{ProducerBuilder, Record};
+use kafka_producer::{Producer, ProducerBuilder, Record};
 
-use super::driven::{Driven, expect_within, mock, requests};
+use super::client_ordering::PLACES;
+use super::driven::{Driven, expect_within, requests};
 use crate::case::{Case, Level, Objection, expect_eq};
 use crate::client;
-use crate::context::Context;
+use crate::context::{Context, Topic};
+use crate::io::trouble::Trouble;
 use crate::target::{Action, Capability};
+use crate::wire::Request;
+use crate::wire::admin::GrowTopic;
+use crate::wire::answer::Metadata;
 
 pub(super) const CASES: &[Case] = &[
+    Case {
+        id: "MD-12",
+        level: Level::Client,
+        sentence: "partitions that are added are used after the next refresh, and a key then goes \
+                   where the new count sends it",
+        source: "ProducerMetadata.java; BuiltInPartitioner.java partitionForKey",
+        needs: &[],
+        run: |c| Box::pin(added_partitions(c)),
+    },
     Case {
         id: "MD-14",
         level: Level::Client,
         sentence: "a thousand sends to a topic that is not known yet ask for it once at a \
                    time",
         source: "ProducerMetadata.java (one request in flight)",
-        needs: &[Capability::Injection, Capability::OwnBrokers],
+        needs: &[],
         run: |c| Box::pin(many_ask_once(c)),
     },
     Case {
@@ -60,13 +74,62 @@ pub(super) const CASES: &[Case] = &[
     },
 ];
 
+async fn added_partitions(c: Context) -> Result<(), Objection> {
+    let (few, many) = (2, 5);
+    let topic = c.topic(few).await?;
+    let builder = c.client().metadata_max_age(Duration::from_millis(200));
+    // Small, so that records without a key change their partition often.
+    let builder = builder.batch_size(100);
+    let producer = client::build(builder)?;
+    expect_places(&c, &producer, (&topic, few)).await?;
+    let name = topic.name.clone();
+    let grown = GrowTopic {
+        name,
+        partitions: many,
+    };
+    c.change(&grown).await?;
+    let topic = c.served(&topic.name, many).await?;
+    let patience = c.patience("a record without a key goes to a new partition".to_owned());
+    loop {
+        let record = Record::to(topic.name.as_str()).value("without a key");
+        let delivery = client::send(&producer, record).await?;
+        let written = delivery.await;
+        let written = written.map_err(|error| Objection::new("a record", "written", error))?;
+        if written.partition >= few {
+            break;
+        }
+        patience.wait(format!("{written:?}")).await?;
+    }
+    expect_places(&c, &producer, (&topic, many)).await
+}
+
+/// Objects unless each key's record is written to the partition that its hash names among so many.
+async fn expect_places(
+    c: &Context,
+    producer: &Producer,
+    (topic, partitions): (&Topic, i32),
+) -> Result<(), Objection> {
+    for (key, hash) in PLACES {
+        let record = Record::to(topic.name.as_str()).key(key).value(key);
+        let written = client::send(producer, record).await?.await;
+        let written = written.map_err(|error| Objection::new(key, "written", error))?;
+        let expected = (hash & i32::MAX) % partitions;
+        let step = format!("partition of {key} among {partitions}");
+        expect_eq(step, expected, written.partition)?;
+        let stored = c.records(topic, expected).await?;
+        let there = stored.iter().any(|record| record.value_text() == key);
+        expect_eq(format!("{key} is in the log there"), true, there)?;
+    }
+    Ok(())
+}
+
 async fn many_ask_once(c: Context) -> Result<(), Objection> {
     const SENDS: usize = 1_000;
-    // Brokers of its own: no other producer is counted.
-    let c = c.beside(1, &[]).await?;
+    // A path of its own: no other producer is counted.
+    let path = c.path(Trouble::None).await?;
+    let asked = || path.asked(Metadata::API_KEY);
     let name = c.topic_name();
-    let earlier = requests(&c, Api::Metadata)?.len();
-    let producer = client::build(c.client().max_block(Duration::from_secs(20)))?;
+    let producer = client::build(path.client().max_block(Duration::from_secs(20)))?;
     let mut tasks = tokio::task::JoinSet::new();
     for index in 0..SENDS {
         let (producer, name) = (producer.clone(), name.clone());
@@ -77,22 +140,22 @@ async fn many_ask_once(c: Context) -> Result<(), Objection> {
         });
     }
     tokio::time::sleep(Duration::from_millis(500)).await;
-    let asked = requests(&c, Api::Metadata)?.len() - earlier;
-    let made = mock(&c)?.create_topic(name.as_str(), 1, 1);
-    made.map_err(|error| Objection::new("create the topic", "done", error))?;
+    let before = asked();
+    c.create(&name, 1).await?;
     while let Some(ended) = tasks.join_next().await {
         let ended = ended.map_err(|error| Objection::new("a send", "an end", error))?;
         ended.map_err(|error| Objection::new("a send", "written", error))?;
     }
     // Not one for each of them: about four in half a second, by the retry back-off.
-    let after = requests(&c, Api::Metadata)?.len() - earlier - asked;
-    let few = (1..=8).contains(&asked) && after <= 12;
+    let after = asked() - before;
+    let few = (1..=8).contains(&before) && after <= 12;
     expect_eq(
-        format!("{asked} questions and {after} more are few"),
+        format!("{before} questions and {after} more are few"),
         true,
         few,
     )?;
-    expect_eq("records", SENDS, mock(&c)?.records(&name, 0).len())
+    let topic = c.served(&name, 1).await?;
+    expect_eq("records", SENDS, c.records(&topic, 0).await?.len())
 }
 
 async fn never_appears(c: Context) -> Result<(), Objection> {

@@ -1,19 +1,32 @@
 //! Ordering, continued: with faults, keys, callbacks and flushes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kafka_mockbroker::{ErrorCode, Verdict};
 use kafka_producer::{Idempotence, ProducerBuilder, Record};
 
+use super::client_idempotence::leader_moves;
 use super::driven::{Driven, RECORDS, outlive_with};
+use super::split::split;
 use crate::case::{Case, Level, Objection, expect_eq};
 use crate::client;
 use crate::context::Context;
+use crate::io::trouble::Trouble;
 use crate::target::Capability;
+use crate::wire::admin::GrowTopic;
 
 pub(super) const CASES: &[Case] = &[
+    Case {
+        id: "ORD-02",
+        level: Level::Client,
+        sentence: "an idempotent producer with five requests in flight keeps the order \
+                   through passing faults of many kinds",
+        source: "KIP-98; max.in.flight.requests.per.connection <= 5",
+        needs: &[],
+        run: |c| Box::pin(faults_of_many_kinds(c)),
+    },
     Case {
         id: "ORD-03",
         level: Level::Client,
@@ -58,6 +71,15 @@ pub(super) const CASES: &[Case] = &[
         run: |c| Box::pin(keys_stay(c)),
     },
     Case {
+        id: "ORD-09",
+        level: Level::Client,
+        sentence: "while a topic grows its records stay in order in each partition, and each key \
+                   changes its partition at most once",
+        source: "BuiltInPartitioner.java partitionForKey; ProducerMetadata.java",
+        needs: &[],
+        run: |c| Box::pin(growth(c)),
+    },
+    Case {
         id: "ORD-11",
         level: Level::Client,
         sentence: "what is sent before a flush stands before what is sent after it",
@@ -65,7 +87,114 @@ pub(super) const CASES: &[Case] = &[
         needs: &[],
         run: |c| Box::pin(flush_is_a_barrier(c)),
     },
+    Case {
+        id: "ORD-13",
+        level: Level::Client,
+        sentence: "the records of a batch that is split stay in order, in the log and in their \
+                   callbacks",
+        source: "RecordAccumulator.java splitAndReenqueue",
+        needs: &[],
+        run: |c| Box::pin(order_of_parts(c)),
+    },
+    Case {
+        id: "ORD-14",
+        level: Level::Client,
+        sentence: "a leader that moves again and again with five batches in flight leaves the \
+                   order as it is",
+        source: "Sender.java; TransactionManager.java (sequence order per partition)",
+        needs: &[
+            Capability::Injection,
+            Capability::OwnBrokers,
+            Capability::ThreeNodes,
+        ],
+        run: |c| Box::pin(leader_moves(c, 5)),
+    },
 ];
+
+async fn faults_of_many_kinds(c: Context) -> Result<(), Objection> {
+    const MANY: usize = 300;
+    let path = c.path(Trouble::None).await?;
+    let driven = Driven::behind(&c, &path, |builder| builder).await?;
+    path.begin(Trouble::Many {
+        percent: 8,
+        seed: 2,
+    });
+    let mut sent = Vec::new();
+    for index in 0..MANY {
+        let value = format!("v-{index}");
+        sent.push((driven.send(&value).await?, value));
+    }
+    let mut values = Vec::new();
+    for (offset, (delivery, value)) in (1..).zip(sent) {
+        client::expect_delivery(&value, delivery, Some(offset)).await?;
+        values.push(value);
+    }
+    let hits = path.hits();
+    expect_eq(format!("{hits} faults are many"), true, hits >= 10)?;
+    driven.expect_log(&values).await
+}
+
+async fn growth(c: Context) -> Result<(), Objection> {
+    const MANY: usize = 4_000;
+    const KEYS: usize = 23;
+    let (few, many) = (2, 5);
+    let topic = c.topic(few).await?;
+    let builder = c.client().metadata_max_age(Duration::from_millis(100));
+    let producer = client::build(builder.batch_size(300))?;
+    let mut sent: BTreeMap<i32, Vec<String>> = BTreeMap::new();
+    let mut places = vec![Vec::new(); KEYS];
+    let mut deliveries = Vec::new();
+    for index in 0..MANY {
+        if index == MANY / 4 {
+            let name = topic.name.clone();
+            let grown = GrowTopic {
+                name,
+                partitions: many,
+            };
+            c.change(&grown).await?;
+        }
+        let (key, value) = (format!("key-{}", index % KEYS), format!("v-{index}"));
+        let record = Record::to(topic.name.as_str()).key(&key).value(&value);
+        let delivery = client::send(&producer, record).await?;
+        let partition = delivery.partition();
+        sent.entry(partition).or_default().push(value);
+        places[index % KEYS].push(partition);
+        deliveries.push(delivery);
+        if index % 10 == 0 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+    for delivery in deliveries {
+        let written = delivery.await;
+        written.map_err(|error| Objection::new("a record", "written", error))?;
+    }
+    expect_eq("partitions that were used", 5, sent.len())?;
+    for (key, mut places) in places.into_iter().enumerate() {
+        places.dedup();
+        expect_eq(
+            format!("key-{key} went to {places:?}: changes at most once"),
+            true,
+            places.len() <= 2,
+        )?;
+    }
+    let topic = c.served(&topic.name, many).await?;
+    for (partition, values) in sent {
+        c.expect_values(&topic, partition, &values).await?;
+    }
+    Ok(())
+}
+
+async fn order_of_parts(c: Context) -> Result<(), Objection> {
+    let split = split(&c).await?;
+    expect_eq("a batch was split", true, split.splits >= 1.0)?;
+    let expected: Vec<_> = (0..split.values.len()).zip((0..).map(Some)).collect();
+    expect_eq(
+        "callbacks in their order",
+        format!("{expected:?}"),
+        format!("{:?}", split.called),
+    )?;
+    c.expect_values(&split.topic, 0, &split.values).await
+}
 
 fn plain(builder: ProducerBuilder, in_flight: u32) -> ProducerBuilder {
     let builder = builder.idempotence(Idempotence::Disabled);
@@ -148,7 +277,7 @@ async fn callbacks(c: Context) -> Result<(), Objection> {
 
 /// What Kafka's own producer does with 12 partitions: `Utils.toPositive(murmur2(key)) % 12`, from
 /// the hashes of its `UtilsTest`.
-const PLACES: [(&str, i32); 4] = [
+pub(super) const PLACES: [(&str, i32); 4] = [
     ("21", -973_932_308),
     ("foobar", -790_332_482),
     ("a-little-bit-long-string", -985_981_536),

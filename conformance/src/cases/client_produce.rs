@@ -6,6 +6,7 @@ use kafka_mockbroker::{ErrorCode, Verdict};
 use kafka_producer::Record;
 
 use super::driven::{Certainty, failure, outlive};
+use super::split::split;
 use crate::case::{Case, Level, Objection, expect_eq};
 use crate::client;
 use crate::context::Context;
@@ -22,6 +23,16 @@ pub(super) const CASES: &[Case] = &[
         run: |c| Box::pin(too_few_after_the_append(c)),
     },
     Case {
+        id: "PRD-31",
+        level: Level::Client,
+        sentence: "a batch of many records that the broker refuses with 10 is split until its \
+                   parts fit, and all of them are stored in order",
+        source: "Sender.java completeBatch; RecordAccumulator.java splitAndReenqueue; \
+                 max.message.bytes",
+        needs: &[],
+        run: |c| Box::pin(many_records_too_large(c)),
+    },
+    Case {
         id: "PRD-32",
         level: Level::Client,
         sentence: "a single record that the broker refuses with 10 fails alone; what was sent \
@@ -35,6 +46,17 @@ pub(super) const CASES: &[Case] = &[
 async fn too_few_after_the_append(c: Context) -> Result<(), Objection> {
     let fault = Verdict::ApplyThenAnswer(ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND);
     outlive(&c, fault, 2).await?.expect_offsets()
+}
+
+async fn many_records_too_large(c: Context) -> Result<(), Objection> {
+    let split = split(&c).await?;
+    let seen = format!("{} batches were split", split.splits);
+    expect_eq(seen, true, split.splits >= 1.0)?;
+    let mut told: Vec<_> = split.called.clone();
+    told.sort_unstable();
+    let expected: Vec<_> = (0..split.values.len()).zip((0..).map(Some)).collect();
+    expect_eq("offsets told", format!("{expected:?}"), format!("{told:?}"))?;
+    c.expect_values(&split.topic, 0, &split.values).await
 }
 
 async fn single_record_too_large(c: Context) -> Result<(), Objection> {

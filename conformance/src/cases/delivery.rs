@@ -9,6 +9,7 @@ use kafka_producer::{Delivery, ProduceErrorKind, Producer, Record};
 use crate::case::{Case, Level, Objection, expect_eq};
 use crate::client;
 use crate::context::Context;
+use crate::io::trouble::Trouble;
 use crate::read::{self, ReadArguments, ReadVerdict};
 
 pub(super) const CASES: &[Case] = &[
@@ -45,12 +46,12 @@ const WINDOW: usize = 10_000;
 async fn every_50th_reply_is_cut(c: Context) -> Result<(), Objection> {
     let records = record_count()?;
     let topic = c.topic(PARTITIONS).await?;
-    let path = c.cutting_path(CUT_EVERY).await?;
+    let path = c.path(Trouble::EveryReplyCut(CUT_EVERY)).await?;
     let producer = client::build(path.client().batch_size(BATCH_BYTES))?;
     send_numbers(&producer, &topic.name, records).await?;
     let closed = producer.close().await;
     closed.map_err(|error| Objection::new("close", "everything settled", error))?;
-    if path.lost() == 0 {
+    if path.hits() == 0 {
         return Err(Objection::new("the proxy", "replies that are cut", "none"));
     }
     read_back(&c, &topic.name, records).await

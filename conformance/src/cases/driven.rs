@@ -10,6 +10,8 @@ use kafka_producer::{Delivery, Outcome, ProduceError, Producer, ProducerBuilder,
 use crate::case::{Objection, expect_eq};
 use crate::client;
 use crate::context::{Context, Topic};
+use crate::io::proxy::Proxy;
+use crate::io::trouble::Trouble;
 use crate::wire::records::StoredBatch;
 
 /// Records of a run.
@@ -52,6 +54,16 @@ impl Driven {
         flushed.map_err(|error| Objection::new("flush", "done", error))?;
         client::expect_delivery("known", known, Some(0)).await?;
         Ok(driven)
+    }
+
+    /// The same behind a proxy.
+    pub(super) async fn behind(
+        c: &Context,
+        path: &Proxy,
+        configure: impl FnOnce(ProducerBuilder) -> ProducerBuilder,
+    ) -> Result<Self, Objection> {
+        let bootstrap = path.bootstrap().join(",");
+        Self::start(c, |builder| configure(builder.bootstrap_servers(bootstrap))).await
     }
 
     /// Hands a record over for partition 0.
@@ -160,6 +172,20 @@ pub(super) async fn failure(
         Outcome::NotWritten(error) => Ok((Certainty::NotWritten, error)),
         Outcome::Unknown(error) => Ok((Certainty::Unknown, error)),
     }
+}
+
+/// Trouble on the way hits [`RECORDS`] records: all are written once and in order.
+pub(super) async fn outlive_trouble(c: &Context, trouble: Trouble) -> Result<Proxy, Objection> {
+    let path = c.path(Trouble::None).await?;
+    let driven = Driven::behind(c, &path, |builder| builder).await?;
+    path.begin(trouble);
+    let mut values = Vec::new();
+    for (offset, (value, delivery)) in (1..).zip(driven.send_many().await?) {
+        client::expect_delivery(&value, delivery, Some(offset)).await?;
+        values.push(value);
+    }
+    driven.expect_log(&values).await?;
+    Ok(path)
 }
 
 /// What a failure says of the log.

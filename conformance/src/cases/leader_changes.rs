@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use kafka_mockbroker::{Api, ErrorCode, Verdict};
-use kafka_producer::{Idempotence, Record};
+use kafka_producer::Idempotence;
 
 use super::cluster::{TestCluster, await_leader};
 use super::driven::{Certainty, Driven, expect_within, failure, mock, outlive, requests};
@@ -62,14 +62,6 @@ pub(super) const CASES: &[Case] = &[
         run: |c| Box::pin(refused_by_no_leader(c)),
     },
     Case {
-        id: "LDR-06",
-        level: Level::Client,
-        sentence: "3 in the first moments of a topic is retried",
-        source: "Sender.java completeBatch (UNKNOWN_TOPIC_OR_PARTITION)",
-        needs: &[Capability::Injection],
-        run: |c| Box::pin(passing(c, (3, 3))),
-    },
-    Case {
         id: "LDR-07",
         level: Level::Client,
         sentence: "56 is retried, and with too few retries the record fails with it",
@@ -115,24 +107,6 @@ pub(super) const CASES: &[Case] = &[
         run: |c| Box::pin(leader_pauses(c)),
     },
     Case {
-        id: "LDR-13",
-        level: Level::Client,
-        sentence: "a connection that is reset with a Produce on it is replaced, and what was \
-                   on it sent again",
-        source: "NetworkClient.java processDisconnection",
-        needs: &[Capability::Injection],
-        run: |c| Box::pin(reset(c)),
-    },
-    Case {
-        id: "LDR-14",
-        level: Level::Client,
-        sentence: "a connection that swallows what is sent is given up at the request time-out \
-                   and replaced",
-        source: "NetworkClient.java handleTimedOutRequests",
-        needs: &[Capability::Injection],
-        run: |c| Box::pin(half_open(c)),
-    },
-    Case {
         id: "LDR-16",
         level: Level::Client,
         sentence: "three brokers are restarted one after the other under load, and every \
@@ -171,15 +145,6 @@ pub(super) const CASES: &[Case] = &[
         run: |c| Box::pin(flapping_leader(c)),
     },
     Case {
-        id: "LDR-19",
-        level: Level::Client,
-        sentence: "a topic that is deleted under load fails with its delivery time-out, and \
-                   another goes on",
-        source: "Sender.java failBatch; Metadata.java",
-        needs: &[Capability::Injection],
-        run: |c| Box::pin(deleted_topic(c)),
-    },
-    Case {
         id: "LDR-20",
         level: Level::Client,
         sentence: "a leader that is cut off from its followers acknowledges nothing that is \
@@ -214,7 +179,7 @@ pub(super) const CASES: &[Case] = &[
     },
 ];
 
-async fn passing(c: Context, (code, count): (i16, u64)) -> Result<(), Objection> {
+pub(super) async fn passing(c: Context, (code, count): (i16, u64)) -> Result<(), Objection> {
     let fault = Verdict::Answer(ErrorCode(code));
     outlive(&c, fault, count).await?.expect_offsets()
 }
@@ -261,18 +226,6 @@ async fn unknown_server_error(c: Context) -> Result<(), Objection> {
     expect_eq("attempts", 1, guard.hits())
 }
 
-async fn reset(c: Context) -> Result<(), Objection> {
-    outlive(&c, Verdict::ResetBefore, 2).await?.expect_offsets()
-}
-
-async fn half_open(c: Context) -> Result<(), Objection> {
-    let started = Instant::now();
-    outlive(&c, Verdict::Swallow, 1).await?.expect_offsets()?;
-    // The request time-out is a second here.
-    let bounds = (Duration::from_secs(1), Duration::from_secs(15));
-    expect_within("with one time-out", started.elapsed(), bounds)
-}
-
 async fn no_retries(c: Context) -> Result<(), Objection> {
     let configure = |builder: kafka_producer::ProducerBuilder| {
         builder.idempotence(Idempotence::Disabled).retries(0)
@@ -286,28 +239,6 @@ async fn no_retries(c: Context) -> Result<(), Objection> {
     expect_eq("code", "Some(19)".to_owned(), format!("{code:?}"))?;
     expect_eq("attempts", 1, guard.hits())?;
     driven.expect_log::<&str>(&[]).await
-}
-
-async fn deleted_topic(c: Context) -> Result<(), Objection> {
-    let configure =
-        |builder: kafka_producer::ProducerBuilder| builder.delivery_timeout(Duration::from_secs(5));
-    let other = c.topic(1).await?;
-    let driven = Driven::start(&c, configure).await?;
-    let deleted = mock(&c)?.delete_topic(&driven.topic.name);
-    deleted.map_err(|error| Objection::new("delete the topic", "done", error))?;
-    let lost = driven.send("lost").await?;
-    for offset in 0..3 {
-        let record = Record::to(other.name.as_str()).partition(0).value("free");
-        let delivery = client::send(&driven.producer, record).await?;
-        client::expect_delivery("another topic", delivery, Some(offset)).await?;
-    }
-    let (_, error) = failure("to the deleted topic", lost).await?;
-    expect_eq(
-        "whose record it was",
-        driven.topic.name.as_str(),
-        error.topic(),
-    )?;
-    c.expect_values(&other, 0, &["free", "free", "free"]).await
 }
 
 /// Two hundred records, one every five milliseconds, in the course of which something happens; all
@@ -450,7 +381,10 @@ fn leader_of(c: &Context, topic: &Topic) -> Result<kafka_mockbroker::BrokerId, O
 }
 
 /// Moves the leader of partition 0 to another broker.
-fn move_leader(c: &Context, topic: &Topic) -> Result<kafka_mockbroker::BrokerId, Objection> {
+pub(super) fn move_leader(
+    c: &Context,
+    topic: &Topic,
+) -> Result<kafka_mockbroker::BrokerId, Objection> {
     let leader = leader_of(c, topic)?;
     let mut others = mock(c)?.brokers().filter(|broker| *broker != leader);
     let next = others

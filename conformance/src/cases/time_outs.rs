@@ -10,7 +10,7 @@ use kafka_mockbroker::{Api, ErrorCode, Verdict};
 use kafka_producer::{Acks, Idempotence, ProducerBuilder, Record};
 use tokio::net::TcpListener;
 
-use super::driven::{Certainty, Driven, expect_within, failure, mock, outlive, requests};
+use super::driven::{Certainty, Driven, expect_within, failure, mock, requests};
 use crate::case::{Case, Level, Objection, expect_eq};
 use crate::client;
 use crate::context::Context;
@@ -43,30 +43,12 @@ pub(super) const CASES: &[Case] = &[
         run: |c| Box::pin(full_batch(c)),
     },
     Case {
-        id: "TMO-04",
-        level: Level::Client,
-        sentence: "at request.timeout.ms the connection is closed and all that was on it is \
-                   sent again",
-        source: "NetworkClient.java handleTimedOutRequests",
-        needs: &[Capability::Injection],
-        run: |c| Box::pin(request_time_out(c)),
-    },
-    Case {
         id: "TMO-05",
         level: Level::Client,
         sentence: "with full memory a send waits, and fails at max.block.ms",
         source: "BufferPool.java allocate",
         needs: &[Capability::OwnBrokers, Capability::Pause],
         run: |c| Box::pin(memory_is_full(c)),
-    },
-    Case {
-        id: "TMO-06",
-        level: Level::Client,
-        sentence: "a flush returns when all before it has ended, also in failure, and does \
-                   not wait for what comes later",
-        source: "KafkaProducer.java flush",
-        needs: &[Capability::Injection],
-        run: |c| Box::pin(flush_ends(c)),
     },
     Case {
         id: "TMO-07",
@@ -199,28 +181,6 @@ async fn full_batch(c: Context) -> Result<(), Objection> {
     c.expect_values(&topic, 0, &[&value]).await
 }
 
-async fn request_time_out(c: Context) -> Result<(), Objection> {
-    let outlived = outlive(&c, Verdict::ApplyThenLose, 1).await?;
-    outlived.expect_offsets()?;
-    let topic: std::sync::Arc<str> = outlived.driven.topic.name.as_str().into();
-    let journal = mock(&c)?.journal();
-    // The connections on which Produce for the topic came.
-    let asked = journal.iter().filter_map(|entry| match &entry.event {
-        Event::Request { id, .. } if id.api == Api::Produce => Some(entry.connection),
-        _ => None,
-    });
-    let mut connections: Vec<_> = asked.collect();
-    connections.dedup();
-    let closed = journal.iter().filter(|entry| {
-        matches!(entry.event, Event::Disconnected) && connections.contains(&entry.connection)
-    });
-    expect_eq(
-        format!("a connection of {topic} was closed"),
-        true,
-        closed.count() > 0,
-    )
-}
-
 async fn memory_is_full(c: Context) -> Result<(), Objection> {
     let own = c.beside(1, &[]).await?;
     let topic = own.topic(1).await?;
@@ -266,33 +226,6 @@ async fn memory_is_full(c: Context) -> Result<(), Objection> {
         all
     })
     .await
-}
-
-async fn flush_ends(c: Context) -> Result<(), Objection> {
-    let topic = c.topic(2).await?;
-    let driven = Driven::on(&c, topic, |builder| builder).await?;
-    let refuse = Verdict::Answer(ErrorCode::INVALID_RECORD);
-    let refused = driven.inject(driven.produce().partition(0).count(1).then(refuse))?;
-    let late = Verdict::Delay(Duration::from_secs(20));
-    let late = driven.inject(driven.produce().partition(1).always().then(late))?;
-    let first = driven.send("refused").await?;
-    let second = driven.send("written").await?;
-    let later = async {
-        let record = Record::to(driven.topic.name.as_str()).partition(1);
-        client::send(&driven.producer, record.value("later")).await
-    };
-    let started = Instant::now();
-    // The flush is called first. Whether it tells of the failure is its own matter.
-    let (_, later) = tokio::join!(biased; driven.producer.flush(), later);
-    let at_most = Duration::from_secs(10);
-    expect_within("the flush", started.elapsed(), (Duration::ZERO, at_most))?;
-    expect_eq("refusals", 1, refused.hits())?;
-    let (certainty, _) = failure("refused", first).await?;
-    let absent = certainty == Certainty::NotWritten;
-    expect_eq("the first is in no log", true, absent)?;
-    client::expect_delivery("written", second, Some(1)).await?;
-    drop((late, later?));
-    driven.expect_log(&["written"]).await
 }
 
 async fn close_in_time(c: Context) -> Result<(), Objection> {

@@ -1,32 +1,32 @@
-//! A proxy in front of a cluster that loses replies: the first one to Produce, or every so many of
-//! any kind.
+//! A proxy in front of a cluster on which things go wrong: replies are lost, cut or kept, requests
+//! cut or swallowed, old metadata is told, brokers move to other ports.
 //!
 //! One listener per broker; Metadata answers are rewritten, so that a client stays behind the proxy
-//! whichever broker it talks to. A reply that is lost is dropped, or cut in its middle, and both
-//! ends of its connection are closed: the client cannot know whether its batch was written.
+//! whichever broker it talks to.
 //!
 //! *Invariants*
-//! 1. As many replies are lost as were to be, however many connections there are.
-//! 2. A reply is lost after the broker sent it: the batch was judged, and stored if it was sound.
+//! 1. A reply is hit after the broker sent it: the batch was judged, and stored if it was sound.
+//! 2. A listener relays to whichever broker has its port when a connection is accepted; when
+//!    brokers move, every connection ends.
 //! 3. Dropping the proxy ends its listeners and connections.
 //!
-//! *Not here*: faults inside the broker, which only the mock can have.
+//! *Not here*: what is hit (`trouble.rs`), faults inside the broker, which only the mock can have.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, sink};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::connection::{FRAME_BYTES_MAX, with_size};
 use super::transcript::{Direction, Transcript};
+use super::trouble::{ReplyFate, RequestFate, Trouble, Troubles};
 use crate::case::Objection;
 use crate::wire::Request;
 use crate::wire::answer::{Broker, Metadata};
@@ -37,33 +37,31 @@ use crate::wire::redirect::redirect;
 const OUTSTANDING_MAX: usize = 1_000;
 const HOST: &str = "127.0.0.1";
 
-/// Which replies are lost, and how.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Loss {
-    /// The first one to Produce, whole.
-    FirstProduced,
-    /// Every so many, to whichever API: its first half arrives.
-    CutEvery(u64),
-}
-
 /// A running proxy.
 #[derive(Debug)]
-pub struct LossyProxy {
+pub struct Proxy {
     shared: Arc<Shared>,
-    _listeners: JoinSet<()>,
+    listeners: Mutex<JoinSet<()>>,
 }
 
 #[derive(Debug)]
 struct Shared {
-    ports: BTreeMap<i32, u16>,
-    loss: Loss,
-    /// Replies that could have been lost by now, and those that were.
-    candidates: AtomicU64,
-    lost: AtomicU64,
+    places: Mutex<BTreeMap<i32, Place>>,
+    troubles: Troubles,
+    moved: watch::Sender<()>,
     transcript: Transcript,
 }
 
-impl LossyProxy {
+/// Where a broker is.
+#[derive(Clone, Debug)]
+struct Place {
+    /// For clients.
+    port: u16,
+    /// In truth.
+    address: String,
+}
+
+impl Proxy {
     /// Starts a listener in front of each of `brokers`; Produce frames go into `transcript`.
     ///
     /// # Errors
@@ -75,83 +73,159 @@ impl LossyProxy {
     /// Safe: listeners close.
     pub async fn start(
         brokers: &[Broker],
-        loss: Loss,
+        trouble: Trouble,
         transcript: &Transcript,
     ) -> Result<Self, Objection> {
-        let refused = |error: io::Error| Objection::new("start the proxy", "free ports", error);
-        let mut ports = BTreeMap::new();
-        let mut bound = Vec::new();
+        let proxy = Self {
+            shared: Arc::new(Shared {
+                places: Mutex::new(BTreeMap::new()),
+                troubles: Troubles::new(trouble),
+                moved: watch::Sender::new(()),
+                transcript: transcript.clone(),
+            }),
+            listeners: Mutex::new(JoinSet::new()),
+        };
         for broker in brokers {
-            let listener = TcpListener::bind((HOST, 0)).await.map_err(refused)?;
-            ports.insert(broker.id, listener.local_addr().map_err(refused)?.port());
-            bound.push((listener, broker.address.clone()));
+            proxy.place(broker.id, broker.address.clone()).await?;
         }
-        let shared = Arc::new(Shared {
-            ports,
-            loss,
-            candidates: AtomicU64::new(0),
-            lost: AtomicU64::new(0),
-            transcript: transcript.clone(),
-        });
-        let mut listeners = JoinSet::new();
-        for (listener, address) in bound {
-            listeners.spawn(listen(listener, address, Arc::clone(&shared)));
-        }
-        Ok(Self {
-            shared,
-            _listeners: listeners,
-        })
+        Ok(proxy)
+    }
+
+    /// Puts a broker behind a new port.
+    async fn place(&self, broker: i32, address: String) -> Result<(), Objection> {
+        let refused = |error: io::Error| Objection::new("start the proxy", "free ports", error);
+        let listener = TcpListener::bind((HOST, 0)).await.map_err(refused)?;
+        let port = listener.local_addr().map_err(refused)?.port();
+        self.shared.places().insert(broker, Place { port, address });
+        let mut listeners = self
+            .listeners
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        listeners.spawn(listen(listener, port, Arc::clone(&self.shared)));
+        Ok(())
     }
 
     /// Where a client is to start.
     pub fn bootstrap(&self) -> Vec<String> {
-        self.shared
-            .ports
+        let places = self.shared.places();
+        places
             .values()
-            .map(|port| format!("{HOST}:{port}"))
+            .map(|place| format!("{HOST}:{}", place.port))
             .collect()
     }
 
-    /// How many replies were lost by now.
-    pub fn lost(&self) -> u64 {
-        self.shared.lost.load(Ordering::SeqCst)
+    /// How often something went wrong by now.
+    pub fn hits(&self) -> u64 {
+        self.shared.troubles.hits()
+    }
+
+    /// How many requests of an API came by.
+    pub fn asked(&self, api_key: i16) -> u64 {
+        self.shared.troubles.asked(api_key)
+    }
+
+    /// Something else goes wrong from now on.
+    pub fn begin(&self, trouble: Trouble) {
+        self.shared.troubles.begin(trouble);
+    }
+
+    /// Nothing goes wrong any more; connections that went silent stay so.
+    pub fn end_trouble(&self) {
+        self.shared.troubles.end();
+    }
+
+    /// Keeps the last answer to Metadata, to be told again.
+    pub fn remember_metadata(&self) {
+        self.shared.troubles.remember_metadata();
+    }
+
+    /// From now on Metadata is answered with what was kept.
+    pub fn replay_metadata(&self) {
+        self.shared.troubles.replay_metadata();
+    }
+
+    /// How many questions were answered as of old.
+    pub fn replays(&self) -> u64 {
+        self.shared.troubles.replays()
+    }
+
+    /// A broker moves to another port; nobody listens at its old one.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such broker, or no port is free.
+    ///
+    /// # Cancellation
+    ///
+    /// The broker may be gone.
+    pub async fn relocate(&self, broker: i32) -> Result<(), Objection> {
+        let place = self.shared.places().remove(&broker);
+        let place = place.ok_or_else(|| Objection::new("relocate", "a broker", broker))?;
+        self.place(broker, place.address).await?;
+        self.shared.moved.send_replace(());
+        Ok(())
+    }
+
+    /// Two brokers change ports.
+    ///
+    /// # Errors
+    ///
+    /// When one of them is not there.
+    pub fn exchange(&self, one: i32, other: i32) -> Result<(), Objection> {
+        let mut places = self.shared.places();
+        let port = |id: i32| places.get(&id).map(|place| place.port);
+        let (Some(first), Some(second)) = (port(one), port(other)) else {
+            let which = format!("{one} and {other}");
+            return Err(Objection::new("exchange", "two brokers", which));
+        };
+        for (id, port) in [(one, second), (other, first)] {
+            places.entry(id).and_modify(|place| place.port = port);
+        }
+        drop(places);
+        self.shared.moved.send_replace(());
+        Ok(())
     }
 }
 
 impl Shared {
-    /// How much of a reply the client gets: all of it, unless it is one to lose.
-    fn passing_bytes(&self, asked: &Asked, reply_bytes: usize) -> usize {
-        let counts = match self.loss {
-            Loss::FirstProduced => asked.api_key == Produce::API_KEY,
-            Loss::CutEvery(_) => true,
-        };
-        if !counts {
-            return reply_bytes;
-        }
-        let number = self.candidates.fetch_add(1, Ordering::SeqCst) + 1;
-        let passing_bytes = match self.loss {
-            Loss::FirstProduced if number == 1 => 0,
-            Loss::CutEvery(count) if number.is_multiple_of(count) => reply_bytes / 2,
-            Loss::FirstProduced | Loss::CutEvery(_) => return reply_bytes,
-        };
-        self.lost.fetch_add(1, Ordering::SeqCst);
-        passing_bytes
+    fn places(&self) -> MutexGuard<'_, BTreeMap<i32, Place>> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Who is behind a port.
+    fn behind(&self, port: u16) -> Option<String> {
+        let places = self.places();
+        let place = places.values().find(|place| place.port == port);
+        place.map(|place| place.address.clone())
+    }
+
+    fn ports(&self) -> BTreeMap<i32, u16> {
+        let places = self.places();
+        places.iter().map(|(id, place)| (*id, place.port)).collect()
     }
 }
 
-async fn listen(listener: TcpListener, broker: String, shared: Arc<Shared>) {
+async fn listen(listener: TcpListener, port: u16, shared: Arc<Shared>) {
+    let mut moved = shared.moved.subscribe();
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => {
                 let Ok((client, _)) = accepted else { return };
-                let (broker, shared) = (broker.clone(), Arc::clone(&shared));
+                let Some(broker) = shared.behind(port) else { return };
+                let shared = Arc::clone(&shared);
                 connections.spawn(async move {
                     // Either end closing, or a loss, ends both; a client sees a closed connection.
                     if let Err(error) = relay(client, &broker, &shared).await {
                         tracing::debug!(%broker, %error, "the proxy's connection ended");
                     }
                 });
+            }
+            _ = moved.changed() => {
+                connections.abort_all();
+                if shared.behind(port).is_none() {
+                    return;
+                }
             }
             Some(_) = connections.join_next() => {}
         }
@@ -187,9 +261,11 @@ async fn relay(client: TcpStream, broker: &str, shared: &Shared) -> io::Result<(
     let (from_client, to_client) = client.into_split();
     let (from_broker, to_broker) = broker.into_split();
     let (asked, to_answer) = mpsc::channel(OUTSTANDING_MAX);
+    let requests = requests(from_client, to_broker, asked, shared);
+    let replies = replies(from_broker, to_client, to_answer, shared);
     tokio::select! {
-        ended = requests(from_client, to_broker, asked, shared) => ended,
-        ended = replies(from_broker, to_client, to_answer, shared) => ended,
+        ended = requests => ended,
+        ended = replies => ended,
     }
 }
 
@@ -208,14 +284,34 @@ async fn requests(
             version: i16::from_be_bytes([v0, v1]),
             correlation_id: i32::from_be_bytes([c0, c1, c2, c3]),
         };
+        let fate = shared.troubles.on_request(asks.api_key);
         if asks.api_key == Produce::API_KEY {
-            let what = format!("{asks}, by the producer through the proxy");
+            let fate = match fate {
+                RequestFate::Passes => "",
+                RequestFate::Cut => ", cut",
+                RequestFate::Swallowed => ", swallowed",
+            };
+            let what = format!("{asks}, by the producer through the proxy{fate}");
             shared.transcript.note(Direction::Sent, what, &frame);
+        }
+        let request = with_size(&frame);
+        match fate {
+            RequestFate::Passes => {}
+            RequestFate::Cut => {
+                to.write_all(&request[..request.len() / 2]).await?;
+                from.as_ref().set_zero_linger()?;
+                to.as_ref().set_zero_linger()?;
+                return Ok(());
+            }
+            RequestFate::Swallowed => {
+                tokio::io::copy(&mut from, &mut sink()).await?;
+                return Ok(());
+            }
         }
         if asked.send(asks).await.is_err() {
             return Ok(());
         }
-        to.write_all(&with_size(&frame)).await?;
+        to.write_all(&request).await?;
     }
     Ok(())
 }
@@ -241,19 +337,32 @@ async fn replies(
         };
         if asked.api_key == Metadata::API_KEY {
             frame =
-                redirect(&frame, asked.version, HOST, &shared.ports).map_err(io::Error::other)?;
+                redirect(&frame, asked.version, HOST, &shared.ports()).map_err(io::Error::other)?;
         }
-        let reply = with_size(&frame);
-        let passing_bytes = shared.passing_bytes(&asked, reply.len());
-        let is_lost = passing_bytes < reply.len();
+        frame = shared.troubles.change(asked.api_key, asked.version, frame);
+        let fate = shared.troubles.on_reply(asked.api_key);
         if asked.api_key == Produce::API_KEY {
-            let fate = if is_lost { "lost by" } else { "through" };
+            let fate = match fate {
+                ReplyFate::Passes => "through",
+                ReplyFate::Cut => "cut by",
+                ReplyFate::Lost => "lost by",
+                ReplyFate::Kept => "kept by",
+            };
             let what = format!("answer to {asked}, {fate} the proxy");
             shared.transcript.note(Direction::Received, what, &frame);
         }
-        to.write_all(&reply[..passing_bytes]).await?;
-        if is_lost {
-            return Ok(());
+        let reply = with_size(&frame);
+        match fate {
+            ReplyFate::Passes => to.write_all(&reply).await?,
+            ReplyFate::Cut => {
+                to.write_all(&reply[..reply.len() / 2]).await?;
+                return Ok(());
+            }
+            ReplyFate::Lost => return Ok(()),
+            ReplyFate::Kept => {
+                tokio::io::copy(&mut from, &mut sink()).await?;
+                return Ok(());
+            }
         }
     }
     Ok(())

@@ -7,6 +7,7 @@
 //!
 //! Pure: no sockets, no clock, no randomness.
 
+pub mod admin;
 pub mod answer;
 pub mod batch;
 pub mod codec;

@@ -4,13 +4,16 @@
 //! would (null client id, unknown keys, versions out of range).
 
 use bytes::{BufMut, Bytes, BytesMut};
+use kafka_protocol::messages::alter_client_quotas_request::{EntityData, EntryData, OpData};
+use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{
-    ApiVersionsRequest, BrokerId, CreateTopicsRequest, FetchRequest, InitProducerIdRequest,
+    AlterClientQuotasRequest, ApiVersionsRequest, BrokerId, CreatePartitionsRequest,
+    CreateTopicsRequest, DeleteTopicsRequest, FetchRequest, InitProducerIdRequest,
     ListOffsetsRequest, MetadataRequest, ProduceRequest, ProducerId, TopicName,
 };
 use kafka_protocol::protocol::{Encodable, StrBytes};
@@ -133,6 +136,50 @@ pub(super) fn create_topic(
         .with_topics(vec![topic])
         .with_timeout_ms(TIMEOUT_MS);
     encode("CreateTopics", &request, version)
+}
+
+/// The body of DeleteTopics for one topic.
+pub(super) fn delete_topic(
+    question: &super::admin::DeleteTopic,
+    version: i16,
+) -> Result<Bytes, EncodeError> {
+    let request = DeleteTopicsRequest::default()
+        .with_topic_names(vec![topic_name(&question.name)])
+        .with_timeout_ms(TIMEOUT_MS);
+    encode("DeleteTopics", &request, version)
+}
+
+/// The body of CreatePartitions for one topic.
+pub(super) fn create_partitions(
+    question: &super::admin::GrowTopic,
+    version: i16,
+) -> Result<Bytes, EncodeError> {
+    let topic = CreatePartitionsTopic::default()
+        .with_name(topic_name(&question.name))
+        .with_count(question.partitions)
+        .with_assignments(None);
+    let request = CreatePartitionsRequest::default()
+        .with_topics(vec![topic])
+        .with_timeout_ms(TIMEOUT_MS);
+    encode("CreatePartitions", &request, version)
+}
+
+/// The body of AlterClientQuotas for one quota of one client id.
+pub(super) fn alter_client_quotas(
+    question: &super::admin::SetQuota,
+    version: i16,
+) -> Result<Bytes, EncodeError> {
+    let entity = EntityData::default()
+        .with_entity_type(text("client-id"))
+        .with_entity_name(Some(text(&question.client_id)));
+    let op = OpData::default()
+        .with_key(text(question.key))
+        .with_value(question.value);
+    let entry = EntryData::default()
+        .with_entity(vec![entity])
+        .with_ops(vec![op]);
+    let request = AlterClientQuotasRequest::default().with_entries(vec![entry]);
+    encode("AlterClientQuotas", &request, version)
 }
 
 /// The body of InitProducerId.

@@ -1,0 +1,136 @@
+//! Requests that change a cluster while a case runs: DeleteTopics, CreatePartitions,
+//! AlterClientQuotas.
+//!
+//! *Source*: Kafka's message definitions (`clients/src/main/resources/common/message`).
+
+use bytes::Bytes;
+
+use super::Request;
+use super::error_code::ErrorCode;
+use super::reader::{DecodeError, Reader};
+use super::request::{self, EncodeError};
+
+/// What came of a change.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Changed {
+    /// Whether it was made.
+    pub error: ErrorCode,
+    /// The broker's words.
+    pub message: Option<String>,
+}
+
+/// Deletes one topic.
+#[derive(Clone, Debug)]
+pub struct DeleteTopic {
+    /// Its name.
+    pub name: String,
+}
+
+impl Request for DeleteTopic {
+    type Answer = Changed;
+    const API_KEY: i16 = 20;
+    const NAME: &'static str = "DeleteTopics";
+    /// The next one names topics by their ids too.
+    const VERSION_MAX: i16 = 5;
+    const FLEXIBLE_FROM: i16 = 4;
+
+    fn body(&self, version: i16) -> Result<Bytes, EncodeError> {
+        request::delete_topic(self, version)
+    }
+
+    fn read_answer(reader: &mut Reader<'_>, version: i16) -> Result<Self::Answer, DecodeError> {
+        reader.i32("throttle time")?;
+        let topics = reader.list("topics", |reader| {
+            reader.string("topic name")?;
+            let error = ErrorCode(reader.i16("error code")?);
+            let message = match version {
+                5.. => reader.nullable_string("error message")?,
+                _ => None,
+            };
+            reader.tags("topic tags")?;
+            Ok(Changed { error, message })
+        })?;
+        only(reader, topics)
+    }
+}
+
+/// Gives one topic more partitions.
+#[derive(Clone, Debug)]
+pub struct GrowTopic {
+    /// Its name.
+    pub name: String,
+    /// How many it then has.
+    pub partitions: i32,
+}
+
+impl Request for GrowTopic {
+    type Answer = Changed;
+    const API_KEY: i16 = 37;
+    const NAME: &'static str = "CreatePartitions";
+    const VERSION_MAX: i16 = 3;
+    const FLEXIBLE_FROM: i16 = 2;
+
+    fn body(&self, version: i16) -> Result<Bytes, EncodeError> {
+        request::create_partitions(self, version)
+    }
+
+    fn read_answer(reader: &mut Reader<'_>, _: i16) -> Result<Self::Answer, DecodeError> {
+        reader.i32("throttle time")?;
+        let topics = reader.list("topics", |reader| {
+            reader.string("topic name")?;
+            let error = ErrorCode(reader.i16("error code")?);
+            let message = reader.nullable_string("error message")?;
+            reader.tags("topic tags")?;
+            Ok(Changed { error, message })
+        })?;
+        only(reader, topics)
+    }
+}
+
+/// Sets one quota of one client id.
+#[derive(Clone, Debug)]
+pub struct SetQuota {
+    /// The client id.
+    pub client_id: String,
+    /// Kafka's name of the quota.
+    pub key: &'static str,
+    /// Its value.
+    pub value: f64,
+}
+
+impl Request for SetQuota {
+    type Answer = Changed;
+    const API_KEY: i16 = 49;
+    const NAME: &'static str = "AlterClientQuotas";
+    const VERSION_MAX: i16 = 1;
+    const FLEXIBLE_FROM: i16 = 1;
+
+    fn body(&self, version: i16) -> Result<Bytes, EncodeError> {
+        request::alter_client_quotas(self, version)
+    }
+
+    fn read_answer(reader: &mut Reader<'_>, _: i16) -> Result<Self::Answer, DecodeError> {
+        reader.i32("throttle time")?;
+        let entries = reader.list("entries", |reader| {
+            let error = ErrorCode(reader.i16("error code")?);
+            let message = reader.nullable_string("error message")?;
+            reader.list("entity", |reader| {
+                reader.string("entity type")?;
+                reader.nullable_string("entity name")?;
+                reader.tags("entity tags")
+            })?;
+            reader.tags("entry tags")?;
+            Ok(Changed { error, message })
+        })?;
+        only(reader, entries)
+    }
+}
+
+/// The row that was asked for, and nothing behind it.
+fn only(reader: &mut Reader<'_>, mut rows: Vec<Changed>) -> Result<Changed, DecodeError> {
+    reader.tags("body tags")?;
+    match (rows.pop(), rows.is_empty()) {
+        (Some(row), true) => Ok(row),
+        _ => Err(reader.error("not exactly one row")),
+    }
+}
