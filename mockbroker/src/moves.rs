@@ -354,6 +354,16 @@ impl MockCluster {
         })
     }
 
+    /// The brokers agree on another level of `transaction.version`: from 2, the default, on each
+    /// transaction has its own epoch (KIP-890).
+    ///
+    /// # Errors
+    ///
+    /// A level that is not 0, 1 or 2.
+    pub fn set_transaction_version(&self, level: i16) -> Result<(), MoveError> {
+        self.make(&Move::SetTransactionVersion { level })
+    }
+
     /// The cluster as it is now: brokers, topics, configuration, logs, producers, in-sync replicas,
     /// planned moves. Connections and what waits on them are not in it.
     ///

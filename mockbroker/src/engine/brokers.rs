@@ -51,6 +51,7 @@ impl Cluster {
         if self.known_broker(broker)?.process == Process::Crashed {
             self.producer_ids.on_restart(broker);
             self.momentary.on_restart(broker);
+            self.reload_transactions(broker);
             self.set_state(broker, Process::Running, Network::Connected);
             for key in self.hosted_by(broker) {
                 self.topology.change(key, &Change::UncleanShutdown(broker));

@@ -29,6 +29,7 @@ use uuid::Uuid;
 use super::api_limits::ApiLimits;
 use super::dynamic_config::DynamicConfig;
 use super::effect::BrokerId;
+use super::features::Features;
 use super::fetch_sessions::FetchSessions;
 use super::groups::Groups;
 use super::log_room::LogRoom;
@@ -104,6 +105,7 @@ pub struct Cluster {
     pub(super) producer_room: ProducerRoom,
     pub(super) transactions: Transactions,
     pub(super) groups: Groups,
+    pub(super) features: Features,
     cluster_id: Arc<str>,
     pub(super) wall_clock_origin_ms: i64,
     pub(super) expiry: Expiry,
@@ -144,6 +146,7 @@ impl Cluster {
             producer_room: ProducerRoom::default(),
             transactions: Transactions::default(),
             groups: Groups::default(),
+            features: Features::default(),
             quotas: Quotas::new(Window::of(&config.broker)),
             config: config.broker,
             cluster_id,

@@ -28,9 +28,10 @@ use super::cluster::{Cluster, TopicSpec};
 use super::effect::BrokerId;
 use super::group_offsets::{Commits, GroupOffsets, bytes_of};
 use super::open_transactions::Ending;
+use super::producer_state::EpochBump;
 use super::time::Instant;
 use super::topology::{PartitionKey, Topic};
-use super::transactions::hash_of;
+use super::transactions::{Join, hash_of};
 use super::txn_coordinator::Identity;
 use crate::error_code::ErrorCode;
 
@@ -194,7 +195,13 @@ impl Cluster {
     ) -> Result<(), ErrorCode> {
         let log = self.group_log(group);
         let log = log.ok_or(ErrorCode::COORDINATOR_NOT_AVAILABLE)?;
-        self.join_transaction(id, producer, &BTreeSet::from([log]), now)
+        let join = Join {
+            id,
+            producer,
+            partitions: &BTreeSet::from([log]),
+            client: EpochBump::Never,
+        };
+        self.join_transaction(&join, now)
     }
 
     /// Whether a producer may commit offsets in its transaction; `joins` where that lets them join.
@@ -213,7 +220,15 @@ impl Cluster {
             return Ok(());
         }
         match joins {
-            OffsetsJoin::Now => self.ask_to_join(id, producer, &BTreeSet::from([log]), now),
+            OffsetsJoin::Now => {
+                let join = Join {
+                    id,
+                    producer,
+                    partitions: &BTreeSet::from([log]),
+                    client: EpochBump::EachTransaction,
+                };
+                self.ask_to_join(&join, now)
+            }
             OffsetsJoin::Before if self.config.transactions.partition_verification_enable => {
                 self.ask_whether_joined(id, producer, log, now)
             }

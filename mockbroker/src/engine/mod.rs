@@ -51,6 +51,7 @@ pub mod connections;
 pub mod dynamic_config;
 pub mod effect;
 pub mod elections;
+pub mod features;
 pub mod fetch_sessions;
 pub mod group_offsets;
 pub mod groups;

@@ -217,6 +217,12 @@ pub enum Move {
         /// The new coordinator.
         broker: BrokerId,
     },
+    /// The brokers agree on another level of `transaction.version`, as after UpdateFeatures: from 2
+    /// on each transaction has its own epoch, and partitions join by themselves.
+    SetTransactionVersion {
+        /// 0, 1 or 2.
+        level: i16,
+    },
     /// Clients have a quota from now on, or have it no longer; at least one of the two names is
     /// given, `<default>` is whoever has no quota of its own.
     SetQuota {
@@ -274,6 +280,9 @@ pub enum MoveError {
     /// The quota has an entity, a key or a value that Kafka refuses, or there are too many.
     #[error("Kafka refuses such a quota, or there are too many: its names, key and value count")]
     BadQuota,
+    /// There is no such level of the feature.
+    #[error("transaction.version has the levels 0, 1 and 2")]
+    NoSuchLevel,
     /// The API is not served, or not in any of the versions.
     #[error("the API is not served in any of these versions")]
     NoSuchVersion,
@@ -314,6 +323,7 @@ impl Cluster {
                 transactional_id,
                 broker,
             } => self.move_coordinator(transactional_id, *broker),
+            Move::SetTransactionVersion { level } => self.set_transaction_version(*level),
             Move::SetQuota {
                 client_id,
                 user,
@@ -624,6 +634,7 @@ mod tests {
     #[case::heal(Move::HealBroker { broker: NOBODY }, MoveError::UnknownBroker)]
     #[case::expand(of_replica("expand_isr", ONE), MoveError::NotAFollower)]
     #[case::unclean(of_replica("elect_unclean", THREE), MoveError::CannotLead)]
+    #[case::level(Move::SetTransactionVersion { level: 3 }, MoveError::NoSuchLevel)]
     #[case::delay_from(delay(NOBODY, ONE), MoveError::UnknownBroker)]
     #[case::delay_to(delay(ONE, NOBODY), MoveError::UnknownBroker)]
     fn illegal_moves_are_refused(#[case] to_make: Move, #[case] expected: MoveError) {

@@ -57,7 +57,22 @@ pub struct Transactions {
     coordinator: TxnCoordinator,
     markers: TxnMarkers,
     shards: BTreeMap<i32, Shard>,
+    /// Ids whose next record cannot be written, and is waited for until another log is read.
+    wedged: BTreeSet<Arc<str>>,
     last_scan: Instant,
+}
+
+/// Partitions that are to join a transaction.
+#[derive(Clone, Copy, Debug)]
+pub struct Join<'a> {
+    /// The transactional id.
+    pub id: &'a str,
+    /// Who lets them join.
+    pub producer: Identity,
+    /// The partitions.
+    pub partitions: &'a BTreeSet<PartitionKey>,
+    /// Whether the client knows that each transaction has its own epoch.
+    pub client: EpochBump,
 }
 
 impl Transactions {
@@ -101,6 +116,24 @@ impl Cluster {
         self.transactions.coordinator.find(id, expiry, now_ms)
     }
 
+    /// The ids that a broker coordinates, with what is known of them, ascending.
+    pub fn transactions_of(
+        &mut self,
+        broker: BrokerId,
+        now: Instant,
+    ) -> impl Iterator<Item = (&str, &Transaction)> {
+        let numbers: BTreeSet<i32> = (0..SHARDS)
+            .filter(|number| self.shard(*number).is_some_and(|of| of.broker == broker))
+            .collect();
+        let (expiry, now_ms) = (self.id_expiry(), self.wall_clock_ms(now));
+        let coordinator = &self.transactions.coordinator;
+        coordinator.all().filter_map(move |(id, _)| {
+            let mine = numbers.contains(&shard_of(id));
+            let known = mine.then(|| coordinator.find(id, expiry, now_ms))??;
+            Some((&**id, known))
+        })
+    }
+
     /// Who coordinates an id; `None` while no broker lives.
     pub fn transaction_coordinator(&mut self, id: &str) -> Option<BrokerId> {
         Some(self.shard(shard_of(id))?.broker)
@@ -128,10 +161,40 @@ impl Cluster {
 
     fn take_over(&mut self, number: i32, shard: Shard) {
         self.transactions.shards.insert(number, shard);
+        let wedged = &mut self.transactions.wedged;
+        wedged.retain(|id| shard_of(id) != number);
         let ids = self.transactions.markers.ids().cloned();
         let of_shard: Vec<Arc<str>> = ids.filter(|id| shard_of(id) == number).collect();
         for id in of_shard {
             self.transactions.markers.send_again(&id);
+        }
+    }
+
+    /// A broker starts, and reads what it coordinates: nothing waits to be written.
+    pub(super) fn reload_transactions(&mut self, broker: BrokerId) {
+        let Transactions { shards, wedged, .. } = &mut self.transactions;
+        let by = |id: &str| shards.get(&shard_of(id)).map(|shard| shard.broker);
+        wedged.retain(|id| by(id) != Some(broker));
+    }
+
+    /// Whether a step of a client can be written to the log, whose records have no room below
+    /// level 1 for what clients of version 2 have to remember.
+    ///
+    /// # Errors
+    ///
+    /// 35, and from then on the id waits for a record that is never written: 51 to every step.
+    fn check_writable(&mut self, id: &str, client: EpochBump) -> Result<(), ErrorCode> {
+        if self.transaction_version() == 0 && client == EpochBump::EachTransaction {
+            self.transactions.wedged.insert(id.into());
+            return Err(ErrorCode::UNSUPPORTED_VERSION);
+        }
+        Ok(())
+    }
+
+    fn check_not_wedged(&self, id: &str) -> Result<(), ErrorCode> {
+        match self.transactions.wedged.contains(id) {
+            true => Err(ErrorCode::CONCURRENT_TRANSACTIONS),
+            false => Ok(()),
         }
     }
 
@@ -206,6 +269,7 @@ impl Cluster {
         now: Instant,
     ) -> Result<Identity, ErrorCode> {
         self.check_coordinator(broker, id, now)?;
+        self.check_not_wedged(id)?;
         let (expiry, now_ms) = (self.id_expiry(), self.wall_clock_ms(now));
         if self.transactions.coordinator.count() >= IDS_MAX {
             self.transactions.coordinator.forget_expired(expiry, now_ms);
@@ -240,16 +304,12 @@ impl Cluster {
     ///
     /// See [`TxnCoordinator::decide_join`]; 16 when the disk is full, so that the log of
     /// transactions cannot be written.
-    pub fn join_transaction(
-        &mut self,
-        id: &str,
-        producer: Identity,
-        partitions: &BTreeSet<PartitionKey>,
-        now: Instant,
-    ) -> Result<(), ErrorCode> {
+    pub fn join_transaction(&mut self, join: &Join<'_>, now: Instant) -> Result<(), ErrorCode> {
+        let Join { id, producer, .. } = *join;
+        self.check_not_wedged(id)?;
         let now_ms = self.wall_clock_ms(now);
         let known = self.transaction(id, now);
-        match TxnCoordinator::decide_join(known, producer, partitions, now_ms)? {
+        match TxnCoordinator::decide_join(known, producer, join.partitions, now_ms)? {
             Step::Known(_) => Ok(()),
             // Every partition that joins gets a marker, which no full disk holds up.
             Step::Log(_) if self.log_room() == 0 && !self.regain_log_room() => {
@@ -257,6 +317,7 @@ impl Cluster {
                 Err(ErrorCode::NOT_COORDINATOR)
             }
             Step::Log(record) => {
+                self.check_writable(id, join.client)?;
                 self.transactions.coordinator.apply(&Arc::from(id), record);
                 Ok(())
             }
@@ -268,16 +329,10 @@ impl Cluster {
     /// # Errors
     ///
     /// As [`join_transaction`](Self::join_transaction), and 15 where none can be asked.
-    pub fn ask_to_join(
-        &mut self,
-        id: &str,
-        producer: Identity,
-        partitions: &BTreeSet<PartitionKey>,
-        now: Instant,
-    ) -> Result<(), ErrorCode> {
-        self.running_coordinator(id)
+    pub fn ask_to_join(&mut self, join: &Join<'_>, now: Instant) -> Result<(), ErrorCode> {
+        self.running_coordinator(join.id)
             .ok_or(ErrorCode::COORDINATOR_NOT_AVAILABLE)?;
-        self.join_transaction(id, producer, partitions, now)
+        self.join_transaction(join, now)
     }
 
     /// A leader asks the coordinator of an id, wherever it is, whether a partition has joined.
@@ -310,6 +365,7 @@ impl Cluster {
         now: Instant,
     ) -> Result<Identity, ErrorCode> {
         self.check_coordinator(broker, id, now)?;
+        self.check_not_wedged(id)?;
         let (expiry, now_ms) = (self.id_expiry(), self.wall_clock_ms(now));
         let known = self.transactions.coordinator.find(id, expiry, now_ms);
         let producer_ids = &mut self.producer_ids;
@@ -317,6 +373,7 @@ impl Cluster {
         match TxnCoordinator::decide_end(known, end, now_ms, fresh)? {
             Step::Known(identity) => Ok(identity),
             Step::Log(record) => {
+                self.check_writable(id, end.bump)?;
                 let identity = record.successor();
                 self.end(&Arc::from(id), record, now);
                 Ok(identity)
@@ -466,7 +523,8 @@ impl Cluster {
         self.transactions.last_scan = now;
         let (now_ms, bump) = (self.wall_clock_ms(now), self.bump());
         for (id, record) in self.transactions.coordinator.decide_timeouts(now_ms, bump) {
-            if self.running_coordinator(&id).is_some() {
+            let wedged = self.transactions.wedged.contains(&id);
+            if self.running_coordinator(&id).is_some() && !wedged {
                 self.end(&id, record, now);
             }
         }
@@ -486,11 +544,6 @@ impl Cluster {
         let scans = elapsed.div_ceil(interval.as_nanos());
         let nanos = scans.saturating_mul(interval.as_nanos());
         u64::try_from(nanos).ok().map(Instant::from_nanos)
-    }
-
-    /// Whether transactions have epochs of their own, as the cluster's level says.
-    const fn bump(&self) -> EpochBump {
-        EpochBump::EachTransaction
     }
 
     /// When ids that are idle are forgotten.

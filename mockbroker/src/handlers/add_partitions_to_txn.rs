@@ -26,8 +26,10 @@ use super::hosting;
 use super::txn_codes::fencing_as_told;
 use super::{Answer, Context};
 use crate::engine::Cluster;
+use crate::engine::producer_state::EpochBump;
 use crate::engine::time::Instant;
 use crate::engine::topology::{PartitionKey, is_internal};
+use crate::engine::transactions::Join;
 use crate::engine::txn_coordinator::Identity;
 use crate::engine::txn_coordinator::TxnCoordinator;
 use crate::error_code::ErrorCode;
@@ -45,8 +47,17 @@ pub fn handle(
 ) -> Answer {
     let mut transactions = Vec::new();
     for joining in &request.transactions {
-        let topics = join(cluster, context, joining, now);
-        transactions.push((joining.id.clone(), topics));
+        match join(cluster, context, joining, now) {
+            Ok(topics) => transactions.push((joining.id.clone(), topics)),
+            Err(error) => {
+                transactions.clear();
+                let whole = AddedPartitions {
+                    error,
+                    transactions,
+                };
+                return Answer::Reply(Reply::Txn(TxnReply::AddPartitionsToTxn(whole)));
+            }
+        }
     }
     Answer::Reply(Reply::Txn(TxnReply::AddPartitionsToTxn(AddedPartitions {
         error: ErrorCode::NONE,
@@ -62,7 +73,7 @@ fn join(
     context: &Context,
     joining: &JoiningTransaction,
     now: Instant,
-) -> Vec<JoinedTopic> {
+) -> Result<Vec<JoinedTopic>, ErrorCode> {
     let named: Vec<(&String, Vec<(i32, Named)>)> = joining
         .topics
         .iter()
@@ -84,6 +95,8 @@ fn join(
         };
     let mut outcomes = match outcome {
         Ok(each) => each,
+        // What cannot be written is an error of the whole request (observed).
+        Err(code @ ErrorCode::UNSUPPORTED_VERSION) => return Err(code),
         Err(code) => rows().map(|_| Err(code)).collect(),
     }
     .into_iter();
@@ -92,15 +105,13 @@ fn join(
         let overwriting = context.injection.partition_overwriting(topic, index);
         (index, overwriting.unwrap_or(code))
     };
-    named
-        .iter()
-        .map(|(topic, rows)| {
-            let rows = rows
-                .iter()
-                .map(|row| told(topic, *row, outcomes.next().unwrap_or(Ok(()))));
-            ((*topic).clone(), rows.collect())
-        })
-        .collect()
+    let topics = named.iter().map(|(topic, rows)| {
+        let rows = rows
+            .iter()
+            .map(|row| told(topic, *row, outcomes.next().unwrap_or(Ok(()))));
+        ((*topic).clone(), rows.collect())
+    });
+    Ok(topics.collect())
 }
 
 /// What speaks against a partition before its coordinator is asked.
@@ -135,9 +146,16 @@ fn ask(
     match joining.mode {
         JoinMode::Add => {
             let partitions: BTreeSet<PartitionKey> = keys.iter().copied().collect();
-            cluster
-                .join_transaction(&joining.id, producer, &partitions, now)
-                .map_err(as_told)?;
+            let join = Join {
+                id: &joining.id,
+                producer,
+                partitions: &partitions,
+                client: match version {
+                    ..4 => EpochBump::Never,
+                    _ => EpochBump::EachTransaction,
+                },
+            };
+            cluster.join_transaction(&join, now).map_err(as_told)?;
             Ok(keys.iter().map(|_| Ok(())).collect())
         }
         JoinMode::VerifyOnly => {

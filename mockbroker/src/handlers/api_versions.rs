@@ -11,8 +11,8 @@
 //! *Source* apache/kafka `core/…/server/KafkaApis.scala` handleApiVersionsRequest,
 //! `clients/…/requests/ApiVersionsRequest.java` isValid; observed on 4.3.1.
 //!
-//! *Deviations* only the APIs that are served here are listed. The finalized feature levels are
-//! those of a fresh 4.3.1 cluster, whether or not the mock models the feature.
+//! *Deviations* only the APIs that are served here are listed; the features are those of 4.3.1,
+//! whether or not the mock models them (`engine/features.rs`).
 
 use super::{Answer, Context};
 use crate::api::Api;
@@ -50,8 +50,8 @@ pub fn handle(cluster: &Cluster, context: &Context, request: &ApiVersions) -> An
                 .map(|served| (served.api.key(), advertised(served)))
                 .collect(),
             supported_features: supported_features(version),
-            finalized_features: FINALIZED_FEATURES.to_vec(),
-            finalized_features_epoch: FINALIZED_EPOCH,
+            finalized_features: cluster.finalized_features().collect(),
+            finalized_features_epoch: cluster.features_epoch(),
         },
     }))
 }
@@ -99,33 +99,9 @@ fn is_word(text: &str) -> bool {
 
 /// Version 3 omits features whose minimum is 0: older clients refuse them (observed).
 fn supported_features(version: i16) -> Vec<(&'static str, VersionRange)> {
-    let shown = |feature: &&(&str, VersionRange)| version > 3 || feature.1.min > 0;
-    SUPPORTED_FEATURES.iter().filter(shown).copied().collect()
+    let shown = |feature: &(&str, VersionRange)| version > 3 || feature.1.min > 0;
+    Cluster::supported_features().filter(shown).collect()
 }
-
-/// Features of 4.3.1 in the order in which it answers them.
-const SUPPORTED_FEATURES: [(&str, VersionRange); 7] = [
-    ("group.version", VersionRange::new(0, 1)),
-    ("kraft.version", VersionRange::new(0, 1)),
-    ("metadata.version", VersionRange::new(7, 30)),
-    ("share.version", VersionRange::new(0, 1)),
-    ("streams.version", VersionRange::new(0, 1)),
-    ("transaction.version", VersionRange::new(0, 2)),
-    ("eligible.leader.replicas.version", VersionRange::new(0, 1)),
-];
-
-/// Levels of a fresh 4.3.1 cluster.
-const FINALIZED_FEATURES: [(&str, i16); 6] = [
-    ("group.version", 1),
-    ("streams.version", 1),
-    ("transaction.version", 2),
-    ("eligible.leader.replicas.version", 1),
-    ("share.version", 1),
-    ("metadata.version", 30),
-];
-
-/// Kafka's grows with the metadata log; here nothing raises it.
-const FINALIZED_EPOCH: i64 = 1;
 
 #[cfg(test)]
 mod tests {

@@ -25,8 +25,11 @@
 //! | 44 | [`incremental_alter_configs`] |
 //! | 48 | [`describe_client_quotas`] |
 //! | 49 | [`alter_client_quotas`] |
+//! | 57 | [`update_features`] |
 //! | 60 | [`describe_cluster`] |
 //! | 61 | [`describe_producers`] |
+//! | 65 | [`describe_transactions`] |
+//! | 66 | [`list_transactions`] |
 //! | 75 | [`describe_topic_partitions`] |
 //!
 //! What each API advertises is the table in `wire/versions.rs`.
@@ -46,6 +49,7 @@ pub mod describe_cluster;
 pub mod describe_configs;
 pub mod describe_producers;
 pub mod describe_topic_partitions;
+pub mod describe_transactions;
 pub mod end_txn;
 pub mod fetch;
 pub mod find_coordinator;
@@ -54,6 +58,7 @@ pub mod incremental_alter_configs;
 pub mod init_producer_id;
 pub mod list_groups;
 pub mod list_offsets;
+pub mod list_transactions;
 pub mod metadata;
 pub mod offset_commit;
 pub mod offset_fetch;
@@ -65,6 +70,7 @@ mod produce_verification;
 mod targets;
 mod txn_codes;
 pub mod txn_offset_commit;
+pub mod update_features;
 
 pub use cluster_engine::{ClusterEngine, OtherBrokers, Snapshot};
 
@@ -242,7 +248,9 @@ const fn needs_controller(body: &RequestBody) -> bool {
         RequestBody::CreateTopics(_)
             | RequestBody::DeleteTopics(_)
             | RequestBody::Admin(
-                AdminRequest::CreatePartitions(_) | AdminRequest::IncrementalAlterConfigs(_)
+                AdminRequest::CreatePartitions(_)
+                    | AdminRequest::IncrementalAlterConfigs(_)
+                    | AdminRequest::UpdateFeatures(_)
             )
     )
 }
@@ -339,6 +347,13 @@ fn handle_admin(
         }
         AdminRequest::AlterClientQuotas(request) => {
             alter_client_quotas::handle(cluster, context, request)
+        }
+        AdminRequest::UpdateFeatures(request) => update_features::handle(cluster, context, request),
+        AdminRequest::DescribeTransactions(ids) => {
+            describe_transactions::handle(cluster, context, ids, now)
+        }
+        AdminRequest::ListTransactions(request) => {
+            list_transactions::handle(cluster, context, request, now)
         }
         AdminRequest::ListGroups => list_groups::handle(context),
     };

@@ -35,6 +35,7 @@ use crate::engine::partition::Verified;
 use crate::engine::producer_state::{EpochBump, ProducerBatch};
 use crate::engine::time::Instant;
 use crate::engine::topology::PartitionKey;
+use crate::engine::transactions::Join;
 use crate::engine::txn_coordinator::Identity;
 use crate::error_code::ErrorCode;
 use crate::wire::batch_view::{BatchHeader, BatchView, TRANSACTIONAL};
@@ -122,7 +123,13 @@ pub(super) fn verify(
         }
     }
     if joins && !asks.is_empty() {
-        let joined = cluster.ask_to_join(id, producer, &asks, now);
+        let join = Join {
+            id,
+            producer,
+            partitions: &asks,
+            client: bump,
+        };
+        let joined = cluster.ask_to_join(&join, now);
         words.extend(asks.iter().map(|key| (*key, word(joined, context))));
     } else {
         let asked = cluster.config_of(context.broker);

@@ -186,6 +186,9 @@ fn admin(body: &AdminRequest) -> Vec<Named> {
         AdminRequest::DescribeCluster(_)
         | AdminRequest::DescribeClientQuotas(_)
         | AdminRequest::AlterClientQuotas(_)
+        | AdminRequest::UpdateFeatures(_)
+        | AdminRequest::DescribeTransactions(_)
+        | AdminRequest::ListTransactions(_)
         | AdminRequest::ListGroups => Vec::new(),
     }
 }

@@ -13,9 +13,9 @@ use bytes::BytesMut;
 use kafka_protocol::messages as kp;
 use uuid::Uuid;
 
-use super::quotas;
 use super::reply::{Encoded, ids, name, put, text};
 use super::reply_body::{Endpoint, MetadataPartition, Ownership, RowCode};
+use super::{features, listed_transactions, quotas};
 use crate::error_code::ErrorCode;
 
 /// The body of a reply to an admin client, one variant for each API.
@@ -41,6 +41,12 @@ pub enum AdminReply {
     DescribeClientQuotas(quotas::DescribedQuotas),
     /// AlterClientQuotas: one row an entity.
     AlterClientQuotas(Vec<quotas::AlteredRow>),
+    /// UpdateFeatures.
+    UpdateFeatures(features::UpdatedFeatures),
+    /// DescribeTransactions: one row an id.
+    DescribeTransactions(Vec<listed_transactions::DescribedTransaction>),
+    /// ListTransactions.
+    ListTransactions(listed_transactions::ListedTransactions),
     /// ListGroups: the outcome, and no group.
     ListGroups(ErrorCode),
 }
@@ -350,6 +356,9 @@ impl AdminReply {
                 .collect(),
             Self::DescribeClientQuotas(body) => vec![row(None, body.error)],
             Self::AlterClientQuotas(rows) => rows.iter().map(|of| row(None, of.error)).collect(),
+            Self::UpdateFeatures(body) => vec![row(None, body.error)],
+            Self::DescribeTransactions(rows) => rows.iter().map(|of| row(None, of.error)).collect(),
+            Self::ListTransactions(body) => vec![row(None, body.error)],
             Self::ListGroups(error) => vec![row(None, *error)],
         }
     }
@@ -370,6 +379,13 @@ impl AdminReply {
             Self::CreatePartitions(topics) => encode_create_partitions(topics, version, frame),
             Self::DescribeClientQuotas(body) => quotas::encode_described(body, version, frame),
             Self::AlterClientQuotas(rows) => quotas::encode_altered(rows, version, frame),
+            Self::UpdateFeatures(body) => features::encode(body, version, frame),
+            Self::DescribeTransactions(rows) => {
+                listed_transactions::encode_described(rows, version, frame)
+            }
+            Self::ListTransactions(body) => {
+                listed_transactions::encode_listed(body, version, frame)
+            }
             Self::ListGroups(error) => put(
                 &kp::ListGroupsResponse::default().with_error_code(error.0),
                 version,
@@ -733,6 +749,13 @@ pub(crate) mod tests {
                 error,
                 message,
             }]),
+            Api::UpdateFeatures => AdminReply::UpdateFeatures(features::everything(error)),
+            Api::DescribeTransactions => {
+                AdminReply::DescribeTransactions(listed_transactions::everything_described(error))
+            }
+            Api::ListTransactions => {
+                AdminReply::ListTransactions(listed_transactions::everything_listed(error))
+            }
             other => panic!("{other} has no reply here"),
         }
     }

@@ -9,8 +9,8 @@
 use bytes::Bytes;
 use kafka_protocol::messages as kp;
 
-use super::quotas;
 use super::request::{CreateMode, Malformed, Operations, decoded};
+use super::{features, listed_transactions, quotas};
 use crate::api::Api;
 
 /// The body of an admin client's request, one variant for each API.
@@ -36,6 +36,12 @@ pub enum AdminRequest {
     DescribeClientQuotas(quotas::DescribeClientQuotas),
     /// See [`AlterClientQuotas`](quotas::AlterClientQuotas).
     AlterClientQuotas(quotas::AlterClientQuotas),
+    /// See [`UpdateFeatures`](features::UpdateFeatures).
+    UpdateFeatures(features::UpdateFeatures),
+    /// DescribeTransactions: these ids.
+    DescribeTransactions(Vec<String>),
+    /// See [`ListTransactions`](listed_transactions::ListTransactions).
+    ListTransactions(listed_transactions::ListTransactions),
     /// ListGroups: which states and types of groups does not matter where there are none.
     ListGroups,
 }
@@ -224,6 +230,15 @@ pub(super) fn decode(
         }
         Api::AlterClientQuotas => {
             AdminRequest::AlterClientQuotas(quotas::alter(decoded(body, version)?))
+        }
+        Api::UpdateFeatures => {
+            AdminRequest::UpdateFeatures(features::update(decoded(body, version)?, version))
+        }
+        Api::DescribeTransactions => AdminRequest::DescribeTransactions(
+            listed_transactions::describe(decoded(body, version)?),
+        ),
+        Api::ListTransactions => {
+            AdminRequest::ListTransactions(listed_transactions::list(decoded(body, version)?))
         }
         Api::ListGroups => {
             let _: kp::ListGroupsRequest = decoded(body, version)?;

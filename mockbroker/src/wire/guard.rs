@@ -356,6 +356,9 @@ const fn request_schema(api: Api) -> Option<&'static Schema> {
         Api::AlterClientQuotas => &ALTER_CLIENT_QUOTAS,
         Api::DescribeCluster => &DESCRIBE_CLUSTER,
         Api::DescribeProducers => &DESCRIBE_PRODUCERS,
+        Api::UpdateFeatures => &UPDATE_FEATURES,
+        Api::DescribeTransactions => &DESCRIBE_TRANSACTIONS,
+        Api::ListTransactions => &LIST_TRANSACTIONS,
         Api::DescribeTopicPartitions => &DESCRIBE_TOPIC_PARTITIONS,
         _ => return None,
     })
@@ -571,6 +574,23 @@ static DESCRIBE_CLUSTER: Schema = schema(&[part(0, INT8), part(1, INT8), part(2,
 
 static DESCRIBE_PRODUCERS: Schema = schema(&[part(0, Field::Structs(&DESCRIBED_PRODUCERS))]);
 static DESCRIBED_PRODUCERS: Schema = schema(&[part(0, Field::Text), part(0, Field::Items(&INT32))]);
+
+static UPDATE_FEATURES: Schema = schema(&[
+    part(0, INT32),
+    part(0, Field::Structs(&FEATURE_UPDATE)),
+    part(1, INT8),
+]);
+// Which way a level may go is a flag in version 0 and a number later, of one byte each.
+static FEATURE_UPDATE: Schema = schema(&[part(0, Field::Text), part(0, INT16), part(0, INT8)]);
+
+static DESCRIBE_TRANSACTIONS: Schema = schema(&[part(0, Field::Items(&Field::Text))]);
+
+static LIST_TRANSACTIONS: Schema = schema(&[
+    part(0, Field::Items(&Field::Text)),
+    part(0, Field::Items(&INT64)),
+    part(1, INT64),
+    part(2, Field::Text),
+]);
 
 static DESCRIBE_TOPIC_PARTITIONS: Schema = schema(&[
     part(0, Field::Structs(&DESCRIBED_TOPIC)),

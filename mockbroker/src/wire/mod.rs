@@ -6,9 +6,9 @@
 //! | [`versions`] | which APIs and versions exist here |
 //! | [`request`], [`reply`] | frames to values and back, over the `kafka-protocol` crate |
 //! | [`admin_request`], [`admin_reply`] | the same for what admin clients ask |
-//! | [`quotas`] | the same for client quotas |
+//! | [`quotas`], [`features`] | the same for client quotas, for levels of features |
 //! | [`offsets`] | the same for offsets of groups |
-//! | [`transactions`] | the same for coordinators of transactions |
+//! | [`transactions`], [`listed_transactions`] | the same for coordinators of transactions |
 //! | `reply_body` | what replies say, before a version decides how much of it is sent |
 //! | [`guard`] | the walk over a request that makes the decoder above safe to call |
 //! | [`batch_view`], [`records`], [`compression`] | record batches, read independently of any client |
@@ -19,7 +19,9 @@ pub mod admin_reply;
 pub mod admin_request;
 pub mod batch_view;
 pub mod compression;
+pub mod features;
 pub mod guard;
+pub mod listed_transactions;
 pub mod offsets;
 pub mod quotas;
 pub mod record_writer;

@@ -492,6 +492,9 @@ mod tests {
             Api::CreatePartitions => read!(CreatePartitionsResponse),
             Api::DescribeClientQuotas => read!(DescribeClientQuotasResponse),
             Api::AlterClientQuotas => read!(AlterClientQuotasResponse),
+            Api::UpdateFeatures => read!(UpdateFeaturesResponse),
+            Api::DescribeTransactions => read!(DescribeTransactionsResponse),
+            Api::ListTransactions => read!(ListTransactionsResponse),
             Api::ListGroups => read!(ListGroupsResponse),
             other => panic!("{other} is not read here"),
         }

@@ -54,7 +54,7 @@ impl Served {
 }
 
 /// The APIs that are served, ascending by key.
-pub const SERVED: [Served; 26] = [
+pub const SERVED: [Served; 29] = [
     Served {
         served: VersionRange::new(3, 13),
         ..served(Api::Produce, 0, 13, 9)
@@ -81,8 +81,11 @@ pub const SERVED: [Served; 26] = [
     served(Api::IncrementalAlterConfigs, 0, 1, 1),
     served(Api::DescribeClientQuotas, 0, 1, 1),
     served(Api::AlterClientQuotas, 0, 1, 1),
+    served(Api::UpdateFeatures, 0, 2, 0),
     served(Api::DescribeCluster, 0, 2, 0),
     served(Api::DescribeProducers, 0, 0, 0),
+    served(Api::DescribeTransactions, 0, 0, 0),
+    served(Api::ListTransactions, 0, 2, 0),
     served(Api::DescribeTopicPartitions, 0, 0, 0),
 ];
 

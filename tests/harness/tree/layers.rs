@@ -6,12 +6,14 @@ const PURE: &str = "engine/, wire/ and handlers/ decide, io/ acts: time, randomn
                     arguments there, so that the same seed gives the same run";
 
 /// Files that translate to and from the `kafka_protocol` crate, or folders of them.
-const ADAPTERS: [&str; 9] = [
+const ADAPTERS: [&str; 11] = [
     "producer/src/wire/control.rs",
     "mockbroker/src/wire/request.rs",
     "mockbroker/src/wire/reply.rs",
     "mockbroker/src/wire/admin_request.rs",
     "mockbroker/src/wire/admin_reply.rs",
+    "mockbroker/src/wire/features.rs",
+    "mockbroker/src/wire/listed_transactions.rs",
     "mockbroker/src/wire/quotas.rs",
     "mockbroker/src/wire/transactions.rs",
     "mockbroker/src/wire/offsets.rs",
