@@ -72,7 +72,7 @@ async fn what_is_committed_is_read_together() {
     let mut transactions = producer.init_transactions().await.unwrap();
     let transfer = transactions.begin().await.unwrap();
     transfer.deliver(to(0, "-10")).await.unwrap();
-    let _delivery = transfer.send(to(1, "+10")).await.unwrap();
+    transfer.send(to(1, "+10")).await.unwrap();
     assert_eq!(
         committed(&shell.cluster, 0),
         [""; 0],
@@ -94,7 +94,7 @@ async fn one_transaction_follows_another_with_an_epoch_of_its_own() {
     let mut transactions = producer.init_transactions().await.unwrap();
     for value in ["a", "b", "c"] {
         let transaction = transactions.begin().await.unwrap();
-        let _delivery = transaction.send(to(0, value)).await.unwrap();
+        transaction.send(to(0, value)).await.unwrap();
         transaction.commit().await.unwrap();
     }
     settle().await;
@@ -156,7 +156,7 @@ async fn a_commit_does_not_linger() {
     let producer = transactional(&shell).linger(60 * SECOND).build().unwrap();
     let mut transactions = producer.init_transactions().await.unwrap();
     let transfer = transactions.begin().await.unwrap();
-    let _delivery = transfer.send(to(0, "a")).await.unwrap();
+    transfer.send(to(0, "a")).await.unwrap();
     let (committed_, took) = timed(transfer.commit()).await;
     committed_.unwrap();
     assert!(took < SECOND, "{took:?}");
@@ -168,7 +168,7 @@ async fn records_not_sent_yet_end_with_an_abort() {
     let producer = transactional(&shell).linger(60 * SECOND).build().unwrap();
     let mut transactions = producer.init_transactions().await.unwrap();
     let transfer = transactions.begin().await.unwrap();
-    let delivery = transfer.send(to(0, "a")).await.unwrap();
+    let delivery = producer.send(to(0, "a")).await.unwrap();
     transfer.abort().await.unwrap();
     let Outcome::NotWritten(error) = delivery.outcome().await else {
         panic!("it never left");
@@ -291,7 +291,7 @@ async fn a_failed_record_forbids_the_commit_and_the_next_transaction_works() {
     let _rule = shell
         .cluster
         .inject(refuse.then(Verdict::Answer(ErrorCode::INVALID_RECORD)));
-    let _failed = transfer.send(to(1, "refused")).await.unwrap();
+    transfer.send(to(1, "refused")).await.unwrap();
     let error = match transfer.commit().await.unwrap_err() {
         CommitError::NotCommitted(error) => error,
         other => panic!("{other}"),

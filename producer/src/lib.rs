@@ -83,6 +83,7 @@ mod delivery;
 mod error;
 #[cfg(test)]
 mod error_table;
+mod group_offsets;
 mod handle;
 mod interceptor;
 mod produce_error;
@@ -104,6 +105,7 @@ pub use delivery::{Delivery, Outcome, Written};
 pub use engine::Idempotence;
 pub use engine::transaction::Misuse;
 pub use error::{ErrorCode, Failure, FailureKind, Fault, RefusedRecord};
+pub use group_offsets::{ConsumedOffset, ConsumerGroup};
 pub use interceptor::{Acknowledgement, InterceptedRecord, Interceptor};
 pub use io::meters::snapshot::{Metric, MetricScope, Metrics};
 pub use io::meters::stages::{Spread, StageTimes};

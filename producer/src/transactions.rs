@@ -22,9 +22,10 @@ use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::delivery::{Delivery, Written};
+use crate::delivery::Written;
 use crate::engine::transaction::{Ask, AskId, Certainty, Denied, Misuse};
 use crate::error::{Failure, FailureKind};
+use crate::group_offsets::{ConsumedOffset, ConsumerGroup, GroupOffsets};
 use crate::handle::{Destination, ProducerHandle};
 use crate::io::desk::{Desk, Order, Reply};
 use crate::io::waiting::Patience;
@@ -122,6 +123,31 @@ impl ProducerHandle {
         };
         transactional.told(&reply);
         answer.map_err(|denied| TransactionError::denied(denied, abortable))
+    }
+
+    async fn commit_offsets(
+        &self,
+        offsets: GroupOffsets,
+        begun_by: Option<AskId>,
+    ) -> Result<(), TransactionError> {
+        let transactional = self.transactional()?;
+        if let Some((pending, _)) = &*transactional.lock() {
+            return Err(TransactionError::misuse(pending.is_pending()));
+        }
+        if offsets.offsets.is_empty() {
+            return Ok(());
+        }
+        let ask = Ask::CommitOffsets {
+            offsets: Arc::new(offsets),
+            begun_by,
+        };
+        let reply = self.post_ask(transactional.desk.number(), ask);
+        match self.answer(&reply).await {
+            None => Err(TransactionError::timed_out(self.block_max)),
+            Some(answer) => {
+                answer.map_err(|denied| TransactionError::denied(denied, Remedy::Abort))
+            }
+        }
     }
 
     /// Begins, by whichever name it is asked for.
@@ -236,6 +262,24 @@ impl Producer {
         handle.begin().await.map(Open::leave)
     }
 
+    /// Kafka's `sendOffsetsToTransaction`; new code is safer with [`Transaction::send_offsets`].
+    ///
+    /// # Errors
+    ///
+    /// As there; a call out of turn.
+    ///
+    /// # Cancellation
+    ///
+    /// As there.
+    pub async fn send_offsets_to_transaction(
+        &self,
+        offsets: impl IntoIterator<Item = ConsumedOffset>,
+        group: &ConsumerGroup,
+    ) -> Result<(), TransactionError> {
+        let offsets = GroupOffsets::new(group.clone(), offsets.into_iter().collect());
+        self.handle().commit_offsets(offsets, None).await
+    }
+
     /// Kafka's `commitTransaction`: sends what is queued, waits until it is written, and commits.
     /// Waits at most `max.block.ms`; new code is safer with [`Transaction::commit`].
     ///
@@ -306,34 +350,41 @@ pub struct Transaction<'t> {
 }
 
 impl Transaction<'_> {
-    /// [`Producer::send`], as part of the transaction. The delivery need not be awaited:
-    /// [`Transaction::commit`] does, and fails if the record did.
+    /// Hands a record over, as [`Producer::send`] does, as part of the transaction. What becomes of
+    /// it is what becomes of the transaction: [`Transaction::commit`] waits until it is written,
+    /// and fails if it is not. Who wants its delivery sends it with the producer while the
+    /// transaction is open.
     ///
     /// # Errors
     ///
-    /// As there; or something of the transaction failed before. After any of them the transaction
-    /// cannot be committed.
+    /// As [`Producer::send`]; or something of the transaction failed before. After any of them the
+    /// transaction cannot be committed.
     ///
     /// # Cancellation
     ///
-    /// As there.
-    pub async fn send(&self, record: Record<'_, &str>) -> Result<Delivery, ProduceError> {
+    /// As [`Producer::send`].
+    pub async fn send(&self, record: Record<'_, &str>) -> Result<(), ProduceError> {
         let (topic, record) = record.split();
         let to = Destination::Named(topic);
-        self.open.handle.send(to, &record, None).await
+        self.open.handle.send(to, &record, None).await.map(drop)
     }
 
-    /// [`Producer::send_all`], as part of the transaction.
+    /// [`Transaction::send`] for many records, with less to do for each, as [`Producer::send_all`].
+    ///
+    /// # Errors
+    ///
+    /// The first refusal among them, as [`Transaction::send`].
     ///
     /// # Cancellation
     ///
-    /// As there.
+    /// As [`Producer::send_all`].
     pub async fn send_all<'a>(
         &self,
         records: impl IntoIterator<Item = Record<'a, &'a str>>,
-    ) -> Vec<Result<Delivery, ProduceError>> {
+    ) -> Result<(), ProduceError> {
         let records = records.into_iter().collect();
-        self.open.handle.send_all_named(records, &Calls::NONE).await
+        let sent = self.open.handle.send_all_named(records, &Calls::NONE).await;
+        sent.into_iter().try_for_each(|sent| sent.map(drop))
     }
 
     /// [`Producer::deliver`], as part of the transaction: waits until the record is written, which
@@ -347,7 +398,46 @@ impl Transaction<'_> {
     ///
     /// As there.
     pub async fn deliver(&self, record: Record<'_, &str>) -> Result<Written, ProduceError> {
-        self.send(record).await?.await
+        let (topic, record) = record.split();
+        let to = Destination::Named(topic);
+        self.open.handle.send(to, &record, None).await?.await
+    }
+
+    /// Commits how far a consumer group has read together with the transaction: committed, both
+    /// what was read and what was written of it count; aborted, the group reads it again. Waits at
+    /// most `max.block.ms`, until the group's coordinator has the offsets.
+    ///
+    /// The consumer must read committed records only, and must not commit by itself.
+    ///
+    /// ```no_run
+    /// use kafka_producer::{ConsumedOffset, ConsumerGroup, Transactions};
+    ///
+    /// # use std::error::Error;
+    /// # async fn example(mut transactions: Transactions) -> Result<(), Box<dyn Error>> {
+    /// let group = ConsumerGroup::new("copiers").member("consumer-1-5f0e", 3);
+    /// let copy = transactions.begin().await?;
+    /// // … records made of what was read from `orders`, partition 0, up to offset 41
+    /// copy.send_offsets([ConsumedOffset::next("orders", 0, 42)], &group).await?;
+    /// copy.commit().await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The member has lost its partitions, or is refused: the transaction can only be aborted. Or
+    /// no answer came in time; then this may be called again.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping the future takes nothing back; the commit waits for the offsets.
+    pub async fn send_offsets(
+        &self,
+        offsets: impl IntoIterator<Item = ConsumedOffset>,
+        group: &ConsumerGroup,
+    ) -> Result<(), TransactionError> {
+        let offsets = GroupOffsets::new(group.clone(), offsets.into_iter().collect());
+        let begun_by = Some(self.open.begun_by);
+        self.open.handle.commit_offsets(offsets, begun_by).await
     }
 
     /// Sends what is queued, waits until all of it is written, and has it count, together. Waits at

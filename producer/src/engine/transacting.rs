@@ -9,6 +9,7 @@
 //! *Not here*: states (`transaction.rs`), what coordinators are asked (`transaction_questions.rs`)
 //! and answer (`transaction_answers.rs`).
 
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use crate::engine::Engine;
@@ -22,7 +23,9 @@ use crate::engine::time::Instant;
 use crate::engine::transaction::{Ask, AskId, Output, Severity, State, Transaction};
 use crate::engine::transaction_codes::{Question, severity_of_batch};
 use crate::error::{Failure, FailureKind};
+use crate::group_offsets::{ConsumedOffset, GroupOffsets};
 use crate::types::{BrokerId, TopicPartition};
+use crate::wire::transactional::Coordinated;
 
 /// All that is known of our transactions.
 #[derive(Debug)]
@@ -30,14 +33,38 @@ pub(super) struct Transacting {
     pub(super) config: TransactionsConfig,
     pub(super) machine: Transaction,
     pub(super) coordinator: Coordinator,
+    pub(super) groups: BTreeMap<Arc<str>, Coordinator>,
+    /// To be committed with the transaction, one after the other.
+    pub(super) offsets: VecDeque<Offsets>,
     pub(super) participants: Participants,
     /// How the open transaction is done, or the next one.
     pub(super) level: Level,
     pub(super) errand: Errand,
     /// Answers to the present question that asked for another try.
     pub(super) failures: u32,
+    /// Offset commits that got no answer: they may still arrive.
+    pub(super) offsets_lost: u32,
     /// When a producer that is closing gives up.
     pub(super) closes_by: Option<Instant>,
+}
+
+/// Offsets on their way into the transaction.
+#[derive(Debug)]
+pub(super) struct Offsets {
+    pub(super) id: AskId,
+    pub(super) asked: Arc<GroupOffsets>,
+    /// Those that the group's coordinator does not have yet.
+    pub(super) left: Vec<ConsumedOffset>,
+    pub(super) stage: Stage,
+}
+
+/// How far offsets are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// The transaction's coordinator does not know of them yet.
+    Unknown,
+    /// They go to the group's coordinator.
+    Joined,
 }
 
 /// Whether a question is on its way.
@@ -57,10 +84,13 @@ impl Transacting {
             config,
             machine: Transaction::new(),
             coordinator: Coordinator::new(),
+            groups: BTreeMap::new(),
+            offsets: VecDeque::new(),
             participants: Participants::default(),
             level: Level::Explicit,
             errand: Errand::None,
             failures: 0,
+            offsets_lost: 0,
             closes_by: None,
         }
     }
@@ -74,11 +104,43 @@ impl Transacting {
         let errand = match self.errand {
             Errand::Waiting(until) => Some(until),
             Errand::Under => None,
-            Errand::None => self.coordinator.ask_at(),
+            Errand::None => self.coordinator(self.whom()).ask_at(),
         };
         let closes_by = self.closes_by.filter(|_| !self.is_settled());
         let dues = errand.into_iter().chain(closes_by);
         dues.filter(|at| *at > now).min()
+    }
+
+    /// Who is asked next, by what that one coordinates.
+    fn whom(&self) -> Coordinated {
+        match self.offsets.front().map(|offsets| offsets.stage) {
+            Some(Stage::Joined) => Coordinated::Group,
+            Some(Stage::Unknown) | None => Coordinated::Transaction,
+        }
+    }
+
+    /// Who coordinates the transactional id, or the group whose offsets come next.
+    pub(super) fn coordinator(&self, what: Coordinated) -> Coordinator {
+        let unknown = Coordinator::new();
+        match (what, self.offsets.front()) {
+            (Coordinated::Transaction, _) => self.coordinator,
+            (Coordinated::Group, Some(offsets)) => {
+                let known = self.groups.get(&offsets.asked.group.id);
+                known.copied().unwrap_or(unknown)
+            }
+            (Coordinated::Group, None) => unknown,
+        }
+    }
+
+    /// The same, to be changed; `None` if no offsets come next any more.
+    pub(super) fn coordinator_mut(&mut self, what: Coordinated) -> Option<&mut Coordinator> {
+        match what {
+            Coordinated::Transaction => Some(&mut self.coordinator),
+            Coordinated::Group => {
+                let group = Arc::clone(&self.offsets.front()?.asked.group.id);
+                Some(self.groups.entry(group).or_insert_with(Coordinator::new))
+            }
+        }
     }
 
     /// What is to be asked next, once somebody takes it.
@@ -90,6 +152,12 @@ impl Transacting {
         let wanted = self.participants.that_are(Joined::Wanted).next().is_some();
         if wanted && machine.lets_batches_go() {
             return Some(Question::Partitions);
+        }
+        if let Some(offsets) = self.offsets.front() {
+            return Some(match offsets.stage {
+                Stage::Unknown => Question::Offsets,
+                Stage::Joined => Question::OffsetCommit,
+            });
         }
         let decision = machine.decision()?;
         let ends = nothing_open == NothingOpen::True && machine.left_traces();
@@ -237,9 +305,13 @@ impl<C> Engine<C> {
     pub(super) fn on_coordinator_lost(&mut self, broker: Option<BrokerId>) {
         if let Some(transacting) = &mut self.transacting
             && broker.is_some()
-            && transacting.coordinator.broker() == broker
         {
-            transacting.coordinator.on_lost();
+            let groups = transacting.groups.values_mut();
+            for coordinator in groups.chain([&mut transacting.coordinator]) {
+                if coordinator.broker() == broker {
+                    coordinator.on_lost();
+                }
+            }
         }
     }
 
@@ -292,10 +364,28 @@ impl<C> Engine<C> {
         let Some(transacting) = &mut self.transacting else {
             return;
         };
+        if !transacting.machine.lets_batches_go() {
+            transacting.offsets.clear();
+        }
         while let Some(output) = transacting.machine.poll_output() {
             self.actions.push_back(match output {
                 Output::Answer(id, answer) => Action::Answered { id, answer },
                 Output::Doors(doors) => Action::Doors(doors),
+                Output::Offsets(id, asked) => {
+                    let stage = match transacting.level {
+                        Level::Explicit => Stage::Unknown,
+                        Level::Implicit => Stage::Joined,
+                    };
+                    let left = asked.offsets.clone();
+                    let offsets = Offsets {
+                        id,
+                        asked,
+                        left,
+                        stage,
+                    };
+                    transacting.offsets.push_back(offsets);
+                    continue;
+                }
             });
         }
     }

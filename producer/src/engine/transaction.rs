@@ -29,8 +29,10 @@
 //! (`participants.rs`). There is no `PREPARED_TRANSACTION`: two-phase commit is not offered.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use crate::error::{Failure, FailureKind};
+use crate::group_offsets::GroupOffsets;
 use crate::wire::transactional::Decision;
 
 /// Where the transactional id stands.
@@ -82,12 +84,19 @@ impl State {
 pub struct AskId(pub u64);
 
 /// What a caller asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ask {
     /// A producer id for the transactional id, which fences whoever had one before.
     Initialise,
     /// A new transaction, once the one before has ended.
     Begin,
+    /// Offsets of a group, to be committed with the open transaction.
+    CommitOffsets {
+        /// Which.
+        offsets: Arc<GroupOffsets>,
+        /// As with an end.
+        begun_by: Option<AskId>,
+    },
     /// An end of the open transaction.
     End {
         /// Which.
@@ -160,6 +169,8 @@ pub(crate) enum Output {
     Answer(AskId, Result<(), Denied>),
     /// To those who send.
     Doors(Doors),
+    /// To be committed with the transaction.
+    Offsets(AskId, Arc<GroupOffsets>),
 }
 
 /// How bad a failure is.
@@ -280,6 +291,7 @@ impl Transaction {
         match ask {
             Ask::Initialise => self.initialise(id),
             Ask::Begin => self.begin_or_wait(id),
+            Ask::CommitOffsets { offsets, begun_by } => self.commit_offsets(id, offsets, begun_by),
             Ask::End { decision, begun_by } => self.end(id, decision, begun_by),
             Ask::Release { begun_by } => self.release(begun_by),
         }
@@ -320,7 +332,7 @@ impl Transaction {
                 self.go(State::AbortableError);
                 self.shut();
                 self.deny(&Denied::Abortable(failure.clone()), |ask| {
-                    matches!(ask, Ask::End { .. })
+                    matches!(ask, Ask::End { .. } | Ask::CommitOffsets { .. })
                 });
                 if self.begun_by.is_some() && self.released.take() == self.begun_by {
                     return self.go(State::Aborting);
@@ -334,6 +346,15 @@ impl Transaction {
             | State::Aborting
             | State::AbortableError
             | State::FatalError => {}
+        }
+    }
+
+    /// The group's coordinator has offsets that were asked for.
+    pub(crate) fn on_offsets_committed(&mut self, id: AskId) {
+        let before = self.waiting.len();
+        self.waiting.retain(|(waiting, _)| *waiting != id);
+        if self.waiting.len() < before {
+            self.answer(id, Ok(()));
         }
     }
 
@@ -421,6 +442,34 @@ impl Transaction {
         self.answer(id, Ok(()));
     }
 
+    fn commit_offsets(&mut self, id: AskId, offsets: Arc<GroupOffsets>, begun_by: Option<AskId>) {
+        if begun_by.is_some() && begun_by != self.begun_by {
+            return self.refuse(id, Misuse::NotInTransaction);
+        }
+        match self.state {
+            State::InTransaction => {
+                let ask = Ask::CommitOffsets {
+                    offsets: Arc::clone(&offsets),
+                    begun_by,
+                };
+                self.waiting.push((id, ask));
+                self.outputs.push_back(Output::Offsets(id, offsets));
+            }
+            State::AbortableError => {
+                let denied = self.abortable();
+                self.answer(id, Err(denied));
+            }
+            State::Committing => self.refuse(id, Misuse::Committing),
+            State::Aborting => self.refuse(id, Misuse::Aborting),
+            State::Uninitialised => self.refuse(id, Misuse::NotInitialised),
+            State::Initialising if self.begun_by.is_none() => {
+                self.refuse(id, Misuse::NotInitialised);
+            }
+            State::Initialising | State::Ready => self.refuse(id, Misuse::NotInTransaction),
+            State::FatalError => {}
+        }
+    }
+
     fn end(&mut self, id: AskId, decision: Decision, begun_by: Option<AskId>) {
         if begun_by.is_some() && begun_by != self.begun_by {
             return self.refuse(id, Misuse::NotInTransaction);
@@ -468,6 +517,9 @@ impl Transaction {
     }
 
     fn abort(&mut self) {
+        self.deny(&Denied::Misuse(Misuse::Aborting), |ask| {
+            matches!(ask, Ask::CommitOffsets { .. })
+        });
         self.go(State::Aborting);
         self.shut();
     }
@@ -478,7 +530,7 @@ impl Transaction {
         for (id, ask) in core::mem::take(&mut self.waiting) {
             match ask {
                 Ask::Begin => self.begin_or_wait(id),
-                Ask::Initialise | Ask::End { .. } | Ask::Release { .. } => self.answer(id, Ok(())),
+                _ => self.answer(id, Ok(())),
             }
         }
     }
@@ -546,6 +598,7 @@ impl Transaction {
 mod tests {
     use super::*;
     use crate::error::ErrorCode;
+    use crate::group_offsets::ConsumerGroup;
     use State::{
         AbortableError, Aborting, Committing, FatalError, InTransaction, Initialising, Ready,
         Uninitialised,
@@ -655,10 +708,11 @@ mod tests {
         (machine.state(), now)
     }
 
-    /// Each ask in each state: initialise, begin, commit, abort.
+    /// Each ask in each state: initialise, begin, commit, abort, offsets.
     #[rstest]
     #[case::uninitialised(Uninitialised, [
         (Initialising, Now::Waits),
+        (Uninitialised, Now::Misuse(Misuse::NotInitialised)),
         (Uninitialised, Now::Misuse(Misuse::NotInitialised)),
         (Uninitialised, Now::Misuse(Misuse::NotInitialised)),
         (Uninitialised, Now::Misuse(Misuse::NotInitialised)),
@@ -668,10 +722,12 @@ mod tests {
         (Initialising, Now::Misuse(Misuse::NotInitialised)),
         (Initialising, Now::Misuse(Misuse::NotInitialised)),
         (Initialising, Now::Misuse(Misuse::NotInitialised)),
+        (Initialising, Now::Misuse(Misuse::NotInitialised)),
     ])]
     #[case::ready(Ready, [
         (Ready, Now::Misuse(Misuse::AlreadyInitialised)),
         (InTransaction, Now::Done),
+        (Ready, Now::Misuse(Misuse::NotInTransaction)),
         (Ready, Now::Misuse(Misuse::NotInTransaction)),
         (Ready, Now::Misuse(Misuse::NotInTransaction)),
     ])]
@@ -680,11 +736,13 @@ mod tests {
         (InTransaction, Now::Misuse(Misuse::AlreadyInTransaction)),
         (Committing, Now::Waits),
         (Aborting, Now::Waits),
+        (InTransaction, Now::Waits),
     ])]
     #[case::committing(Committing, [
         (Committing, Now::Misuse(Misuse::AlreadyInitialised)),
         (Committing, Now::Waits),
         (Committing, Now::Waits),
+        (Committing, Now::Misuse(Misuse::Committing)),
         (Committing, Now::Misuse(Misuse::Committing)),
     ])]
     #[case::aborting(Aborting, [
@@ -692,28 +750,35 @@ mod tests {
         (Aborting, Now::Waits),
         (Aborting, Now::Misuse(Misuse::Aborting)),
         (Aborting, Now::Waits),
+        (Aborting, Now::Misuse(Misuse::Aborting)),
     ])]
     #[case::abortable(AbortableError, [
         (AbortableError, Now::Misuse(Misuse::AlreadyInitialised)),
         (AbortableError, Now::Abortable),
         (AbortableError, Now::Abortable),
         (Aborting, Now::Waits),
+        (AbortableError, Now::Abortable),
     ])]
     #[case::fatal(FatalError, [
         (FatalError, Now::Fatal),
         (FatalError, Now::Fatal),
         (FatalError, Now::Fatal),
         (FatalError, Now::Fatal),
+        (FatalError, Now::Fatal),
     ])]
-    fn an_ask_does(#[case] state: State, #[case] expected: [(State, Now); 4]) {
+    fn an_ask_does(#[case] state: State, #[case] expected: [(State, Now); 5]) {
         let asks = [
             Ask::Initialise,
             Ask::Begin,
             ask_end(Decision::Commit),
             ask_end(Decision::Abort),
+            Ask::CommitOffsets {
+                offsets: Arc::new(GroupOffsets::new(ConsumerGroup::new("copiers"), Vec::new())),
+                begun_by: None,
+            },
         ];
         for (ask, expected) in asks.into_iter().zip(expected) {
-            assert_eq!(asked(state, ask), expected, "{ask:?} in {state:?}");
+            assert_eq!(asked(state, ask.clone()), expected, "{ask:?} in {state:?}");
         }
     }
 

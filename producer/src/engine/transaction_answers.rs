@@ -15,14 +15,14 @@ use crate::engine::participants::Joined;
 use crate::engine::report::Report;
 use crate::engine::sequence::{Grant, Identity, Level};
 use crate::engine::time::Instant;
-use crate::engine::transacting::Errand;
+use crate::engine::transacting::{Errand, Stage};
 use crate::engine::transaction::{Raise, Severity, State};
 use crate::engine::transaction_codes::{Question, Reply, reply};
 use crate::error::{ErrorCode, Failure, FailureKind};
 use crate::types::{ProducerEpoch, ProducerId};
 use crate::wire::control;
 use crate::wire::error::DecodeError;
-use crate::wire::transactional;
+use crate::wire::transactional::{self, Coordinated};
 
 /// An answer's frame with the version of its request.
 type Answered<'a> = (i16, &'a Bytes);
@@ -36,10 +36,15 @@ impl<C> Engine<C> {
         };
         transacting.errand = Errand::None;
         match question {
-            Question::Coordinator => transacting.coordinator.on_failed(until),
+            Question::Coordinator(what) => {
+                if let Some(coordinator) = transacting.coordinator_mut(what) {
+                    coordinator.on_failed(until);
+                }
+            }
+            Question::OffsetCommit => transacting.offsets_lost += 1,
             Question::Partitions => transacting.participants.on_not_added(),
             // An end that got no answer stays counted as such.
-            Question::Identity | Question::End(_) => {}
+            Question::Identity | Question::Offsets | Question::End(_) => {}
         }
     }
 
@@ -52,9 +57,11 @@ impl<C> Engine<C> {
         now: Instant,
     ) {
         let read = match question {
-            Question::Coordinator => self.on_coordinator(connection, answered, now),
+            Question::Coordinator(what) => self.on_coordinator(what, (connection, answered), now),
             Question::Identity => self.on_identity(connection, answered, now),
             Question::Partitions => self.on_partitions(connection, answered, now),
+            Question::Offsets => self.on_offsets_joined(connection, answered, now),
+            Question::OffsetCommit => self.on_offset_commit(connection, answered, now),
             Question::End(_) => self.on_end(connection, question, answered, now),
         };
         if let Err(error) = read {
@@ -66,8 +73,8 @@ impl<C> Engine<C> {
 
     fn on_coordinator(
         &mut self,
-        connection: ConnectionId,
-        (version, frame): Answered<'_>,
+        what: Coordinated,
+        (connection, (version, frame)): (ConnectionId, Answered<'_>),
         now: Instant,
     ) -> Result<(), DecodeError> {
         let answer = transactional::find_coordinator_answer(version, frame)?;
@@ -78,19 +85,20 @@ impl<C> Engine<C> {
             return Ok(());
         };
         transacting.errand = Errand::None;
-        match (
-            reply(Question::Coordinator, answer.error),
-            answer.coordinator,
-        ) {
+        let Some(known) = transacting.coordinator_mut(what) else {
+            return Ok(()); // nobody wants it any more
+        };
+        let question = Question::Coordinator(what);
+        match (reply(question, answer.error), answer.coordinator) {
             (Reply::Done, Some(coordinator)) => {
-                transacting.coordinator.on_named(coordinator.id);
+                known.on_named(coordinator.id);
                 self.learn_endpoints(&[coordinator], now);
             }
             (Reply::Failed(severity), _) => {
-                transacting.coordinator.on_failed(until);
+                known.on_failed(until);
                 self.spoil_question(&failure, severity);
             }
-            _ => transacting.coordinator.on_failed(until),
+            _ => known.on_failed(until),
         }
         Ok(())
     }
@@ -143,6 +151,59 @@ impl<C> Engine<C> {
             self.touch_transaction();
         } else if let Some(transacting) = &mut self.transacting {
             transacting.participants.on_not_added();
+        }
+        Ok(())
+    }
+
+    fn on_offsets_joined(
+        &mut self,
+        connection: ConnectionId,
+        (version, frame): Answered<'_>,
+        now: Instant,
+    ) -> Result<(), DecodeError> {
+        let answer = transactional::add_offsets_answer(version, frame)?;
+        self.throttle(connection, answer.throttle_ms, now);
+        if self.settled(Question::Offsets, (connection, answer.error), now)
+            && let Some(transacting) = &mut self.transacting
+            && let Some(offsets) = transacting.offsets.front_mut()
+        {
+            offsets.stage = Stage::Joined;
+        }
+        Ok(())
+    }
+
+    fn on_offset_commit(
+        &mut self,
+        connection: ConnectionId,
+        (version, frame): Answered<'_>,
+        now: Instant,
+    ) -> Result<(), DecodeError> {
+        let answer = transactional::offset_commit_answer(version, frame)?;
+        self.throttle(connection, answer.throttle_ms, now);
+        let mut left = 0;
+        if let Some(transacting) = &mut self.transacting
+            && let Some(offsets) = transacting.offsets.front_mut()
+        {
+            offsets.left.retain(|offset| {
+                !answer.rows.iter().any(|(topic, partition, code)| {
+                    let same = *topic == offset.topic && *partition == offset.partition;
+                    same && *code == ErrorCode::NONE
+                })
+            });
+            left = offsets.left.len();
+        }
+        // The worst counts; one that is not told of is not committed.
+        let codes = answer.rows.iter().map(|(_, _, code)| *code);
+        let worst = codes.max_by_key(|code| badness(reply(Question::OffsetCommit, *code)));
+        let code = match worst.unwrap_or(ErrorCode::NONE) {
+            ErrorCode::NONE if left > 0 => ErrorCode::UNKNOWN_SERVER_ERROR,
+            code => code,
+        };
+        if self.settled(Question::OffsetCommit, (connection, code), now)
+            && let Some(transacting) = &mut self.transacting
+            && let Some(offsets) = transacting.offsets.pop_front()
+        {
+            transacting.machine.on_offsets_committed(offsets.id);
         }
         Ok(())
     }
@@ -201,7 +262,9 @@ impl<C> Engine<C> {
             Reply::FindAgain => {
                 transacting.failures = transacting.failures.saturating_add(1);
                 transacting.errand = Errand::Waiting(until);
-                transacting.coordinator.on_lost();
+                if let Some(coordinator) = transacting.coordinator_mut(question.asks()) {
+                    coordinator.on_lost();
+                }
             }
             Reply::Failed(severity) => self.spoil_question(&failure, severity),
         }
@@ -226,7 +289,9 @@ impl<C> Engine<C> {
         let Some(transacting) = &mut self.transacting else {
             return;
         };
-        let mut broken = false;
+        // What may still arrive must not find the same epoch.
+        let mut broken = transacting.offsets_lost > 0;
+        transacting.offsets_lost = 0;
         for at in transacting.participants.all() {
             let Some(partition) = self.partitions.get_mut(&at) else {
                 continue;
@@ -277,6 +342,17 @@ impl<C> Engine<C> {
             message,
             ..Failure::new(FailureKind::Refused(code))
         }
+    }
+}
+
+/// The worse a reply, the higher.
+fn badness(reply: Reply) -> u8 {
+    match reply {
+        Reply::Done => 0,
+        Reply::Retry => 1,
+        Reply::FindAgain => 2,
+        Reply::Failed(Severity::Abortable) => 3,
+        Reply::Failed(Severity::Fatal) => 4,
     }
 }
 

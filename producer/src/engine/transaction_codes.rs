@@ -12,17 +12,21 @@
 use crate::engine::transaction::Severity;
 use crate::error::{ErrorCode, Failure, FailureKind};
 use crate::wire::Api;
-use crate::wire::transactional::Decision;
+use crate::wire::transactional::{Coordinated, Decision};
 
 /// A question of transactions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Question {
-    /// FindCoordinator.
-    Coordinator,
+    /// FindCoordinator, of the transactional id or a group.
+    Coordinator(Coordinated),
     /// InitProducerId.
     Identity,
     /// AddPartitionsToTxn.
     Partitions,
+    /// AddOffsetsToTxn.
+    Offsets,
+    /// TxnOffsetCommit.
+    OffsetCommit,
     /// EndTxn.
     End(Decision),
 }
@@ -31,10 +35,25 @@ impl Question {
     /// The API that asks it.
     pub(crate) fn api(self) -> Api {
         match self {
-            Self::Coordinator => Api::FindCoordinator,
+            Self::Coordinator(_) => Api::FindCoordinator,
             Self::Identity => Api::InitProducerId,
             Self::Partitions => Api::AddPartitionsToTxn,
+            Self::Offsets => Api::AddOffsetsToTxn,
+            Self::OffsetCommit => Api::TxnOffsetCommit,
             Self::End(_) => Api::EndTxn,
+        }
+    }
+}
+
+impl Question {
+    /// Who is asked, by what that one coordinates; of a coordinator, whose it is.
+    pub(crate) fn asks(self) -> Coordinated {
+        match self {
+            Self::Coordinator(what) => what,
+            Self::OffsetCommit => Coordinated::Group,
+            Self::Identity | Self::Partitions | Self::Offsets | Self::End(_) => {
+                Coordinated::Transaction
+            }
         }
     }
 }
@@ -61,19 +80,36 @@ pub(crate) fn reply(question: Question, code: ErrorCode) -> Reply {
         // Whoever names a coordinator need not be one.
         (
             ErrorCode::NOT_COORDINATOR | ErrorCode::COORDINATOR_NOT_AVAILABLE,
-            Question::Coordinator,
+            Question::Coordinator(_),
         ) => Reply::Retry,
         (ErrorCode::NOT_COORDINATOR | ErrorCode::COORDINATOR_NOT_AVAILABLE, _) => Reply::FindAgain,
+        // A group's coordinator that waits for its replicas in vain.
+        (ErrorCode::REQUEST_TIMED_OUT, Question::OffsetCommit) => Reply::FindAgain,
         // The broker could not even abort.
         (ErrorCode::TRANSACTION_ABORTABLE, Question::End(Decision::Abort)) => fatal,
         (ErrorCode::TRANSACTION_ABORTABLE, _) => abortable,
         // Our own id may be raised, so this is not the end.
-        (ErrorCode::UNKNOWN_PRODUCER_ID, Question::Partitions | Question::End(_)) => abortable,
+        (
+            ErrorCode::UNKNOWN_PRODUCER_ID,
+            Question::Partitions | Question::Offsets | Question::End(_),
+        ) => abortable,
         // May be allowed later: init may be asked for again.
         (
             ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED
             | ErrorCode::CLUSTER_AUTHORIZATION_FAILED,
             Question::Identity,
+        ) => abortable,
+        (
+            ErrorCode::GROUP_AUTHORIZATION_FAILED,
+            Question::Coordinator(_) | Question::Offsets | Question::OffsetCommit,
+        ) => abortable,
+        (
+            ErrorCode::FENCED_INSTANCE_ID
+            | ErrorCode::UNKNOWN_MEMBER_ID
+            | ErrorCode::ILLEGAL_GENERATION
+            | ErrorCode::GROUP_ID_NOT_FOUND
+            | ErrorCode::STALE_MEMBER_EPOCH,
+            Question::OffsetCommit,
         ) => abortable,
         (code, _) if code.is_retriable() => Reply::Retry,
         (
@@ -117,43 +153,45 @@ mod tests {
     const ABORTABLE: Reply = Reply::Failed(Severity::Abortable);
     const FATAL: Reply = Reply::Failed(Severity::Fatal);
 
-    const QUESTIONS: [Question; 5] = [
-        Question::Coordinator,
+    const QUESTIONS: [Question; 7] = [
+        Question::Coordinator(Coordinated::Group),
         Question::Identity,
         Question::Partitions,
+        Question::Offsets,
+        Question::OffsetCommit,
         Question::End(Commit),
         Question::End(Abort),
     ];
 
     /// In the order of the questions above.
     #[rstest]
-    #[case(0, [Done; 5])]
-    #[case(14, [Retry; 5])]
-    #[case(51, [Retry; 5])]
-    #[case(15, [Retry, FindAgain, FindAgain, FindAgain, FindAgain])]
-    #[case(16, [Retry, FindAgain, FindAgain, FindAgain, FindAgain])]
-    #[case(7, [Retry, Retry, Retry, Retry, Retry])]
-    #[case(3, [Retry; 5])]
-    #[case(120, [ABORTABLE, ABORTABLE, ABORTABLE, ABORTABLE, FATAL])]
-    #[case(47, [FATAL; 5])]
-    #[case(90, [FATAL; 5])]
-    #[case(48, [FATAL; 5])]
-    #[case(49, [FATAL; 5])]
-    #[case(53, [FATAL, ABORTABLE, FATAL, FATAL, FATAL])]
-    #[case(31, [FATAL, ABORTABLE, ABORTABLE, FATAL, FATAL])]
-    #[case(59, [FATAL, FATAL, ABORTABLE, ABORTABLE, ABORTABLE])]
-    #[case(30, [FATAL, FATAL, ABORTABLE, FATAL, FATAL])]
-    #[case(29, [FATAL, FATAL, ABORTABLE, FATAL, FATAL])]
-    #[case(55, [FATAL, FATAL, ABORTABLE, FATAL, FATAL])]
-    #[case(22, [FATAL, FATAL, ABORTABLE, FATAL, FATAL])]
-    #[case(25, [FATAL, FATAL, ABORTABLE, FATAL, FATAL])]
-    #[case(82, [FATAL, FATAL, ABORTABLE, FATAL, FATAL])]
-    #[case(113, [FATAL, FATAL, ABORTABLE, FATAL, FATAL])]
-    #[case(43, [FATAL, FATAL, ABORTABLE, FATAL, FATAL])]
-    #[case(50, [FATAL, FATAL, ABORTABLE, FATAL, FATAL])]
-    #[case(-1, [FATAL, FATAL, ABORTABLE, FATAL, FATAL])]
-    #[case(999, [FATAL, FATAL, ABORTABLE, FATAL, FATAL])]
-    fn a_code_means(#[case] code: i16, #[case] expected: [Reply; 5]) {
+    #[case(0, [Done; 7])]
+    #[case(14, [Retry; 7])]
+    #[case(51, [Retry; 7])]
+    #[case(15, [Retry, FindAgain, FindAgain, FindAgain, FindAgain, FindAgain, FindAgain])]
+    #[case(16, [Retry, FindAgain, FindAgain, FindAgain, FindAgain, FindAgain, FindAgain])]
+    #[case(7, [Retry, Retry, Retry, Retry, FindAgain, Retry, Retry])]
+    #[case(3, [Retry; 7])]
+    #[case(120, [ABORTABLE, ABORTABLE, ABORTABLE, ABORTABLE, ABORTABLE, ABORTABLE, FATAL])]
+    #[case(47, [FATAL; 7])]
+    #[case(90, [FATAL; 7])]
+    #[case(48, [FATAL; 7])]
+    #[case(49, [FATAL; 7])]
+    #[case(53, [FATAL, ABORTABLE, FATAL, FATAL, FATAL, FATAL, FATAL])]
+    #[case(31, [FATAL, ABORTABLE, ABORTABLE, FATAL, FATAL, FATAL, FATAL])]
+    #[case(59, [FATAL, FATAL, ABORTABLE, ABORTABLE, FATAL, ABORTABLE, ABORTABLE])]
+    #[case(30, [ABORTABLE, FATAL, ABORTABLE, ABORTABLE, ABORTABLE, FATAL, FATAL])]
+    #[case(29, [FATAL, FATAL, ABORTABLE, FATAL, FATAL, FATAL, FATAL])]
+    #[case(55, [FATAL, FATAL, ABORTABLE, FATAL, FATAL, FATAL, FATAL])]
+    #[case(22, [FATAL, FATAL, ABORTABLE, FATAL, ABORTABLE, FATAL, FATAL])]
+    #[case(25, [FATAL, FATAL, ABORTABLE, FATAL, ABORTABLE, FATAL, FATAL])]
+    #[case(82, [FATAL, FATAL, ABORTABLE, FATAL, ABORTABLE, FATAL, FATAL])]
+    #[case(113, [FATAL, FATAL, ABORTABLE, FATAL, ABORTABLE, FATAL, FATAL])]
+    #[case(43, [FATAL, FATAL, ABORTABLE, FATAL, FATAL, FATAL, FATAL])]
+    #[case(50, [FATAL, FATAL, ABORTABLE, FATAL, FATAL, FATAL, FATAL])]
+    #[case(-1, [FATAL, FATAL, ABORTABLE, FATAL, FATAL, FATAL, FATAL])]
+    #[case(999, [FATAL, FATAL, ABORTABLE, FATAL, FATAL, FATAL, FATAL])]
+    fn a_code_means(#[case] code: i16, #[case] expected: [Reply; 7]) {
         for (question, expected) in QUESTIONS.into_iter().zip(expected) {
             let reply = reply(question, ErrorCode(code));
             assert_eq!(reply, expected, "{code} to {question:?}");

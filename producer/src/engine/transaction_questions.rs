@@ -18,6 +18,7 @@ use bytes::Bytes;
 
 use crate::engine::Engine;
 use crate::engine::brokers::{NodeKey, Phase, ReadyNode};
+use crate::engine::coordinators::Coordinator;
 use crate::engine::effect::ConnectionId;
 use crate::engine::in_flight::Content;
 use crate::engine::links::Outgoing;
@@ -30,7 +31,7 @@ use crate::engine::transaction_codes::Question;
 use crate::error::{Failure, FailureKind};
 use crate::wire::Api;
 use crate::wire::control::{self, Asking};
-use crate::wire::transactional::{self, Coordinated, Decision, Who};
+use crate::wire::transactional::{self, Coordinated, Decision, GroupMember, OffsetRow, Who};
 
 impl<C> Engine<C> {
     /// Asks what is to be asked; ends what ends without asking.
@@ -60,8 +61,10 @@ impl<C> Engine<C> {
         let Some(transacting) = &self.transacting else {
             return false;
         };
-        let due = transacting.coordinator.ask_at().is_some_and(|at| at <= now);
-        due && transacting.question(self.nothing_open()).is_some()
+        let question = transacting.question(self.nothing_open());
+        let coordinator = question.map(|one| transacting.coordinator(one.asks()));
+        let ask_at = coordinator.and_then(Coordinator::ask_at);
+        ask_at.is_some_and(|at| at <= now)
     }
 
     fn end_without_traces(&mut self) {
@@ -93,18 +96,20 @@ impl<C> Engine<C> {
         let Some(question) = transacting.question(nothing_open) else {
             return;
         };
-        let Some(broker) = transacting.coordinator.broker() else {
-            return self.ask_for_coordinator(now);
+        let whom = question.asks();
+        let Some(broker) = transacting.coordinator(whom).broker() else {
+            return self.ask_for_coordinator(whom, now);
         };
         let key = NodeKey::Broker(broker);
         match self.brokers.phase(key) {
             Some(Phase::Idle) => self.connect(key, now),
             // Its address went with what the cluster said last.
             None => {
-                if let Some(transacting) = &mut self.transacting {
-                    transacting.coordinator.on_lost();
+                let transacting = self.transacting.as_mut();
+                if let Some(lost) = transacting.and_then(|one| one.coordinator_mut(whom)) {
+                    lost.on_lost();
                 }
-                self.ask_for_coordinator(now);
+                self.ask_for_coordinator(whom, now);
             }
             Some(_) => {
                 let ready = self.brokers.ready(key);
@@ -115,21 +120,24 @@ impl<C> Engine<C> {
         }
     }
 
-    fn ask_for_coordinator(&mut self, now: Instant) {
+    fn ask_for_coordinator(&mut self, whom: Coordinated, now: Instant) {
         let Some(transacting) = &self.transacting else {
             return;
         };
-        if transacting.coordinator.ask_at().is_none_or(|at| at > now) {
+        let ask_at = transacting.coordinator(whom).ask_at();
+        if ask_at.is_none_or(|at| at > now) {
             return;
         }
         let Some((node, version)) = self.ready_for(now, |v| v.find_coordinator) else {
             return self.fail_without_coordinators();
         };
         let header = self.header(node.connection, Api::FindCoordinator, version);
-        let name = &transacting.config.id;
-        let what = Coordinated::Transaction;
-        let frame = transactional::find_coordinator_request(&header, what, name);
-        self.send_errand(node, Question::Coordinator, (version, frame), now);
+        let name = match (whom, transacting.offsets.front()) {
+            (Coordinated::Group, Some(offsets)) => &offsets.asked.group.id,
+            _ => &transacting.config.id,
+        };
+        let frame = transactional::find_coordinator_request(&header, whom, name);
+        self.send_errand(node, Question::Coordinator(whom), (version, frame), now);
     }
 
     /// Nobody to ask may be there yet; or nobody there knows what a coordinator is.
@@ -147,9 +155,11 @@ impl<C> Engine<C> {
     fn ask_coordinator(&mut self, node: ReadyNode, question: Question, now: Instant) {
         let versions = &node.versions;
         let version = match question {
-            Question::Coordinator => versions.find_coordinator,
+            Question::Coordinator(_) => versions.find_coordinator,
             Question::Identity => versions.init_producer_id,
             Question::Partitions => versions.add_partitions,
+            Question::Offsets => versions.add_offsets,
+            Question::OffsetCommit => versions.txn_offset_commit,
             Question::End(_) => versions.end_txn,
         };
         let Some(version) = version else {
@@ -159,7 +169,9 @@ impl<C> Engine<C> {
             Question::Identity => self.identity_frame(node.connection, version),
             Question::Partitions => self.partitions_frame(node.connection, version),
             Question::End(decision) => self.end_frame(node.connection, version, decision),
-            Question::Coordinator => None,
+            Question::Offsets => self.offsets_frame(node.connection, version),
+            Question::OffsetCommit => self.offset_commit_frame(node.connection, version),
+            Question::Coordinator(_) => None,
         };
         if let Some(asked) = asked {
             self.send_errand(node, question, asked, now);
@@ -204,6 +216,51 @@ impl<C> Engine<C> {
         Some((version, frame))
     }
 
+    fn offsets_frame(&self, connection: ConnectionId, version: i16) -> Option<(i16, Bytes)> {
+        let offsets = self.transacting.as_ref()?.offsets.front()?;
+        let header = self.header(connection, Api::AddOffsetsToTxn, version);
+        let group = &offsets.asked.group.id;
+        let frame = transactional::add_offsets_request(&header, &self.who()?, group);
+        Some((version, frame))
+    }
+
+    fn offset_commit_frame(
+        &mut self,
+        connection: ConnectionId,
+        version: i16,
+    ) -> Option<(i16, Bytes)> {
+        let transacting = self.transacting.as_ref()?;
+        let version = match transacting.level {
+            Level::Explicit => version.min(FIRST_OFFSET_COMMIT_THAT_ADDS - 1),
+            Level::Implicit => version,
+        };
+        let offsets = transacting.offsets.front()?;
+        let group = &offsets.asked.group;
+        let named = !group.member_id.is_empty() || group.instance_id.is_some();
+        if version < FIRST_OFFSET_COMMIT_WITH_MEMBER && named {
+            let api = "the group's coordinator cannot tell members: it lacks TxnOffsetCommit 3";
+            self.fail_unsupported_question(api);
+            return None;
+        }
+        let member = GroupMember {
+            group_id: &group.id,
+            generation: group.generation,
+            member_id: &group.member_id,
+            instance_id: group.instance_id.as_deref(),
+        };
+        let rows = offsets.left.iter().map(|offset| OffsetRow {
+            topic: &offset.topic,
+            partition: offset.partition,
+            offset: offset.offset,
+            leader_epoch: offset.leader_epoch.unwrap_or(-1),
+            metadata: offset.metadata.as_deref(),
+        });
+        let rows: Vec<_> = rows.collect();
+        let header = self.header(connection, Api::TxnOffsetCommit, version);
+        let frame = transactional::offset_commit_request(&header, &self.who()?, &member, &rows);
+        Some((version, frame))
+    }
+
     fn end_frame(
         &self,
         connection: ConnectionId,
@@ -240,12 +297,17 @@ impl<C> Engine<C> {
         };
         transacting.errand = Errand::Under;
         match question {
-            Question::Coordinator => transacting.coordinator.on_asked(),
+            Question::Coordinator(whom) => {
+                if let Some(coordinator) = transacting.coordinator_mut(whom) {
+                    coordinator.on_asked();
+                }
+            }
             Question::Partitions => {
                 transacting.participants.on_asked();
                 transacting.machine.on_traces();
             }
             Question::End(_) => transacting.machine.on_end_asked(),
+            Question::Offsets | Question::OffsetCommit => transacting.machine.on_traces(),
             Question::Identity => {}
         }
         let request = Outgoing::one(Content::Transactional(question), frame, version);
@@ -263,5 +325,9 @@ impl<C> Engine<C> {
 
 /// From here on each transaction has its own epoch (KIP-890).
 const FIRST_END_WITH_EPOCH: i16 = 5;
+/// From here on committing offsets adds them to the transaction (KIP-890).
+const FIRST_OFFSET_COMMIT_THAT_ADDS: i16 = 5;
+/// From here on the member that commits is named (KIP-447).
+const FIRST_OFFSET_COMMIT_WITH_MEMBER: i16 = 3;
 /// From here on an asker names the id and epoch that it holds (KIP-360).
 const FIRST_INIT_WITH_PRODUCER: i16 = 3;

@@ -393,3 +393,172 @@ const FIRST_WITH_MANY_KEYS: i16 = 4;
 const FIRST_WITH_MEMBERS: i16 = 3;
 /// EndTxn answers with the next transaction's epoch (KIP-890).
 const FIRST_WITH_NEXT_EPOCH: i16 = 5;
+
+/// Frames that went to and came from Apache Kafka 4.3.1.
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use rstest::rstest;
+
+    fn hex(text: &str) -> Vec<u8> {
+        let digit = |at: usize| u8::from_str_radix(&text[at..at + 2], 16).expect("hex");
+        (0..text.len()).step_by(2).map(digit).collect()
+    }
+
+    /// A response without its size prefix.
+    fn answer(text: &str) -> Vec<u8> {
+        hex(text).split_off(4)
+    }
+
+    fn header(api: Api, version: i16) -> RequestHeader<'static> {
+        RequestHeader {
+            api,
+            version,
+            correlation_id: 1,
+            client_id: "probe",
+        }
+    }
+
+    fn who(transactional_id: &str, id: i64) -> Who<'_> {
+        Who {
+            transactional_id,
+            producer: ProducerId(id),
+            epoch: ProducerEpoch(0),
+        }
+    }
+
+    #[rstest]
+    #[case(
+        find_coordinator_request(
+            &header(Api::FindCoordinator, 3), Coordinated::Transaction, "Am2",
+        ),
+        "00000016000a000300000001000570726f62650004416d320100",
+    )]
+    #[case(
+        find_coordinator_request(&header(Api::FindCoordinator, 6), Coordinated::Group, "gm2"),
+        "00000017000a000600000001000570726f626500000204676d3200",
+    )]
+    #[case(
+        add_partitions_request(
+            &header(Api::AddPartitionsToTxn, 3), &who("Cm2", 0x7b), &[("t3-m2", vec![0, 1])],
+        ),
+        "000000300018000300000001000570726f62650004436d32000000000000007b000002\
+         0674332d6d320300000000000000010000",
+    )]
+    #[case(
+        add_offsets_request(&header(Api::AddOffsetsToTxn, 4), &who("Fm2", 0x7d), "grpm2"),
+        "000000250019000400000001000570726f62650004466d32000000000000007d0000066772706d3200",
+    )]
+    #[case(
+        end_request(&header(Api::EndTxn, 5), &who("Bm2", 0x7a), Decision::Commit),
+        "00000020001a000500000001000570726f62650004426d32000000000000007a00000100",
+    )]
+    #[case(
+        end_request(&header(Api::EndTxn, 5), &who("Bm2", 0x7a), Decision::Abort),
+        "00000020001a000500000001000570726f62650004426d32000000000000007a00000000",
+    )]
+    fn a_request_has_the_bytes_that_kafka_took(#[case] request: Bytes, #[case] captured: &str) {
+        assert_eq!(&request[..], hex(captured));
+    }
+
+    #[rstest]
+    #[case(3)]
+    #[case(5)]
+    fn an_offset_commit_has_the_bytes_that_kafka_took(#[case] version: i16) {
+        let member = GroupMember {
+            group_id: "grpm2",
+            generation: -1,
+            member_id: "",
+            instance_id: None,
+        };
+        let row = OffsetRow {
+            topic: "t5-m2",
+            partition: 0,
+            offset: 5,
+            leader_epoch: -1,
+            metadata: Some(""),
+        };
+        let header = header(Api::TxnOffsetCommit, version);
+        let request = offset_commit_request(&header, &who("Fm2", 0x7d), &member, &[row]);
+        let captured = "00000046001c000500000001000570726f62650004466d32066772706d320000000000\
+             00007d0000ffffffff0100020674352d6d3202000000000000000000000005ffffffff01000000";
+        let captured = captured.replacen("001c0005", &format!("001c000{version}"), 1);
+        assert_eq!(&request[..], hex(&captured));
+    }
+
+    #[rstest]
+    #[case(
+        3,
+        "000000230000000100000000000000054e4f4e45000000010a3132372e302e302e31000071a400"
+    )]
+    #[case(
+        6,
+        "000000250000000100000000000204676d32000000010a3132372e302e302e31000071a40000010000"
+    )]
+    fn a_coordinator_is_read(#[case] version: i16, #[case] captured: &str) {
+        let read = find_coordinator_answer(version, &answer(captured)).expect("readable");
+        let expected = BrokerEndpoint {
+            id: BrokerId(1),
+            host: "127.0.0.1".into(),
+            port: 29092,
+        };
+        assert_eq!(
+            (read.error, read.coordinator),
+            (ErrorCode::NONE, Some(expected))
+        );
+    }
+
+    /// Whoever is refused is told no address: host "" and port −1.
+    #[test]
+    fn a_coordinator_that_is_refused_is_none() {
+        let captured = "0000003c0000001300000000000035275472616e73616374696f6e616c204964206175\
+             74686f72697a6174696f6e206661696c65642effffffff01ffffffff00";
+        let read = find_coordinator_answer(3, &answer(captured)).expect("readable");
+        assert_eq!((read.error, read.coordinator), (ErrorCode(53), None));
+        let words = read.message.expect("words");
+        assert_eq!(&*words, "Transactional Id authorization failed.");
+    }
+
+    #[test]
+    fn codes_of_partitions_are_read() {
+        let captured = "0000001a000000010000000000020674332d6d3202000000000031000000";
+        let read = add_partitions_answer(3, &answer(captured)).expect("readable");
+        assert_eq!(read.rows, [(Arc::from("t3-m2"), 0, ErrorCode(49))]);
+        let captured = "0000001a000000010000000000020674352d6d3202000000000019000000";
+        let read = offset_commit_answer(5, &answer(captured)).expect("readable");
+        assert_eq!(read.rows, [(Arc::from("t5-m2"), 0, ErrorCode(25))]);
+        let captured = "0000000c000000010000000000000000";
+        let read = add_offsets_answer(4, &answer(captured)).expect("readable");
+        assert_eq!(read.error, ErrorCode::NONE);
+    }
+
+    #[rstest]
+    #[case(5, "000000160000000100000000000000000000000000007a000100", 0, Some((0x7a, 1)))]
+    #[case(5, "000000160000000100000000000030ffffffffffffffffffff00", 48, None)]
+    #[case(4, "0000000c000000010000000000003000", 48, None)]
+    fn an_end_is_read(
+        #[case] version: i16,
+        #[case] captured: &str,
+        #[case] code: i16,
+        #[case] next: Option<(i64, i16)>,
+    ) {
+        let read = end_answer(version, &answer(captured)).expect("readable");
+        let next = next.map(|(id, epoch)| (ProducerId(id), ProducerEpoch(epoch)));
+        assert_eq!((read.error, read.next), (ErrorCode(code), next));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(
+            version in 0_i16..=6,
+            bytes in proptest::collection::vec(any::<u8>(), 0..80),
+        ) {
+            let _ = find_coordinator_answer(version.max(1), &bytes);
+            let _ = add_partitions_answer(version.min(3), &bytes);
+            let _ = add_offsets_answer(version.min(4), &bytes);
+            let _ = offset_commit_answer(version.min(5), &bytes);
+            let _ = end_answer(version.min(5), &bytes);
+        }
+    }
+}

@@ -6,6 +6,7 @@
 mod chaos;
 mod compressing;
 mod connections;
+mod coordinator;
 mod peer;
 mod reports;
 mod resolving;
@@ -13,6 +14,7 @@ mod retries;
 mod sending;
 mod splitting;
 mod time_outs;
+mod transactions;
 mod upkeep;
 
 use core::time::Duration;
@@ -35,7 +37,8 @@ use crate::engine::{Engine, EngineConfig, Idempotence};
 use crate::types::{Acks, TopicIndex, TopicPartition};
 use crate::wire::batch_buffer::BatchBuffer;
 use crate::wire::compression::Codec;
-use peer::{Node, Request, Row, SeenBatch, Topic};
+use coordinator::Coordinator;
+use peer::{Node, Request, Row, SeenBatch, SeenProduce, Topic};
 
 /// What the peer answers by itself.
 #[derive(Clone, Debug)]
@@ -51,6 +54,7 @@ struct Script {
     /// Codes for the next questions for a producer id; 0 when used up.
     producer_id_codes: VecDeque<i16>,
     next_producer_id: i64,
+    coordinator: Coordinator,
     /// Ports at which nobody listens.
     closed_ports: Vec<u16>,
     /// Ports to which connecting takes for ever.
@@ -63,6 +67,7 @@ struct Sent {
     connection: ConnectionId,
     port: u16,
     request: Request,
+    transactional_id: Option<String>,
     acks: i16,
     batches: Vec<SeenBatch>,
 }
@@ -106,6 +111,8 @@ struct World {
     /// Batches that are to be compressed.
     compressing: Vec<(CompressionId, BatchBuffer)>,
     next_completion: u32,
+    /// Whether the engine has a transactional id.
+    transactional: bool,
 }
 
 /// A request's number and its answer.
@@ -181,6 +188,7 @@ fn script() -> Script {
         metadata_answered: true,
         producer_id_codes: VecDeque::new(),
         next_producer_id: 7,
+        coordinator: Coordinator::new(),
         closed_ports: Vec::new(),
         silent_ports: Vec::new(),
     }
@@ -189,6 +197,7 @@ fn script() -> Script {
 impl World {
     /// A world where nothing was wanted yet.
     fn new(config: EngineConfig, script: Script) -> Self {
+        let transactional = config.transactions.is_some();
         Self {
             engine: Engine::new(config, Instant::ZERO),
             now: Instant::ZERO,
@@ -206,6 +215,7 @@ impl World {
             pipelines: BTreeMap::new(),
             compressing: Vec::new(),
             next_completion: 0,
+            transactional,
         }
     }
 
@@ -457,10 +467,16 @@ impl World {
             if request.api_key == 3 && !self.script.metadata_answered {
                 return;
             }
-            let answer = self.answer_control(&request);
-            return self.put_answer(connection, request.correlation_id, answer);
+            if let Some(answer) = self.answer_control(&request) {
+                self.put_answer(connection, request.correlation_id, answer);
+            }
+            return;
         }
-        let (acks, batches) = peer::read_produce(&request);
+        let SeenProduce {
+            transactional_id,
+            acks,
+            batches,
+        } = peer::read_produce(&request);
         if acks != 0 {
             pipeline.push_back((request.correlation_id, None));
         }
@@ -469,14 +485,15 @@ impl World {
             connection,
             port,
             request,
+            transactional_id,
             acks,
             batches,
         };
         self.produced.push_back(sent);
     }
 
-    fn answer_control(&mut self, request: &Request) -> Vec<u8> {
-        match request.api_key {
+    fn answer_control(&mut self, request: &Request) -> Option<Vec<u8>> {
+        Some(match request.api_key {
             3 => {
                 let Script { nodes, topics, .. } = &self.script;
                 peer::metadata(request, nodes, topics, self.script.metadata_code)
@@ -484,8 +501,15 @@ impl World {
             18 => {
                 let row = self.script.versions.iter().find(|row| row.0 == 18);
                 let known = row.is_some_and(|row| request.version <= row.2);
-                peer::api_versions(request, if known { 0 } else { 35 }, &self.script.versions)
+                peer::api_versions(
+                    request,
+                    if known { 0 } else { 35 },
+                    &self.script.versions,
+                    self.script.coordinator.features,
+                )
             }
+            10 | 24.. => return self.script.coordinator.answer(request),
+            22 if self.transactional => return self.script.coordinator.answer(request),
             22 => {
                 let code = self.script.producer_id_codes.pop_front().unwrap_or(0);
                 let id = self.script.next_producer_id;
@@ -493,7 +517,7 @@ impl World {
                 peer::producer_id(request, code, id)
             }
             other => panic!("the script does not know api {other}"),
-        }
+        })
     }
 }
 

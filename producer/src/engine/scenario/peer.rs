@@ -38,6 +38,7 @@ pub(super) fn read_request(frame: &[u8]) -> Request {
     let flexible_from = match api_key {
         0 | 3 => 9,
         18 => 3,
+        10 | 24 | 25 | 26 | 28 => 3,
         22 => 2,
         other => panic!("api {other} is not a producer's"),
     };
@@ -52,14 +53,21 @@ pub(super) fn read_request(frame: &[u8]) -> Request {
     }
 }
 
-/// Reads the acks and batches of a Produce request of v9 to v12.
-pub(super) fn read_produce(request: &Request) -> (i16, Vec<SeenBatch>) {
+/// What a Produce request says.
+pub(super) struct SeenProduce {
+    pub(super) transactional_id: Option<String>,
+    pub(super) acks: i16,
+    pub(super) batches: Vec<SeenBatch>,
+}
+
+/// Reads a Produce request of v9 to v12.
+pub(super) fn read_produce(request: &Request) -> SeenProduce {
     assert!(
         (9..=12).contains(&request.version),
         "the script speaks names in flexible versions"
     );
     let mut input = Input(&request.body);
-    assert_eq!(input.u8(), 0, "no transactional id");
+    let transactional_id = input.nullable_text();
     let acks = input.i16();
     let _timeout_ms = input.i32();
     let mut batches = Vec::new();
@@ -81,7 +89,15 @@ pub(super) fn read_produce(request: &Request) -> (i16, Vec<SeenBatch>) {
     }
     assert_eq!(input.u8(), 0, "no tags behind the request");
     assert!(input.0.is_empty(), "nothing behind the request");
-    (acks, batches)
+    for batch in &batches {
+        let part = batch.bytes[22] & 0x10 != 0;
+        assert_eq!(part, transactional_id.is_some(), "the batch says so too");
+    }
+    SeenProduce {
+        transactional_id,
+        acks,
+        batches,
+    }
 }
 
 fn read_batch(topic: &str, partition: i32, bytes: &[u8]) -> SeenBatch {
@@ -123,8 +139,14 @@ pub(super) struct Topic {
     pub(super) partitions: Vec<(i32, i32)>,
 }
 
-/// The answer to ApiVersions v0 to v4.
-pub(super) fn api_versions(request: &Request, code: i16, ranges: &[(i16, i16, i16)]) -> Vec<u8> {
+/// The answer to ApiVersions v0 to v4; `features` are an agreement's epoch and its
+/// `transaction.version`.
+pub(super) fn api_versions(
+    request: &Request,
+    code: i16,
+    ranges: &[(i16, i16, i16)],
+    features: Option<(i64, i16)>,
+) -> Vec<u8> {
     // 35 comes in the layout of version 0 (KIP-511).
     let version = if code == 35 { 0 } else { request.version };
     let mut output = Output::answer_to(request);
@@ -144,9 +166,22 @@ pub(super) fn api_versions(request: &Request, code: i16, ranges: &[(i16, i16, i1
         output.i32(0);
     }
     if version >= 3 {
-        output.u8(0);
+        put_features(&mut output, features);
     }
     output.0
+}
+
+fn put_features(output: &mut Output, features: Option<(i64, i16)>) {
+    let Some((epoch, level)) = features else {
+        output.u8(0);
+        return;
+    };
+    let mut finalized = Output(Vec::new());
+    finalized.varint(2).text("transaction.version");
+    finalized.i16(level).i16(level).u8(0);
+    output.u8(2).u8(1).u8(8).i64(epoch);
+    output.u8(2).varint(finalized.0.len() as u32);
+    output.0.extend(finalized.0);
 }
 
 /// The answer to Metadata v12 and v13, which has a code for the whole.
@@ -257,7 +292,7 @@ pub(super) fn produced(
     output.0
 }
 
-struct Input<'a>(&'a [u8]);
+pub(super) struct Input<'a>(pub(super) &'a [u8]);
 
 impl<'a> Input<'a> {
     fn bytes(&mut self, count: usize) -> &'a [u8] {
@@ -266,23 +301,32 @@ impl<'a> Input<'a> {
         taken
     }
 
-    fn u8(&mut self) -> u8 {
+    pub(super) fn u8(&mut self) -> u8 {
         self.bytes(1)[0]
     }
 
-    fn i16(&mut self) -> i16 {
+    pub(super) fn i16(&mut self) -> i16 {
         i16::from_be_bytes(self.bytes(2).try_into().expect("two bytes"))
     }
 
-    fn i32(&mut self) -> i32 {
+    pub(super) fn i32(&mut self) -> i32 {
         i32::from_be_bytes(self.bytes(4).try_into().expect("four bytes"))
     }
 
-    fn i64(&mut self) -> i64 {
+    pub(super) fn i64(&mut self) -> i64 {
         i64::from_be_bytes(self.bytes(8).try_into().expect("eight bytes"))
     }
 
-    fn varint(&mut self) -> u32 {
+    pub(super) fn text(&mut self) -> String {
+        self.nullable_text().expect("not null")
+    }
+
+    fn nullable_text(&mut self) -> Option<String> {
+        let length = (self.varint() as usize).checked_sub(1)?;
+        Some(String::from_utf8(self.bytes(length).to_vec()).expect("utf-8"))
+    }
+
+    pub(super) fn varint(&mut self) -> u32 {
         let byte = self.u8();
         let low = u32::from(byte & 0x7f);
         if byte < 0x80 {
@@ -293,41 +337,41 @@ impl<'a> Input<'a> {
     }
 }
 
-struct Output(Vec<u8>);
+pub(super) struct Output(pub(super) Vec<u8>);
 
 impl Output {
-    fn answer_to(request: &Request) -> Self {
+    pub(super) fn answer_to(request: &Request) -> Self {
         Self(request.correlation_id.to_be_bytes().to_vec())
     }
 
-    fn u8(&mut self, value: u8) -> &mut Self {
+    pub(super) fn u8(&mut self, value: u8) -> &mut Self {
         self.0.push(value);
         self
     }
 
-    fn i16(&mut self, value: i16) -> &mut Self {
+    pub(super) fn i16(&mut self, value: i16) -> &mut Self {
         self.0.extend(value.to_be_bytes());
         self
     }
 
-    fn i32(&mut self, value: i32) -> &mut Self {
+    pub(super) fn i32(&mut self, value: i32) -> &mut Self {
         self.0.extend(value.to_be_bytes());
         self
     }
 
-    fn i64(&mut self, value: i64) -> &mut Self {
+    pub(super) fn i64(&mut self, value: i64) -> &mut Self {
         self.0.extend(value.to_be_bytes());
         self
     }
 
-    fn varint(&mut self, value: u32) -> &mut Self {
+    pub(super) fn varint(&mut self, value: u32) -> &mut Self {
         if value < 0x80 {
             return self.u8(value as u8);
         }
         self.u8(value as u8 | 0x80).varint(value >> 7)
     }
 
-    fn text(&mut self, text: &str) -> &mut Self {
+    pub(super) fn text(&mut self, text: &str) -> &mut Self {
         self.varint(text.len() as u32 + 1);
         self.0.extend(text.as_bytes());
         self
