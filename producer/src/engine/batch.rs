@@ -72,6 +72,17 @@ pub(crate) struct Placed {
     pub(crate) bytes: usize,
 }
 
+/// When a batch went on, as far as it has.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Times {
+    pub(crate) opened_at: Instant,
+    /// When it is known to take no more records: what fills a batch reads no clock, what opens the
+    /// next one does.
+    pub(crate) sealed_at: Option<Instant>,
+    /// When its bytes were back from being compressed.
+    pub(crate) compressed_at: Option<Instant>,
+}
+
 /// A batch that takes records.
 #[derive(Debug)]
 pub(crate) struct OpenBatch<C> {
@@ -202,7 +213,11 @@ impl<C> OpenBatch<C> {
             plain_bytes: self.buffer.len(),
             buffer: self.buffer,
             completion: self.completion,
-            opened_at: self.opened_at,
+            times: Times {
+                opened_at: self.opened_at,
+                sealed_at: None,
+                compressed_at: None,
+            },
             base_timestamp_ms: self.base_timestamp_ms,
             max_timestamp_ms: self.max_timestamp_ms,
             record_count: self.record_count,
@@ -216,7 +231,7 @@ impl<C> OpenBatch<C> {
 pub struct SealedBatch<C> {
     buffer: BatchBuffer,
     completion: C,
-    opened_at: Instant,
+    times: Times,
     base_timestamp_ms: i64,
     max_timestamp_ms: i64,
     record_count: u32,
@@ -229,7 +244,12 @@ impl<C> SealedBatch<C> {
     /// When its first record came.
     #[must_use]
     pub fn opened_at(&self) -> Instant {
-        self.opened_at
+        self.times.opened_at
+    }
+
+    /// It is known to take no more records.
+    pub(crate) fn note_sealed(&mut self, now: Instant) {
+        self.times.sealed_at.get_or_insert(now);
     }
 
     /// Its size on the wire in bytes.
@@ -250,7 +270,8 @@ impl<C> SealedBatch<C> {
     }
 
     /// Takes back what was lent out.
-    pub(crate) fn put_back(&mut self, batch: CompressedBatch) {
+    pub(crate) fn put_back(&mut self, batch: CompressedBatch, now: Instant) {
+        self.times.compressed_at = Some(now);
         self.buffer = batch.buffer;
         self.compression = batch.compression;
     }
@@ -270,7 +291,7 @@ impl<C> SealedBatch<C> {
             buffer: Arc::new(buffer),
             completion: Some(self.completion),
             header,
-            opened_at: self.opened_at,
+            times: self.times,
             plain_bytes: self.plain_bytes,
         }
     }
@@ -294,7 +315,7 @@ pub(crate) struct StampedBatch<C> {
     /// A part of a batch that was split has none: its partition's ledger keeps it.
     completion: Option<C>,
     header: BatchHeader,
-    opened_at: Instant,
+    times: Times,
     plain_bytes: usize,
 }
 
@@ -317,8 +338,8 @@ impl<C> StampedBatch<C> {
         self.header.producer
     }
 
-    pub(crate) fn opened_at(&self) -> Instant {
-        self.opened_at
+    pub(crate) fn times(&self) -> Times {
+        self.times
     }
 
     /// Its size before it was compressed.
@@ -374,7 +395,7 @@ impl<C> StampedBatch<C> {
             Self {
                 buffer: Arc::new(buffer),
                 completion: None,
-                opened_at: self.opened_at,
+                times: self.times,
                 plain_bytes,
                 header,
             }

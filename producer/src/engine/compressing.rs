@@ -12,6 +12,7 @@ use crate::engine::Engine;
 use crate::engine::effect::{Action, CompressionId, Queues};
 use crate::engine::partition::{History, Tracked};
 use crate::engine::ratio::RatioEstimate;
+use crate::engine::time::Instant;
 use crate::types::{CompressionType, TopicIndex, TopicPartition};
 use crate::wire::compression::CompressedBatch;
 use crate::wire::record_batch::HEADER_BYTES;
@@ -31,10 +32,11 @@ impl<C> Engine<C> {
         &mut self,
         at: TopicPartition,
         queues: &mut impl Queues<Completion = C>,
+        now: Instant,
     ) {
         let ahead = |one: &Self| one.partitions.get(&at).map_or(0, |p| p.preparing_count());
         while self.compresses() && ahead(self) < AHEAD_MAX && queues.state(at).sealed_bytes > 0 {
-            self.compress_next(at, queues);
+            self.compress_next(at, queues, now);
         }
     }
 
@@ -43,10 +45,12 @@ impl<C> Engine<C> {
         &mut self,
         at: TopicPartition,
         queues: &mut impl Queues<Completion = C>,
+        now: Instant,
     ) {
         let Some(mut batch) = queues.take(at) else {
             return;
         };
+        batch.note_sealed(now);
         let id = CompressionId(self.next_compression);
         self.next_compression += 1;
         let plain = batch.take_plain();
@@ -57,7 +61,12 @@ impl<C> Engine<C> {
     }
 
     /// Takes back a batch that was compressed; one that ended meanwhile changes nothing.
-    pub(super) fn on_compressed(&mut self, id: CompressionId, batch: CompressedBatch) {
+    pub(super) fn on_compressed(
+        &mut self,
+        id: CompressionId,
+        batch: CompressedBatch,
+        now: Instant,
+    ) {
         let Some((at, plain_bytes)) = self.compressing.remove(&id) else {
             return;
         };
@@ -68,7 +77,7 @@ impl<C> Engine<C> {
             .or_insert(RatioEstimate::INITIAL)
             .on_compressed(plain_bytes, compressed_bytes);
         self.ratios_changed.insert(at.topic);
-        self.partition(at).on_prepared(id, batch);
+        self.partition(at).on_prepared(id, batch, now);
         self.touched.insert(at);
     }
 

@@ -43,7 +43,7 @@ impl<C> Engine<C> {
         }
         self.fail_outside_transaction(at, queues);
         self.restart_if_settled(at);
-        self.compress_ahead(at, queues);
+        self.compress_ahead(at, queues, now);
         self.schedule(at, queues, now);
         self.complete(at);
     }
@@ -225,7 +225,7 @@ impl<C> Engine<C> {
         let chosen = self.choose(broker);
         self.touched.extend(&chosen);
         let Some(version) = self.produce_version(&node) else {
-            self.fail_unsupported(&chosen, broker, queues);
+            self.fail_unsupported(&chosen, broker, queues, now);
             return !chosen.is_empty();
         };
         let correlation_id = self.in_flight.next_correlation(node.connection);
@@ -234,7 +234,7 @@ impl<C> Engine<C> {
             let Some(names) = self.metadata.names_of(at.topic).cloned() else {
                 continue;
             };
-            let Some(batch) = self.take_next(at, queues) else {
+            let Some(batch) = self.take_next(at, queues, now) else {
                 continue;
             };
             if let Some(partition) = self.partitions.get_mut(&at) {
@@ -287,6 +287,7 @@ impl<C> Engine<C> {
         &mut self,
         at: TopicPartition,
         queues: &mut impl Queues<Completion = C>,
+        now: Instant,
     ) -> Option<Tracked<C>> {
         let compresses = self.compresses();
         let partition = self.partitions.get_mut(&at)?;
@@ -294,11 +295,12 @@ impl<C> Engine<C> {
             Candidate::Retry { index, .. } => partition.take_waiting(index),
             Candidate::Prepared { .. } => partition.take_prepared(&self.identity),
             Candidate::New if compresses => {
-                self.compress_next(at, queues);
+                self.compress_next(at, queues, now);
                 None
             }
             Candidate::New => {
-                let batch = queues.take(at)?;
+                let mut batch = queues.take(at)?;
+                batch.note_sealed(now);
                 let deadline = batch.opened_at() + self.config.delivery_timeout;
                 let stamp = partition.run.assign(batch.record_count(), &self.identity);
                 Some(partition.track(batch.stamp(stamp), deadline))
@@ -422,10 +424,11 @@ impl<C> Engine<C> {
         chosen: &[TopicPartition],
         broker: BrokerId,
         queues: &mut impl Queues<Completion = C>,
+        now: Instant,
     ) {
         for at in chosen {
             let message = "no common version of the Produce api";
-            while let Some(mut batch) = self.take_next(*at, queues) {
+            while let Some(mut batch) = self.take_next(*at, queues, now) {
                 batch.broker = Some(broker);
                 let kind = FailureKind::UnsupportedVersion;
                 let failure = batch.failure(kind, Some(message.into()));

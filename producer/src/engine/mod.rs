@@ -180,7 +180,7 @@ impl<C> Engine<C> {
                 self.touched.insert(partition);
                 self.on_used_in_transaction(partition);
             }
-            Input::Compressed { id, batch } => self.on_compressed(id, batch),
+            Input::Compressed { id, batch } => self.on_compressed(id, batch, now),
             Input::DrainRequested => {
                 self.urging.drain_requested_at = Some(now);
                 self.touched.extend(&self.queued);

@@ -195,10 +195,10 @@ impl<C> Partition<C> {
     }
 
     /// Puts back a batch's bytes, unless it ended meanwhile.
-    pub(crate) fn on_prepared(&mut self, id: CompressionId, bytes: CompressedBatch) {
+    pub(crate) fn on_prepared(&mut self, id: CompressionId, bytes: CompressedBatch, now: Instant) {
         let lent = |one: &&mut Preparing<C>| one.stage == Stage::AtWork(id);
         if let Some(one) = self.preparing.iter_mut().find(lent) {
-            one.batch.put_back(bytes);
+            one.batch.put_back(bytes, now);
             one.stage = Stage::Ready;
         }
     }

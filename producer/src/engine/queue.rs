@@ -128,6 +128,9 @@ impl<C: Clone> PartitionQueue<C> {
     /// Seals what is open, opens a batch in the given buffer and appends the record to it.
     pub fn append_opening(&mut self, record: &RecordView<'_>, batch: NewBatch<C>) -> Appended<C> {
         let sealed_bytes = self.seal_open();
+        if let Some(sealed) = self.sealed.back_mut() {
+            sealed.note_sealed(batch.now);
+        }
         let completion = batch.completion.clone();
         let open = OpenBatch::open(batch, record, self.limits.batch_bytes);
         let (is_full, bytes) = (open.is_full(), open.bytes() - HEADER_BYTES);

@@ -14,7 +14,7 @@
 use core::time::Duration;
 use std::sync::Arc;
 
-use crate::engine::batch::SealedBatch;
+use crate::engine::batch::{SealedBatch, Times};
 pub use crate::engine::brokers::NodeKey;
 use crate::engine::effect::{BatchOutcome, ConnectionId};
 use crate::engine::partition::Tracked;
@@ -183,6 +183,8 @@ pub enum BatchEvent {
     Sent {
         /// How long after it was opened.
         waited: Duration,
+        /// How it spent that time.
+        before: BeforeSent,
     },
     /// It is in the log.
     Written {
@@ -210,11 +212,33 @@ pub enum BatchEvent {
     },
 }
 
+/// A batch's way from its opening to a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BeforeSent {
+    /// From its opening until it took no more records.
+    pub filling: Duration,
+    /// From there until its bytes were compressed; `None` without compression.
+    pub compressing: Option<Duration>,
+    /// From there until it was handed to a connection.
+    pub ready: Duration,
+}
+
 impl Report {
     /// A batch was handed to a connection.
     pub(super) fn sent<C>(batch: &Tracked<C>, now: Instant) -> Self {
-        let waited = now.since(batch.batch.opened_at());
-        Self::of(batch, BatchEvent::Sent { waited })
+        let Times {
+            opened_at,
+            sealed_at,
+            compressed_at,
+        } = batch.batch.times();
+        let sealed_at = sealed_at.unwrap_or(now);
+        let before = BeforeSent {
+            filling: sealed_at.since(opened_at),
+            compressing: compressed_at.map(|at| at.since(sealed_at)),
+            ready: now.since(compressed_at.unwrap_or(sealed_at)),
+        };
+        let waited = now.since(opened_at);
+        Self::of(batch, BatchEvent::Sent { waited, before })
     }
 
     /// A batch that was taken went on.

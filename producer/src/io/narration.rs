@@ -273,7 +273,7 @@ macro_rules! batch_event {
 
 fn tell_batch(batch: &BatchFacts, event: &BatchEvent, topics: &Topics) {
     match event {
-        BatchEvent::Sent { waited } => {
+        BatchEvent::Sent { waited, .. } => {
             batch_event!(
                 trace,
                 topics,

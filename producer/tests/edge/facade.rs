@@ -150,6 +150,10 @@ async fn a_batch_is_told_to_the_recorder_with_its_labels() {
     );
     let queued = &told["kafka_producer_record_queue_time_seconds{client_id=shop,topic=orders}"];
     assert!((0.020..0.022).contains(&queued[0]), "{queued:?} seconds");
+    for (stage, seconds) in [("filling", &queued[..1]), ("ready", &[0.0])] {
+        let told = &told[&format!("kafka_producer_batch_{stage}_time_seconds{{client_id=shop}}")];
+        assert_eq!(told, seconds, "{stage}");
+    }
     let sizes = &told["kafka_producer_batch_size_bytes{client_id=shop,topic=orders}"];
     let bytes = &told["kafka_producer_byte_total{client_id=shop,topic=orders}"];
     assert_eq!(sizes, bytes);

@@ -59,8 +59,10 @@ async fn what_a_batch_brought_is_measured_before_its_delivery_is_ready() {
     let of_nodes = [-1, 1].map(|node| metrics.of_node(node, "request-total"));
     let sum: f64 = of_nodes.into_iter().flatten().sum();
     assert_eq!(sum, 4.0, "{of_nodes:?}");
-    assert_eq!(metrics.stages().queued.count, 1);
-    assert_eq!(metrics.stages().answered.count, 1);
+    let stages = metrics.stages();
+    let counts = [stages.filling, stages.ready, stages.queued, stages.answered].map(|s| s.count);
+    assert_eq!(counts, [1; 4]);
+    assert_eq!(stages.compressing.count, 0, "nothing was compressed");
 }
 
 #[tokio::test(start_paused = true)]

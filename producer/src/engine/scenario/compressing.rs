@@ -1,6 +1,7 @@
 //! Batches that are compressed on their way: in order, once, and never lost.
 
 use super::*;
+use crate::engine::report::{BatchEvent, BeforeSent};
 use crate::error::FailureKind;
 use crate::types::CompressionType;
 use crate::wire::compression::CompressedBatch;
@@ -186,4 +187,35 @@ fn queues_hear_how_small_records_become() {
     world.bring_back_bytes(62);
     let after = world.queues.1;
     assert!(after.per_mille() < before.per_mille(), "{after:?}");
+}
+
+#[test]
+fn a_compressed_batch_tells_its_time_in_each_stage() {
+    let mut world = World::ready(compressing(), script());
+    world.append(0);
+    world.bring_back(0);
+    let probe = world.take_sent();
+    world.append_quietly(0);
+    world.pass_ms(8);
+    world.append_quietly(0); // seals the one before
+    world.input(Input::Queued { partition: at(0) });
+    world.pass_ms(3);
+    world.bring_back(0);
+    world.pass_ms(4);
+    world.reports.clear();
+    world.answer(&probe, 0, 0);
+    let way = world.reports.iter().find_map(|report| match report {
+        Report::Batch {
+            event: BatchEvent::Sent { before, .. },
+            ..
+        } => Some(*before),
+        _ => None,
+    });
+    let ms = Duration::from_millis;
+    let expected = BeforeSent {
+        filling: ms(8),
+        compressing: Some(ms(3)),
+        ready: ms(4),
+    };
+    assert_eq!(way, Some(expected));
 }

@@ -1,7 +1,7 @@
 //! What is told to whoever counts and logs.
 
 use super::*;
-use crate::engine::report::{BatchEvent, ConnectionEvent, NodeKey, Stood};
+use crate::engine::report::{BatchEvent, BeforeSent, ConnectionEvent, NodeKey, Stood};
 use crate::error::FailureKind;
 use crate::types::{BrokerId, ProducerEpoch, ProducerId};
 
@@ -56,10 +56,45 @@ fn a_batch_is_told_with_its_waits() {
     assert_eq!(
         world.batch_events(),
         [
-            BatchEvent::Sent { waited: ms(20) },
+            BatchEvent::Sent {
+                waited: ms(20),
+                before: BeforeSent {
+                    filling: ms(20),
+                    compressing: None,
+                    ready: ms(0),
+                },
+            },
             BatchEvent::Written { after: Some(ms(7)) },
         ]
     );
+}
+
+/// The second batch's opening seals the first, which waits for an answer all the same.
+#[test]
+fn a_batch_tells_how_long_it_filled_and_how_long_it_waited_for_its_turn() {
+    let mut world = World::ready(settings(), script());
+    world.append(0);
+    let probe = world.take_sent();
+    world.append(0);
+    world.pass_ms(30);
+    world.append(0);
+    world.pass_ms(12);
+    world.reports.clear();
+    world.answer(&probe, 0, 0);
+    let ways: Vec<BeforeSent> = world
+        .batch_events()
+        .iter()
+        .filter_map(|event| match event {
+            BatchEvent::Sent { before, .. } => Some(*before),
+            _ => None,
+        })
+        .collect();
+    let way = |filling, ready| BeforeSent {
+        filling: ms(filling),
+        compressing: None,
+        ready: ms(ready),
+    };
+    assert_eq!(ways, [way(30, 12), way(12, 0)]);
 }
 
 #[test]
@@ -83,7 +118,7 @@ fn a_retry_tells_why_and_how_long_it_waits() {
     world.answer(&sent, 0, 1);
     let waited = world.batch_events();
     assert!(
-        matches!(waited[0], BatchEvent::Sent { waited } if waited == *back_off),
+        matches!(waited[0], BatchEvent::Sent { waited, .. } if waited == *back_off),
         "from the batch's opening: {waited:?}"
     );
 }

@@ -76,6 +76,11 @@ handles! {
         flushes: Histogram "flush_time_seconds" Seconds "flushes";
         refused: Counter "record_refused_total" Count "records refused before they were accepted";
         epochs_bumped: Counter "epoch_bump_total" Count "partitions whose sequences started anew";
+        filling: Histogram "batch_filling_time_seconds" Seconds
+            "from a batch's opening until it took no more records";
+        compressing: Histogram "batch_compressing_time_seconds" Seconds
+            "from there until it was compressed";
+        ready: Histogram "batch_ready_time_seconds" Seconds "from there to its first sending";
         answered: Histogram "batch_answer_time_seconds" Seconds
             "from a batch's last sending to its answer";
     }
@@ -181,9 +186,7 @@ impl Facade {
             }
             Report::EpochBumped { .. } => self.whole.epochs_bumped.increment(1),
             Report::Batch { batch, event } => {
-                if let BatchEvent::Written { after: Some(after) } = event {
-                    self.whole.answered.record(after.as_secs_f64());
-                }
+                self.whole.on_batch(batch, event);
                 self.topic(batch.partition.topic, name_of)
                     .on_batch(batch, event);
             }
@@ -267,11 +270,29 @@ impl Whole {
     }
 }
 
+impl Whole {
+    fn on_batch(&self, batch: &BatchFacts, event: &BatchEvent) {
+        match event {
+            BatchEvent::Sent { before, .. } if batch.attempts == 1 => {
+                self.filling.record(before.filling.as_secs_f64());
+                if let Some(compressing) = before.compressing {
+                    self.compressing.record(compressing.as_secs_f64());
+                }
+                self.ready.record(before.ready.as_secs_f64());
+            }
+            BatchEvent::Written { after: Some(after) } => {
+                self.answered.record(after.as_secs_f64());
+            }
+            _ => {}
+        }
+    }
+}
+
 impl Topic {
     fn on_batch(&self, batch: &BatchFacts, event: &BatchEvent) {
         let records = u64::from(batch.records);
         match event {
-            BatchEvent::Sent { waited } => {
+            BatchEvent::Sent { waited, .. } => {
                 self.sent.increment(records);
                 self.bytes.increment(wide(batch.bytes));
                 self.batches.record(super::number(batch.bytes));

@@ -270,7 +270,7 @@ impl State {
         let records = f64::from(batch.records);
         let whole = &mut self.whole;
         match event {
-            BatchEvent::Sent { waited } => {
+            BatchEvent::Sent { waited, before } => {
                 let bytes = number(batch.bytes);
                 whole.batches.record(bytes, windows, now);
                 whole.compressed.record(ratio(batch), windows, now);
@@ -278,7 +278,7 @@ impl State {
                 whole.record_bytes.record(plain / records, windows, now);
                 whole.queued.record(millis(*waited), windows, now);
                 if batch.attempts == 1 {
-                    self.stages.on_sent(*waited);
+                    self.stages.on_sent(*waited, before);
                 }
             }
             BatchEvent::Written { after } => {
@@ -380,6 +380,7 @@ fn nanos(duration: Duration) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::report::BeforeSent;
     use crate::types::TopicPartition;
 
     #[test]
@@ -400,6 +401,11 @@ mod tests {
         };
         let event = BatchEvent::Sent {
             waited: Duration::ZERO,
+            before: BeforeSent {
+                filling: Duration::ZERO,
+                compressing: None,
+                ready: Duration::ZERO,
+            },
         };
         let sent = Report::Batch { batch, event };
         meters.record(&[sent], |_| Some(Arc::from("orders")), Instant::ZERO);

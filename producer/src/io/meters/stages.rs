@@ -10,9 +10,14 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
+use crate::engine::report::BeforeSent;
+
 /// The stages of a batch's way.
 #[derive(Debug)]
 pub(super) struct Stages {
+    filling: Histogram<u64>,
+    compressing: Histogram<u64>,
+    ready: Histogram<u64>,
     queued: Histogram<u64>,
     answered: Histogram<u64>,
 }
@@ -21,7 +26,16 @@ pub(super) struct Stages {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct StageTimes {
-    /// From the opening of a batch to its first sending: it fills, lingers, and waits its turn.
+    /// From the opening of a batch until it took no more records, because it was full, had
+    /// lingered, or was flushed. One that was full and had no other behind it counts until it went
+    /// on.
+    pub filling: Spread,
+    /// From there until its records were compressed, the wait for a thread included; nothing
+    /// without compression.
+    pub compressing: Spread,
+    /// From there to its first sending: it waits for its turn, its broker, or a producer id.
+    pub ready: Spread,
+    /// From the opening of a batch to its first sending: the three above together.
     pub queued: Spread,
     /// From the last sending to the answer that it is written; nothing with `acks=0`.
     pub answered: Spread,
@@ -50,6 +64,9 @@ pub struct Spread {
 impl Default for Stages {
     fn default() -> Self {
         Self {
+            filling: empty(),
+            compressing: empty(),
+            ready: empty(),
             queued: empty(),
             answered: empty(),
         }
@@ -57,7 +74,12 @@ impl Default for Stages {
 }
 
 impl Stages {
-    pub(super) fn on_sent(&mut self, waited: Duration) {
+    pub(super) fn on_sent(&mut self, waited: Duration, before: &BeforeSent) {
+        record(&mut self.filling, before.filling);
+        if let Some(compressing) = before.compressing {
+            record(&mut self.compressing, compressing);
+        }
+        record(&mut self.ready, before.ready);
         record(&mut self.queued, waited);
     }
 
@@ -67,6 +89,9 @@ impl Stages {
 
     pub(super) fn times(&self) -> StageTimes {
         StageTimes {
+            filling: spread(&self.filling),
+            compressing: spread(&self.compressing),
+            ready: spread(&self.ready),
             queued: spread(&self.queued),
             answered: spread(&self.answered),
         }
@@ -111,11 +136,17 @@ const SIGNIFICANT_DIGITS: u8 = 2;
 mod tests {
     use super::*;
 
+    const BEFORE: BeforeSent = BeforeSent {
+        filling: Duration::ZERO,
+        compressing: None,
+        ready: Duration::ZERO,
+    };
+
     #[test]
     fn times_are_spread_to_one_percent() {
         let mut stages = Stages::default();
         for milli in 1..=1_000 {
-            stages.on_sent(Duration::from_millis(milli));
+            stages.on_sent(Duration::from_millis(milli), &BEFORE);
         }
         let Spread {
             count, p50, p99, ..
