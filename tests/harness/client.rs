@@ -81,6 +81,10 @@ impl Queues for PlainQueues {
         self.queue(partition).state()
     }
 
+    fn seal(&mut self, partition: TopicPartition) {
+        self.queue(partition).seal();
+    }
+
     fn take(&mut self, partition: TopicPartition) -> Option<SealedBatch<BatchNumber>> {
         self.queue(partition).take()
     }

@@ -189,8 +189,12 @@ impl ProducerBuilder {
         self.set("max.in.flight.requests.per.connection", count.to_string())
     }
 
-    /// `delivery.timeout.ms`: from the opening of a record's batch to its end, retries included, 0
-    /// to 2147483647 ms. Default: 120 s. At least `linger.ms` + `request.timeout.ms`.
+    /// `delivery.timeout.ms`: from a record's acceptance to its end, retries included, 0 to
+    /// 2147483647 ms. Default: 120 s. At least `linger.ms` + `request.timeout.ms`.
+    ///
+    /// No record takes longer. It is counted for a batch from its first record on, and a batch
+    /// takes records for a sixteenth of this time at most, or `linger.ms` if that is more: by so
+    /// much may a record have less.
     pub fn delivery_timeout(self, timeout: Duration) -> Self {
         self.set("delivery.timeout.ms", millis(timeout))
     }

@@ -10,7 +10,7 @@ use crate::engine::Engine;
 use crate::engine::batch::SealedBatch;
 use crate::engine::brokers::{NodeKey, ReadyNode};
 use crate::engine::drain::{Due, Hurry, Offer, due};
-use crate::engine::effect::{Action, BatchOutcome, ConnectionId, Frame, Queues};
+use crate::engine::effect::{Action, BatchOutcome, ConnectionId, Frame, QueueState, Queues};
 use crate::engine::in_flight::{Content, Entry};
 use crate::engine::ledger::BatchNumber;
 use crate::engine::links::Outgoing;
@@ -139,7 +139,7 @@ impl<C> Engine<C> {
         queues: &mut impl Queues<Completion = C>,
         now: Instant,
     ) {
-        let queue = queues.state(at);
+        let (queue, old_at) = self.close_old(at, queues, now);
         let joined = self.joins_transaction(at);
         let Some(partition) = self.partitions.get(&at) else {
             return;
@@ -153,6 +153,7 @@ impl<C> Engine<C> {
             .oldest_opened_at
             .map(|opened| opened + self.config.delivery_timeout);
         let mut wake = earliest(partition.delivery_deadline(), expiry);
+        wake = earliest(wake, old_at);
         let mut offer = None;
         let now_with = |bytes| Offer {
             bytes,
@@ -192,6 +193,28 @@ impl<C> Engine<C> {
         match wake {
             Some(wake) => self.deadlines.set_by(Deadline::Partition(at), wake),
             None => self.deadlines.set(Deadline::Partition(at), None),
+        }
+    }
+
+    /// Seals the open batch if it is old; what waits then, and when the open one will be old.
+    ///
+    /// The delivery time-out counts from a batch's opening: a record has all of it but what its
+    /// batch was open before it came.
+    fn close_old(
+        &self,
+        at: TopicPartition,
+        queues: &mut impl Queues<Completion = C>,
+        now: Instant,
+    ) -> (QueueState, Option<Instant>) {
+        let share = self.config.delivery_timeout / FILL_SHARE;
+        let open_max = self.config.linger.max(share);
+        let queue = queues.state(at);
+        match queue.open_since.map(|since| since + open_max) {
+            Some(old_at) if old_at <= now => {
+                queues.seal(at);
+                (queues.state(at), None)
+            }
+            old_at => (queue, old_at),
         }
     }
 
@@ -438,6 +461,10 @@ impl<C> Engine<C> {
         }
     }
 }
+
+/// The part of the delivery time-out for which a batch takes records: where nothing can be sent, a
+/// record has nearly all of its time, and there are no more than so many batches for it.
+const FILL_SHARE: u32 = 16;
 
 fn earliest(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
     one.into_iter().chain(other).min()

@@ -368,6 +368,7 @@ mod tests {
     ) {
         let queue = QueueState {
             oldest_opened_at: opened_at.map(Instant::from_nanos),
+            open_since: None,
             oldest_bytes: 100,
             sealed_bytes,
         };

@@ -290,6 +290,9 @@ pub trait Queues {
     /// What waits in this partition's queue.
     fn state(&mut self, partition: TopicPartition) -> QueueState;
 
+    /// Seals the batch that takes records, if there is one: the next record opens another.
+    fn seal(&mut self, partition: TopicPartition);
+
     /// Takes the oldest batch; the open one is sealed for it when none is sealed.
     fn take(&mut self, partition: TopicPartition) -> Option<SealedBatch<Self::Completion>>;
 
@@ -303,6 +306,8 @@ pub trait Queues {
 pub struct QueueState {
     /// When the oldest batch was opened; `None` when the queue is empty.
     pub oldest_opened_at: Option<crate::engine::time::Instant>,
+    /// When the batch that takes records was opened; `None` when there is none.
+    pub open_since: Option<crate::engine::time::Instant>,
     /// The oldest batch's size on the wire in bytes, 0 when empty.
     pub oldest_bytes: usize,
     /// The size of all batches that take no more records, whatever their age.

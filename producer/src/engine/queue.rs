@@ -172,6 +172,7 @@ impl<C: Clone> PartitionQueue<C> {
         });
         QueueState {
             oldest_opened_at: oldest.map(|(opened_at, _)| opened_at),
+            open_since: self.open.as_ref().map(OpenBatch::opened_at),
             oldest_bytes: oldest.map_or(0, |(_, bytes)| bytes),
             sealed_bytes: self.sealed_bytes,
         }
@@ -288,6 +289,7 @@ mod tests {
         assert_eq!(second.notice, Notice::Opened { sealed_bytes: 69 });
         let expected = QueueState {
             oldest_opened_at: Some(Instant::from_nanos(1)),
+            open_since: Some(Instant::from_nanos(2)),
             oldest_bytes: 69,
             sealed_bytes: 69,
         };

@@ -522,6 +522,12 @@ impl Queues for Slots {
             .unwrap_or_default()
     }
 
+    fn seal(&mut self, partition: TopicPartition) {
+        if let Some(slot) = self.slot(partition) {
+            slot.lock().records.seal();
+        }
+    }
+
     fn take(&mut self, partition: TopicPartition) -> Option<SealedBatch<Ticket>> {
         let slot = self.slot(partition)?;
         self.accumulator.take(slot)

@@ -483,3 +483,36 @@ async fn a_record_arrives_as_it_was_given() {
     );
     assert_eq!(peer.arrived(PRODUCE).len(), 1, "in one batch");
 }
+
+/// The broker answers nothing. The second record waits behind the first, and the third comes when
+/// the second has had half of its time.
+#[tokio::test(start_paused = true)]
+async fn a_record_has_its_own_delivery_time_and_not_that_of_the_batch_before() {
+    let time = Duration::from_secs(16);
+    let peer = orders();
+    let producer = joined(&peer)
+        .linger(Duration::ZERO)
+        .request_timeout(time)
+        .delivery_timeout(time)
+        .build()
+        .expect("allowed");
+    producer.topic("orders").await.expect("known");
+    peer.hold(PRODUCE);
+    drop(producer.send(to_first("sent")).await.expect("accepted"));
+    settle().await;
+    let mut ends = Vec::new();
+    for value in ["early", "late"] {
+        let delivery = producer.send(to_first(value)).await.expect("accepted");
+        let sent_at = Instant::now();
+        ends.push(tokio::spawn(async move {
+            let error = delivery.await.expect_err("nobody answers");
+            assert_eq!(error.kind(), ProduceErrorKind::DeliveryTimedOut);
+            sent_at.elapsed()
+        }));
+        pass(time / 2).await;
+    }
+    for end in ends {
+        let took = end.await.expect("no panic");
+        assert!((time - 2 * MS..time + 5 * MS).contains(&took), "{took:?}");
+    }
+}

@@ -130,6 +130,12 @@ impl Queues for PlainQueues {
             .unwrap_or_default()
     }
 
+    fn seal(&mut self, partition: TopicPartition) {
+        if let Some(queue) = self.0.get_mut(&partition) {
+            queue.seal();
+        }
+    }
+
     fn take(&mut self, partition: TopicPartition) -> Option<SealedBatch<u32>> {
         self.0.get_mut(&partition)?.take()
     }

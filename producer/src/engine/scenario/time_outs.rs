@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::error::FailureKind;
+use rstest::rstest;
 
 /// A broker that never answers, and a delivery time-out shorter than the request's.
 fn impatient() -> EngineConfig {
@@ -122,4 +123,39 @@ fn what_is_queued_after_giving_up_ends_too() {
     let late = world.append(0);
     assert_eq!(world.done.len(), 1);
     assert_eq!(world.done[0].0, late);
+}
+
+impl World {
+    /// Whether the open batch of partition 0 takes one more record.
+    fn joins_open_batch(&mut self) -> bool {
+        let record = RecordView {
+            timestamp_ms: 1000,
+            key: None,
+            value: Some(b"late"),
+            headers: &[],
+        };
+        let queue = self.queues.0.get_mut(&at(0)).expect("in use");
+        queue.append(&record).is_ok()
+    }
+}
+
+/// Nothing can be sent; a record that comes late must not end with those that came early.
+#[rstest]
+#[case::without_linger(0, 312)]
+#[case::with_a_short_one(200, 312)]
+#[case::with_a_long_one(900, 899)]
+fn a_batch_takes_no_records_once_it_is_old(#[case] linger_ms: u64, #[case] open_ms: u64) {
+    let mut script = script();
+    script.topics[0].partitions[0] = (-1, 0);
+    let mut config = impatient();
+    config.linger = Duration::from_millis(linger_ms);
+    let mut world = World::ready(config, script);
+    world.append(0);
+    world.pass_ms(open_ms);
+    assert!(
+        world.joins_open_batch(),
+        "a sixteenth of five seconds is 312.5 ms"
+    );
+    world.pass_ms(1);
+    assert!(!world.joins_open_batch());
 }
