@@ -14,6 +14,7 @@ use rstest::rstest;
 #[rstest]
 #[case(Defect::RetryRenumbered, Law::D3SingleCopy, 8)]
 #[case(Defect::RetryInNewEpoch, Law::D3SingleCopy, 8)]
+#[case(Defect::PartRenumbered, Law::Q2SequenceContinuous, 4)]
 #[case(Defect::SequencesReused, Law::Q1SequenceUnique, 12)]
 #[case(Defect::RetryOvertaken, Law::O1SendOrder, 40)]
 #[case(Defect::RetryForgotten, Law::D3SingleCopy, 8)]
@@ -41,6 +42,7 @@ fn a_planted_defect_is_found_by_its_law(
 ) {
     let workload = match defect {
         Defect::RetryOvertaken => Workload::Idempotent,
+        Defect::PartRenumbered => Workload::Compression,
         Defect::MemoryKept => Workload::SmallMemory,
         _ => Workload::Mixed,
     };

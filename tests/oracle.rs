@@ -3,6 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use kafka_producer::CompressionType;
+use kafka_producer::wire::record_batch::{
+    BatchHeader, Place, PlacedRecord, RecordView, complete_header, reserve_header,
+};
 use promises::history::{
     Content, Durability, Ending, FlushOp, FlushReturn, History, LeaderTold, Leftovers, Liveness,
     LogEntry, Partition, Passed, Placed, Promises, Read, Resolution, Seen, SendOp, Told, WireBatch,
@@ -148,6 +152,39 @@ fn wire_batch(base_sequence: i32, bytes: &str) -> WireBatch {
     }
 }
 
+/// A batch that can be read.
+fn readable_batch(base_sequence: i32, values: &[&str]) -> WireBatch {
+    let mut buffer = Vec::new();
+    reserve_header(&mut buffer);
+    for (offset_delta, value) in (0..).zip(values) {
+        let view = RecordView {
+            timestamp_ms: 0,
+            key: None,
+            value: Some(value.as_bytes()),
+            headers: &[],
+        };
+        let place = Place {
+            timestamp_delta_ms: 0,
+            offset_delta,
+        };
+        PlacedRecord::new(&view, place).append_to(&mut buffer);
+    }
+    let record_count = u32::try_from(values.len()).unwrap_or_default();
+    let header = BatchHeader {
+        compression: CompressionType::None,
+        base_timestamp_ms: 0,
+        max_timestamp_ms: 0,
+        record_count,
+        producer: None,
+    };
+    complete_header(&mut buffer, &header);
+    WireBatch {
+        record_count: record_count.cast_signed(),
+        bytes: buffer.into(),
+        ..wire_batch(base_sequence, "")
+    }
+}
+
 fn log(history: &mut History) -> &mut Vec<LogEntry> {
     history.logs.entry(orders()).or_default()
 }
@@ -226,6 +263,13 @@ fn an_honest_history_passes_by_every_law() {
 #[case::sequence_used_again(Law::Q1SequenceUnique, |h: Run<'_>| h.wire.push(wire_batch(2, "d")))]
 #[case::sequence_left_out(Law::Q2SequenceContinuous, |h: Run<'_>| h.wire[2].base_sequence = 3)]
 #[case::first_sequence_not_zero(Law::Q2SequenceContinuous, |h: Run<'_>| drop(h.wire.remove(0)))]
+#[case::part_numbered_anew(Law::Q2SequenceContinuous, |h: Run<'_>| {
+    h.wire = vec![
+        readable_batch(0, &["a", "b"]),
+        readable_batch(0, &["a"]),
+        readable_batch(2, &["b"]),
+    ];
+})]
 #[case::epoch_fell(Law::Q3EpochMonotone, |h: Run<'_>| {
     let newer = WireBatch { epoch: 1, ..wire_batch(0, "d") };
     h.wire.splice(0..0, [newer]);
@@ -308,6 +352,15 @@ fn a_broken_law_is_found_alone(#[case] law: Law, #[case] corrupt: fn(&mut Histor
 })]
 #[case::at_the_end_of_a_throttle(|h: Run<'_>| {
     h.events.insert(2, event(1, Passed::Told(throttles(1))));
+})]
+#[case::split_in_parts(|h: Run<'_>| {
+    h.wire = vec![
+        readable_batch(0, &["a", "b"]),
+        readable_batch(2, &["c"]),
+        readable_batch(0, &["a"]),
+        readable_batch(1, &["b"]),
+        readable_batch(2, &["c"]),
+    ];
 })]
 #[case::sent_again_byte_for_byte(|h: Run<'_>| h.wire.push(wire_batch(1, "b")))]
 #[case::given_up_and_late_without_idempotence(|h: Run<'_>| {

@@ -26,6 +26,8 @@ pub enum Defect {
     RetryRenumbered,
     /// The producer gives a batch that may be written a new epoch when it sends it again.
     RetryInNewEpoch,
+    /// The producer gives the later half of a batch that was split the sequences behind it.
+    PartRenumbered,
     /// The producer does not start a new epoch after a failed batch, and uses its sequences again.
     SequencesReused,
     /// The producer lets newer batches pass a failed one: more in flight than it may have.
@@ -115,6 +117,12 @@ impl Planted {
                 header.producer_epoch += 1;
                 header.base_sequence = 0;
             }),
+            Defect::PartRenumbered => {
+                if let Some(whole) = sent.iter().find(|whole| is_later_part(batch, whole)) {
+                    let behind = whole.base_sequence.wrapping_add(whole.record_count);
+                    rewrite(bytes, |header| header.base_sequence = behind);
+                }
+            }
             Defect::RetryForgotten if again => rewrite(bytes, |header| {
                 header.producer_id = -1;
                 header.producer_epoch = -1;
@@ -252,6 +260,12 @@ fn is_same_line(first: &WireBatch, second: &WireBatch) -> bool {
 
 fn is_same(first: &WireBatch, second: &WireBatch) -> bool {
     is_same_line(first, second) && first.base_sequence == second.base_sequence
+}
+
+/// Whether a batch lies in a larger one and does not begin where that does.
+fn is_later_part(part: &WireBatch, whole: &WireBatch) -> bool {
+    let end = |batch: &WireBatch| batch.base_sequence.wrapping_add(batch.record_count);
+    is_same_line(part, whole) && whole.base_sequence < part.base_sequence && end(part) <= end(whole)
 }
 
 /// Changes a batch's header and makes its checksum right again.

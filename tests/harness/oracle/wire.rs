@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::{Case, Law, Verdict};
 use crate::capture::contents;
 use crate::history::{Partition, Passed, WireBatch, WireEvent};
@@ -79,6 +81,7 @@ pub(super) fn sequences_are_unique(case: &Case<'_>, verdict: &mut Verdict) {
 pub(super) fn sequences_are_continuous(case: &Case<'_>, verdict: &mut Verdict) {
     const WRAP: i64 = 1 << 31;
     for line in wire_lines(case) {
+        parts_keep_their_sequences(&line, verdict);
         let mut seen: Vec<&WireBatch> = Vec::new();
         let mut next = 0;
         for batch in line {
@@ -93,6 +96,31 @@ pub(super) fn sequences_are_continuous(case: &Case<'_>, verdict: &mut Verdict) {
             }
             next = sequences(batch).end % WRAP;
             seen.push(batch);
+        }
+    }
+}
+
+/// Where a batch was split, each record has the sequence that it had in the whole.
+fn parts_keep_their_sequences(line: &WireLine<'_>, verdict: &mut Verdict) {
+    let is_split = line.iter().enumerate().any(|(at, batch)| {
+        let earlier = line[..at].iter();
+        let mut others = earlier.filter(|earlier| sequences(earlier) != sequences(batch));
+        others.any(|earlier| intersects(earlier, batch))
+    });
+    if !is_split {
+        return;
+    }
+    let mut numbers: BTreeMap<Bytes, i64> = BTreeMap::new();
+    for batch in line {
+        let records = contents(batch).unwrap_or_default();
+        for (number, record) in (sequences(batch).start..).zip(records) {
+            let first = *numbers.entry(record.value.clone()).or_insert(number);
+            if first != number {
+                verdict.witness(
+                    Law::Q2SequenceContinuous,
+                    format!("{:?} had sequence {first}, then {number}", record.value),
+                );
+            }
         }
     }
 }
