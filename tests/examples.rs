@@ -10,6 +10,7 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Mutex, PoisonError};
+use std::thread::JoinHandle;
 
 use kafka_mockbroker::MockCluster;
 use rstest::rstest;
@@ -146,11 +147,11 @@ impl Drop for TemporaryFile {
     }
 }
 
-/// A registry that knows one schema by this id, for one question; gives its URL.
-fn registry(id: u32) -> String {
+/// A registry that gives one schema this id; its URL, and what it was asked once it was.
+fn registry(id: u32) -> (String, JoinHandle<Value>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    std::thread::spawn(move || {
+    let asked = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
         let mut head = BufReader::new(stream.try_clone().unwrap());
         let mut length = 0;
@@ -175,23 +176,58 @@ fn registry(id: u32) -> String {
             "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{answer}"
         )
         .unwrap();
+        serde_json::from_slice(&body).unwrap()
     });
-    url
+    (url, asked)
 }
 
-#[test]
-fn schema_registry_names_the_schema_before_each_value() {
+/// Before each value stands the schema's id; before Protobuf's also which message of it, here the
+/// second: one index, 1, both doubled.
+#[rstest]
+#[case::json(
+    "json",
+    Some("JSON"),
+    [r#"{"fruit":"apples","count":3}"#, r#"{"fruit":"pears","count":5}"#],
+)]
+#[case::avro("avro", None, ["\u{c}apples\u{6}", "\u{a}pears\u{a}"])]
+#[case::protobuf(
+    "protobuf",
+    Some("PROTOBUF"),
+    [
+        "\u{2}\u{2}\u{a}\u{6}apples\u{10}\u{3}",
+        "\u{2}\u{2}\u{a}\u{5}pears\u{10}\u{5}",
+    ],
+)]
+fn schema_registry_names_the_schema_before_each_value(
+    #[case] format: &str,
+    #[case] schema_type: Option<&str>,
+    #[case] expected: [&str; 2],
+) {
     let cluster = start();
     let servers = cluster.bootstrap_servers();
-    let url = registry(258);
-    let arguments = ["--bootstrap", servers, "--registry", &url];
+    let (url, asked) = registry(258);
+    let arguments = [
+        "--bootstrap",
+        servers,
+        "--registry",
+        &url,
+        "--format",
+        format,
+    ];
     let told = lines(&run("schema_registry", &arguments));
     assert_eq!(told[0], "orders-value has the schema 258");
-    let expected = [
-        r#"{"fruit":"apples","count":3}"#,
-        r#"{"fruit":"pears","count":5}"#,
-    ];
-    let expected = expected.map(|json| Some(format!("\0\0\0\u{1}\u{2}{json}")));
+    let asked = asked.join().unwrap();
+    assert_eq!(
+        asked["schemaType"].as_str(),
+        schema_type,
+        "none stands for Avro"
+    );
+    let schema = asked["schema"].as_str().unwrap();
+    assert!(
+        schema.contains("Order") && schema.contains("fruit"),
+        "{schema}"
+    );
+    let expected = expected.map(|value| Some(format!("\0\0\0\u{1}\u{2}{value}")));
     assert_eq!(values(&cluster), expected);
 }
 

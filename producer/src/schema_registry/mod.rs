@@ -32,7 +32,8 @@
 //! *Source*: the REST API and wire format of Confluent's schema registry, which others speak too.
 //!
 //! *Not here*: encoding Avro, Protobuf or JSON (crates for it, within a
-//! [`Serializer`](crate::serializer::Serializer)); TLS and passwords.
+//! [`Serializer`](crate::serializer::Serializer); the example `schema_registry` has all three); TLS
+//! and passwords.
 
 mod client;
 mod error;
