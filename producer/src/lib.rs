@@ -46,12 +46,14 @@
 //! | see what a producer runs with, and why | [`Producer::config`] |
 //! | send often to one topic | [`Topic`] |
 //! | send many records at once | [`Producer::send_all`] |
+//! | know who leads and who keeps a topic's partitions | [`Producer::partitions_for`] |
 //! | have a function called in place of awaiting | [`Producer::send_with`], [`Producer::send_all_with`] |
 //! | send from threads without async code | [`Producer::send_blocking`], [`Delivery::wait`] |
 //! | never wait | [`Producer::try_send`] |
 //! | have records count together or not at all | [`Producer::init_transactions`] |
 //! | choose partitions otherwise | [`partitioner`] |
 //! | see and change each record, and learn its fate | [`Interceptor`] |
+//! | have brokers asked before a record ends as possibly written | [`ProducerBuilder::outcome_resolve_timeout`] |
 //! | see how it does, by Kafka's metrics | [`Producer::metrics`] |
 //! | name schemas of a registry | the module `schema_registry`, with the feature of that name |
 //!

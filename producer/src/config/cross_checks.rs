@@ -135,6 +135,11 @@ fn check_resolving(values: &Values) -> Result<(), ConfigError> {
             format!("needs {IDEMPOTENCE}=true: without it, asking may write records twice");
         return Err(ConfigError::conflict(KEY, values.text(KEY), explanation));
     }
+    if values.number(KEY) > 0 && !values.text("transactional.id").is_empty() {
+        let explanation =
+            "a transaction with such a record is aborted, which settles it".to_owned();
+        return Err(ConfigError::conflict(KEY, values.text(KEY), explanation));
+    }
     Ok(())
 }
 
@@ -241,6 +246,11 @@ mod tests {
     #[case::v4(&[SIX], SIX.0, "1 to 5")]
     #[case::v4_explicit(&[EXPLICIT, SIX], SIX.0, "1 to 5")]
     #[case::v4_even_if_given_up(&[SIX, ("acks", "1")], SIX.0, "1 to 5")]
+    #[case::resolving_in_transactions(
+        &[RESOLVING, ("transactional.id", "tx")],
+        RESOLVING.0,
+        "aborted"
+    )]
     #[case::resolving(&[("acks", "1"), RESOLVING], RESOLVING.0, "enable.idempotence=true")]
     #[case::v7(&[("delivery.timeout.ms", "30004")], "delivery.timeout.ms", "30005 to")]
     #[case::v11(&[("partitioner.rack.aware", "true")], "partitioner.rack.aware", "client.rack")]

@@ -211,7 +211,8 @@ impl ProducerBuilder {
     /// Meanwhile nothing else goes to that partition, so that order is kept; batches behind it
     /// that never left end at their own time, as not written. [`Producer::flush`] and
     /// [`Producer::close`] wait for the answer, [`Producer::close_timeout`] does not. It needs
-    /// idempotence: without sequences, asking could write records twice, and is an error.
+    /// idempotence: without sequences, asking could write records twice, and is an error; so it is
+    /// with `transactional.id`, where a transaction with such a record is aborted.
     pub fn outcome_resolve_timeout(self, timeout: Duration) -> Self {
         self.set("outcome.resolve.timeout.ms", millis(timeout))
     }
