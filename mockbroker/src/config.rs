@@ -11,9 +11,11 @@
 //! values with which nothing works.
 
 mod error;
+mod groups;
 mod transactions;
 
 pub use error::ConfigError;
+pub use groups::GroupConfig;
 pub use transactions::TransactionConfig;
 
 use core::fmt;
@@ -108,6 +110,8 @@ pub struct BrokerConfig {
     pub producer_id_expiration_ms: i32,
     /// `producer.id.expiration.check.interval.ms`: how often that is looked after; at least 1.
     pub producer_id_expiration_check_interval_ms: i32,
+    /// How it coordinates groups.
+    pub groups: GroupConfig,
     /// How it coordinates transactions.
     pub transactions: TransactionConfig,
     /// What holds for topics that do not say otherwise.
@@ -132,6 +136,7 @@ impl Default for BrokerConfig {
             replica_lag_time_max_ms: 30_000,
             producer_id_expiration_ms: 86_400_000,
             producer_id_expiration_check_interval_ms: 600_000,
+            groups: GroupConfig::default(),
             transactions: TransactionConfig::default(),
             topic: TopicConfig::default(),
             assigned: BTreeSet::new(),
@@ -147,6 +152,9 @@ impl BrokerConfig {
         "compression.type",
         "connections.max.idle.ms",
         "default.replication.factor",
+        "group.initial.rebalance.delay.ms",
+        "group.max.session.timeout.ms",
+        "group.min.session.timeout.ms",
         "log.cleanup.policy",
         "log.message.timestamp.after.max.ms",
         "log.message.timestamp.before.max.ms",
@@ -228,6 +236,7 @@ impl BrokerConfig {
                 let interval_ms = &mut self.producer_id_expiration_check_interval_ms;
                 assign(interval_ms, key, value, 1..=i32::MAX)?;
             }
+            _ if key.starts_with("group.") => self.groups.set(key, value)?,
             _ if key.starts_with("transaction") => self.transactions.set(key, value)?,
             _ => return Err(ConfigError::unknown_key(key, value, Self::KEYS)),
         }
@@ -260,7 +269,12 @@ impl BrokerConfig {
             "producer.id.expiration.check.interval.ms" => {
                 self.producer_id_expiration_check_interval_ms.to_string()
             }
-            _ => return self.transactions.value(key),
+            _ => {
+                return self
+                    .transactions
+                    .value(key)
+                    .or_else(|| self.groups.value(key));
+            }
         })
     }
 
@@ -563,6 +577,10 @@ mod tests {
         ("compression.type", "producer"),
         ("connections.max.idle.ms", "600000"),
         ("default.replication.factor", "1"),
+        // Kafka's is 3000, its image's 0: nobody is waited for unless a test asks for it.
+        ("group.initial.rebalance.delay.ms", "0"),
+        ("group.max.session.timeout.ms", "1800000"),
+        ("group.min.session.timeout.ms", "6000"),
         ("log.cleanup.policy", "delete"),
         ("log.message.timestamp.after.max.ms", "3600000"),
         ("log.message.timestamp.before.max.ms", "9223372036854775807"),

@@ -7,6 +7,7 @@
 //! | who leads, who is in sync, how far every replica is | [`partition`](MockCluster::partition), [`topic`](MockCluster::topic), [`topics`](MockCluster::topics) |
 //! | what is known of producers | [`producers`](MockCluster::producers), [`producers_on`](MockCluster::producers_on) |
 //! | in which state a transactional id is, what its markers have not got to | [`transaction`](MockCluster::transaction) |
+//! | in which state a group is, and who is a member | [`group`](MockCluster::group) |
 //! | what a group has committed, and what transactions would commit | [`group_offsets`](MockCluster::group_offsets) |
 //! | whether a broker runs, and is reached | [`broker`](MockCluster::broker) |
 //! | what happened | [`journal`](MockCluster::journal), [`planned_moves`](MockCluster::planned_moves) |
@@ -43,7 +44,7 @@ use crate::engine::txn_coordinator::Transaction;
 use crate::wire::batch_view::CONTROL;
 use crate::wire::records::{DecodedRecord, Unreadable};
 pub use crate::wire::reply::RowCode;
-pub use groups::GroupOffsetView;
+pub use groups::{GroupMemberView, GroupOffsetView, GroupView};
 
 /// A topic as it is now.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -66,8 +66,8 @@ pub use api::Api;
 pub use builder::{MockClusterBuilder, StartError, StartErrorKind};
 pub use cluster::MockCluster;
 pub use config::{
-    BrokerConfig, CleanupPolicy, CompressionType, ConfigError, TimestampType, TopicConfig,
-    TransactionConfig,
+    BrokerConfig, CleanupPolicy, CompressionType, ConfigError, GroupConfig, TimestampType,
+    TopicConfig, TransactionConfig,
 };
 pub use engine::effect::{BrokerId, ConnectionId};
 pub use engine::quotas::QuotaEntity;

@@ -275,6 +275,13 @@ impl Cluster {
         }
     }
 
+    /// An id that nothing else has, made of the seed.
+    pub fn random_id(&mut self) -> Uuid {
+        let bytes = (self.random.u64(..), self.random.u64(..));
+        let bytes = Uuid::from_u64_pair(bytes.0, bytes.1).into_bytes();
+        uuid::Builder::from_random_bytes(bytes).into_uuid()
+    }
+
     /// A fresh producer id from the block of `broker`.
     pub fn next_producer_id(&mut self, broker: BrokerId) -> i64 {
         self.producer_ids.next_id(broker)

@@ -21,16 +21,18 @@
 //! value that all brokers share, written at once and known at once to whoever takes over. The topic
 //! has as many replicas as there are brokers, three at most, where Kafka would wait for three.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::cluster::{Cluster, TopicSpec};
 use super::effect::BrokerId;
+use super::group::Group;
 use super::group_offsets::{Commits, GroupOffsets, bytes_of};
+use super::memberships::Waiting;
 use super::open_transactions::Ending;
 use super::producer_state::EpochBump;
 use super::time::Instant;
-use super::topology::{PartitionKey, Topic};
+use super::topology::PartitionKey;
 use super::transactions::{Join, hash_of};
 use super::txn_coordinator::Identity;
 use crate::error_code::ErrorCode;
@@ -60,9 +62,11 @@ pub struct Claim<'a> {
 /// What a cluster knows of groups.
 #[derive(Clone, Debug, Default)]
 pub struct Groups {
-    known: BTreeSet<Arc<str>>,
+    pub(super) known: BTreeMap<Arc<str>, Group>,
+    pub(super) waiting: Waiting,
     offsets: GroupOffsets,
-    bytes: usize,
+    /// What groups take beside their offsets.
+    pub(super) bytes: usize,
 }
 
 impl Groups {
@@ -75,7 +79,7 @@ impl Groups {
     /// Whether a group exists: it has members, or committed offsets.
     #[must_use]
     pub fn exists(&self, group: &str) -> bool {
-        self.known.contains(group)
+        self.known.contains_key(group)
     }
 
     /// Whether a client may commit offsets, in a transaction or not.
@@ -83,34 +87,55 @@ impl Groups {
     /// # Errors
     ///
     /// 69 for a group that does not exist; 25 for a member that it does not have.
-    pub fn check_commit(&self, group: &str, claim: &Claim<'_>) -> Result<(), ErrorCode> {
-        if !self.exists(group) {
-            return match claim.generation {
-                ..0 => Ok(()),
-                _ => Err(ErrorCode::GROUP_ID_NOT_FOUND),
-            };
+    pub fn check_commit(
+        &self,
+        group: &str,
+        claim: &Claim<'_>,
+        kind: CommitKind,
+    ) -> Result<(), ErrorCode> {
+        match self.known.get(group) {
+            Some(group) => group.check_commit(claim, kind),
+            None if claim.generation < 0 => Ok(()),
+            None => Err(ErrorCode::GROUP_ID_NOT_FOUND),
         }
-        match claim.generation {
-            ..0 => Ok(()),
-            _ => Err(ErrorCode::UNKNOWN_MEMBER_ID),
-        }
+    }
+
+    /// A group; `None` when it does not exist.
+    #[must_use]
+    pub fn find(&self, group: &str) -> Option<&Group> {
+        self.known.get(group)
+    }
+
+    /// Every group, by name.
+    pub fn all(&self) -> impl Iterator<Item = (&Arc<str>, &Group)> {
+        self.known.iter()
+    }
+
+    /// The name of a group that exists.
+    pub(super) fn name(&self, group: &str) -> Option<Arc<str>> {
+        let known = self.known.get_key_value(group)?;
+        Some(Arc::clone(known.0))
+    }
+
+    /// What groups take, with their offsets.
+    pub(super) const fn taken(&self) -> usize {
+        self.bytes.saturating_add(self.offsets.bytes())
     }
 
     /// The name of a group, which exists from now on; `None` when there is no room for it and what
     /// it is to have.
-    fn make_room(&mut self, group: &str, bytes: usize) -> Option<Arc<str>> {
-        let known = self.known.get(group).cloned();
+    pub(super) fn make_room(&mut self, group: &str, bytes: usize) -> Option<Arc<str>> {
+        let known = self.name(group);
         let own = match known {
             Some(_) => 0,
             None => GROUP_BYTES + group.len(),
         };
-        let taken = self.bytes.saturating_add(self.offsets.bytes());
-        if taken.saturating_add(own).saturating_add(bytes) > BYTES_MAX {
+        if self.taken().saturating_add(own).saturating_add(bytes) > BYTES_MAX {
             return None;
         }
         self.bytes = self.bytes.saturating_add(own);
         let name = known.unwrap_or_else(|| Arc::from(group));
-        self.known.insert(Arc::clone(&name));
+        self.known.entry(Arc::clone(&name)).or_default();
         Some(name)
     }
 }
@@ -123,7 +148,7 @@ impl Cluster {
     }
 
     /// The topic of offsets, which is made when it is first asked for.
-    fn offsets_topic(&mut self) -> Option<&Topic> {
+    fn make_offsets_topic(&mut self) {
         if self.topology.topic_by_name(OFFSETS_TOPIC).is_none() {
             let replicas = self.topology.brokers().count().min(REPLICAS);
             let overrides = [
@@ -142,12 +167,17 @@ impl Cluster {
                 self.note(format!("{OFFSETS_TOPIC} is not made: {error}"));
             }
         }
-        self.topology.topic_by_name(OFFSETS_TOPIC)
     }
 
     /// The partition of the log of offsets that a group has; `None` where there is no such log.
     pub fn group_log(&mut self, group: &str) -> Option<PartitionKey> {
-        let topic = self.offsets_topic()?;
+        self.make_offsets_topic();
+        self.known_group_log(group)
+    }
+
+    /// The same while the log of offsets is there.
+    pub(super) fn known_group_log(&self, group: &str) -> Option<PartitionKey> {
+        let topic = self.topology.topic_by_name(OFFSETS_TOPIC)?;
         let count = i32::try_from(topic.partitions.len()).ok()?;
         Some(PartitionKey {
             topic: topic.key,
@@ -180,6 +210,13 @@ impl Cluster {
             return Err(ErrorCode::COORDINATOR_NOT_AVAILABLE);
         }
         Ok(log)
+    }
+
+    /// Whether a broker coordinates a group that exists.
+    #[must_use]
+    pub fn coordinates(&self, broker: BrokerId, group: &str) -> bool {
+        let log = self.known_group_log(group);
+        log.is_some_and(|log| self.leads(log, broker))
     }
 
     /// A group's offsets join a transaction: AddOffsetsToTxn.
@@ -295,9 +332,24 @@ impl Cluster {
 
     pub(super) fn check_groups(&self) {
         self.groups.offsets.check_invariants();
-        let taken = self.groups.bytes + self.groups.offsets.bytes();
+        let mut bytes = 0;
+        for (name, group) in &self.groups.known {
+            group.check_invariants();
+            bytes += GROUP_BYTES + name.len() + group.bytes();
+        }
+        assert_eq!(bytes, self.groups.bytes, "groups 2");
+        let taken = self.groups.taken();
         assert!(taken <= BYTES_MAX, "groups 2: {taken}");
     }
+}
+
+/// Whether offsets are committed in a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CommitKind {
+    /// They are not.
+    Plain,
+    /// They are.
+    Transactional,
 }
 
 /// Whether TxnOffsetCommit lets its group's offsets join the transaction (KIP-890).

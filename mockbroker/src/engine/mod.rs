@@ -24,6 +24,8 @@
 //! | [`txn_markers`] | markers in flight, one for each partition of a transaction |
 //! | [`transactions`] | coordinators among the brokers: who they are, and what they drive |
 //! | [`groups`] | groups among the brokers: who coordinates which |
+//! | [`group`] | one group of consumers: members, generations, assignments |
+//! | [`memberships`] | groups as their coordinators drive them |
 //! | [`group_offsets`] | what groups have committed, and what transactions would commit |
 //! | [`replication`] | who leads and knows it, ISR changes, the watermark rule |
 //! | [`replica`] | one replica: its log, its producers, its link |
@@ -53,6 +55,7 @@ pub mod effect;
 pub mod elections;
 pub mod features;
 pub mod fetch_sessions;
+pub mod group;
 pub mod group_offsets;
 pub mod groups;
 pub mod idle;
@@ -60,6 +63,7 @@ pub mod journal;
 pub mod log;
 pub mod log_room;
 pub mod marker;
+pub mod memberships;
 pub mod moments;
 pub mod moves;
 pub mod open_transactions;

@@ -228,7 +228,7 @@ impl Cluster {
         self.runs(shard.broker).then_some(shard)
     }
 
-    fn runs(&self, broker: BrokerId) -> bool {
+    pub(super) fn runs(&self, broker: BrokerId) -> bool {
         self.topology.broker(broker).is_some_and(|known| {
             known.process == Process::Running && known.network == Network::Connected
         })

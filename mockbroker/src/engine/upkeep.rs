@@ -186,6 +186,7 @@ impl Cluster {
             }
         }
         self.advance_transactions(now);
+        self.advance_groups(now);
     }
 
     /// When something arrives at a follower, an in-sync one will have lagged for
@@ -198,7 +199,9 @@ impl Cluster {
         let session_ends = self.sessions.values().copied();
         let moments_end = self.momentary.next_deadline();
         let scan = self.next_transaction_deadline();
-        due.chain(session_ends).chain(moments_end).chain(scan).min()
+        let group = self.next_group_deadline();
+        let by_time = session_ends.chain(moments_end).chain(scan).chain(group);
+        due.chain(by_time).min()
     }
 
     pub(super) fn lag_max(&self) -> Duration {

@@ -9,6 +9,11 @@
 //! | 8 | [`offset_commit`], with `offset_rows` for its rows |
 //! | 9 | [`offset_fetch`] |
 //! | 10 | [`find_coordinator`] |
+//! | 11 | [`join_group`], with `group_wait` for how it waits |
+//! | 12 | [`heartbeat`] |
+//! | 13 | [`leave_group`] |
+//! | 14 | [`sync_group`] |
+//! | 15 | [`describe_groups`] |
 //! | 16 | [`list_groups`] |
 //! | 18 | [`api_versions`] |
 //! | 19 | [`create_topics`] |
@@ -47,15 +52,20 @@ pub mod delete_topics;
 pub mod describe_client_quotas;
 pub mod describe_cluster;
 pub mod describe_configs;
+pub mod describe_groups;
 pub mod describe_producers;
 pub mod describe_topic_partitions;
 pub mod describe_transactions;
 pub mod end_txn;
 pub mod fetch;
 pub mod find_coordinator;
+mod group_wait;
+pub mod heartbeat;
 mod hosting;
 pub mod incremental_alter_configs;
 pub mod init_producer_id;
+pub mod join_group;
+pub mod leave_group;
 pub mod list_groups;
 pub mod list_offsets;
 pub mod list_transactions;
@@ -67,6 +77,7 @@ mod offset_rows;
 pub mod produce;
 pub mod produce_row;
 mod produce_verification;
+pub mod sync_group;
 mod targets;
 mod txn_codes;
 pub mod txn_offset_commit;
@@ -85,6 +96,7 @@ use crate::engine::topology::{BrokerEndpoint, PartitionKey, Topic, Topology};
 use crate::error_code::ErrorCode;
 use crate::fault::{Scope, Verdict};
 use crate::wire::admin_request::AdminRequest;
+use crate::wire::groups::GroupRequest;
 use crate::wire::offsets::OffsetRequest;
 use crate::wire::reply::{Endpoint, LeaderHint, Reply, TopicLabel};
 use crate::wire::request::{RequestBody, RequestHeader, TopicRef};
@@ -213,6 +225,8 @@ pub enum Pending {
     Fetch(fetch::Pending),
     /// For the other replicas to delete too.
     DeleteRecords(delete_records::Pending),
+    /// For other members of a group.
+    Group(group_wait::Pending),
 }
 
 impl Pending {
@@ -225,6 +239,7 @@ impl Pending {
             Self::Produce(pending) => pending.settle(cluster, context),
             Self::Fetch(pending) => pending.is_complete(cluster, context),
             Self::DeleteRecords(pending) => pending.is_complete(cluster, context),
+            Self::Group(pending) => pending.settle(cluster, context),
         }
     }
 
@@ -236,6 +251,7 @@ impl Pending {
             Self::Produce(pending) => pending.answer(cluster, context),
             Self::Fetch(pending) => pending.answer(cluster, context),
             Self::DeleteRecords(pending) => pending.answer(cluster, context),
+            Self::Group(pending) => pending.answer(cluster, context),
         }
     }
 }
@@ -288,6 +304,7 @@ pub fn handle(cluster: &mut Cluster, context: &Context, body: RequestBody, now: 
             end_txn::handle(cluster, context, &request, now)
         }
         RequestBody::Offsets(request) => handle_offsets(cluster, context, &request, now),
+        RequestBody::Groups(request) => handle_group(cluster, context, &request, now),
         RequestBody::Admin(request) => handle_admin(cluster, context, &request, now),
     }
 }
@@ -299,13 +316,37 @@ fn handle_offsets(
     now: Instant,
 ) -> Answer {
     match request {
-        OffsetRequest::OffsetCommit(request) => offset_commit::handle(cluster, context, request),
+        OffsetRequest::OffsetCommit(request) => {
+            offset_commit::handle(cluster, context, request, now)
+        }
         OffsetRequest::OffsetFetch(request) => offset_fetch::handle(cluster, context, request),
         OffsetRequest::AddOffsetsToTxn(request) => {
             add_offsets_to_txn::handle(cluster, context, request, now)
         }
         OffsetRequest::TxnOffsetCommit(request) => {
             txn_offset_commit::handle(cluster, context, request, now)
+        }
+    }
+}
+
+fn handle_group(
+    cluster: &mut Cluster,
+    context: &Context,
+    request: &GroupRequest,
+    now: Instant,
+) -> Answer {
+    match request {
+        GroupRequest::JoinGroup(request) => join_group::handle(cluster, context, request, now),
+        GroupRequest::SyncGroup(request) => sync_group::handle(cluster, context, request, now),
+        GroupRequest::Heartbeat(group, by) => heartbeat::handle(cluster, context, (group, by), now),
+        GroupRequest::LeaveGroup(group, members) => {
+            leave_group::handle(cluster, context, (group, members), now)
+        }
+        GroupRequest::DescribeGroups(groups, operations) => {
+            describe_groups::handle(cluster, context, groups, *operations)
+        }
+        GroupRequest::ListGroups(states, kinds) => {
+            list_groups::handle(cluster, context, (states, kinds))
         }
     }
 }
@@ -355,7 +396,6 @@ fn handle_admin(
         AdminRequest::ListTransactions(request) => {
             list_transactions::handle(cluster, context, request, now)
         }
-        AdminRequest::ListGroups => list_groups::handle(context),
     };
     Answer::Reply(Reply::Admin(reply))
 }

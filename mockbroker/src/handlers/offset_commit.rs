@@ -15,16 +15,23 @@
 use super::offset_rows::{Rows, claim};
 use super::{Answer, Context};
 use crate::engine::Cluster;
+use crate::engine::groups::CommitKind;
+use crate::engine::time::Instant;
 use crate::error_code::ErrorCode;
 use crate::wire::offsets::{OffsetCommit, OffsetReply};
 use crate::wire::reply::Reply;
 
 /// Commits offsets for a group.
-pub fn handle(cluster: &mut Cluster, context: &Context, request: &OffsetCommit) -> Answer {
+pub fn handle(
+    cluster: &mut Cluster,
+    context: &Context,
+    request: &OffsetCommit,
+    now: Instant,
+) -> Answer {
     let rows = Rows::of(cluster, context, &request.topics);
     let outcome = match rows.is_empty() {
         true => Ok(()),
-        false => commit(cluster, context, request, &rows),
+        false => commit(cluster, context, (request, &rows), now),
     };
     let told = rows.told(context, outcome);
     Answer::Reply(Reply::Offsets(OffsetReply::OffsetCommit(told)))
@@ -33,17 +40,19 @@ pub fn handle(cluster: &mut Cluster, context: &Context, request: &OffsetCommit) 
 fn commit(
     cluster: &mut Cluster,
     context: &Context,
-    request: &OffsetCommit,
-    rows: &Rows<'_>,
+    (request, rows): (&OffsetCommit, &Rows<'_>),
+    now: Instant,
 ) -> Result<(), ErrorCode> {
     let group = &request.group;
-    cluster.check_group_coordinator(context.broker, group)?;
-    let checked = cluster.groups().check_commit(group, &claim(&request.by));
+    let log = cluster.check_group_coordinator(context.broker, group)?;
+    let by = claim(&request.by);
+    let checked = cluster.groups().check_commit(group, &by, CommitKind::Plain);
     checked.map_err(|code| match code {
         ErrorCode::GROUP_ID_NOT_FOUND if context.header.version < 9 => {
             ErrorCode::ILLEGAL_GENERATION
         }
         code => code,
     })?;
+    cluster.on_member_commits(log, group, &request.by.member, now);
     cluster.commit_offsets(group, rows.commits())
 }

@@ -81,6 +81,7 @@ pub(super) fn of(known: &Topology, request: &Request) -> Vec<Named> {
         RequestBody::Admin(body) => admin(body),
         RequestBody::FindCoordinator(_)
         | RequestBody::ApiVersions(_)
+        | RequestBody::Groups(_)
         | RequestBody::Txn(TxnRequest::EndTxn(_))
         | RequestBody::InitProducerId(_) => Vec::new(),
     }
@@ -188,8 +189,7 @@ fn admin(body: &AdminRequest) -> Vec<Named> {
         | AdminRequest::AlterClientQuotas(_)
         | AdminRequest::UpdateFeatures(_)
         | AdminRequest::DescribeTransactions(_)
-        | AdminRequest::ListTransactions(_)
-        | AdminRequest::ListGroups => Vec::new(),
+        | AdminRequest::ListTransactions(_) => Vec::new(),
     }
 }
 

@@ -26,7 +26,7 @@
 use super::offset_rows::{Rows, claim};
 use super::{Answer, Context};
 use crate::engine::Cluster;
-use crate::engine::groups::OffsetsJoin;
+use crate::engine::groups::{CommitKind, OffsetsJoin};
 use crate::engine::time::Instant;
 use crate::engine::txn_coordinator::Identity;
 use crate::error_code::ErrorCode;
@@ -72,7 +72,9 @@ fn commit(
     cluster
         .verify_offsets((&request.id, producer), log, joins, now)
         .map_err(|code| as_told(code, version))?;
-    let checked = cluster.groups().check_commit(group, &claim(&request.by));
+    let by = claim(&request.by);
+    let kind = CommitKind::Transactional;
+    let checked = cluster.groups().check_commit(group, &by, kind);
     checked.map_err(|code| match code {
         ErrorCode::GROUP_ID_NOT_FOUND => ErrorCode::ILLEGAL_GENERATION,
         code => code,

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::cluster::MockCluster;
 use crate::engine::Cluster;
 
@@ -23,7 +25,56 @@ pub struct GroupOffsetView {
     pub unstable: bool,
 }
 
+/// A group as it is now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupView {
+    /// Its state, by Kafka's name: `Empty`, `PreparingRebalance`, `CompletingRebalance`, `Stable`.
+    pub state: &'static str,
+    /// The generation.
+    pub generation: i32,
+    /// The type of its protocols, `consumer` for consumers; `None` while nobody has joined.
+    pub protocol_type: Option<String>,
+    /// The protocol that all members know.
+    pub protocol: Option<String>,
+    /// Its members, by id.
+    pub members: Vec<GroupMemberView>,
+}
+
+/// A member of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupMemberView {
+    /// Its id.
+    pub id: String,
+    /// The id that a static member gave itself.
+    pub instance: Option<String>,
+    /// The client id that it joined with.
+    pub client_id: String,
+    /// What the leader has assigned to it, as it is on the wire.
+    pub assignment: Bytes,
+}
+
 impl MockCluster {
+    /// A group with its members; `None` when there is no such group.
+    #[must_use]
+    pub fn group(&self, group: &str) -> Option<GroupView> {
+        self.driver().with(|engine, _| {
+            let known = engine.cluster().groups().find(group)?;
+            let members = known.members().map(|(id, member, _)| GroupMemberView {
+                id: id.clone(),
+                instance: member.instance.clone(),
+                client_id: member.client.clone(),
+                assignment: member.assignment.clone(),
+            });
+            Some(GroupView {
+                state: known.state().name(),
+                generation: known.generation(),
+                protocol_type: known.protocol_type().map(Into::into),
+                protocol: known.protocol().map(Into::into),
+                members: members.collect(),
+            })
+        })
+    }
+
     /// What a group has committed, and for which partitions transactions would commit something, by
     /// topic and partition; `None` when there is no such group.
     #[must_use]

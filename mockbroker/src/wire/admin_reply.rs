@@ -47,8 +47,6 @@ pub enum AdminReply {
     DescribeTransactions(Vec<listed_transactions::DescribedTransaction>),
     /// ListTransactions.
     ListTransactions(listed_transactions::ListedTransactions),
-    /// ListGroups: the outcome, and no group.
-    ListGroups(ErrorCode),
 }
 
 /// A partition of DeleteRecords.
@@ -359,7 +357,6 @@ impl AdminReply {
             Self::UpdateFeatures(body) => vec![row(None, body.error)],
             Self::DescribeTransactions(rows) => rows.iter().map(|of| row(None, of.error)).collect(),
             Self::ListTransactions(body) => vec![row(None, body.error)],
-            Self::ListGroups(error) => vec![row(None, *error)],
         }
     }
 
@@ -386,11 +383,6 @@ impl AdminReply {
             Self::ListTransactions(body) => {
                 listed_transactions::encode_listed(body, version, frame)
             }
-            Self::ListGroups(error) => put(
-                &kp::ListGroupsResponse::default().with_error_code(error.0),
-                version,
-                frame,
-            ),
         }
     }
 }
@@ -684,7 +676,6 @@ pub(crate) mod tests {
                 error,
                 message,
             }]),
-            Api::ListGroups => AdminReply::ListGroups(error),
             other => by_partition(other, error),
         }
     }

@@ -42,8 +42,6 @@ pub enum AdminRequest {
     DescribeTransactions(Vec<String>),
     /// See [`ListTransactions`](listed_transactions::ListTransactions).
     ListTransactions(listed_transactions::ListTransactions),
-    /// ListGroups: which states and types of groups does not matter where there are none.
-    ListGroups,
 }
 
 /// DeleteRecords.
@@ -239,10 +237,6 @@ pub(super) fn decode(
         ),
         Api::ListTransactions => {
             AdminRequest::ListTransactions(listed_transactions::list(decoded(body, version)?))
-        }
-        Api::ListGroups => {
-            let _: kp::ListGroupsRequest = decoded(body, version)?;
-            AdminRequest::ListGroups
         }
         _ => return Ok(None),
     }))

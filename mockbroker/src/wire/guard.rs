@@ -348,7 +348,12 @@ const fn request_schema(api: Api) -> Option<&'static Schema> {
         Api::OffsetFetch => &groups::OFFSET_FETCH,
         Api::AddOffsetsToTxn => &groups::ADD_OFFSETS_TO_TXN,
         Api::TxnOffsetCommit => &groups::TXN_OFFSET_COMMIT,
-        Api::ListGroups => &LIST_GROUPS,
+        Api::ListGroups => &groups::LIST_GROUPS,
+        Api::JoinGroup => &groups::JOIN_GROUP,
+        Api::SyncGroup => &groups::SYNC_GROUP,
+        Api::Heartbeat => &groups::HEARTBEAT,
+        Api::LeaveGroup => &groups::LEAVE_GROUP,
+        Api::DescribeGroups => &groups::DESCRIBE_GROUPS,
         Api::DescribeConfigs => &DESCRIBE_CONFIGS,
         Api::CreatePartitions => &CREATE_PARTITIONS,
         Api::IncrementalAlterConfigs => &INCREMENTAL_ALTER_CONFIGS,
@@ -516,11 +521,6 @@ static END_TXN: Schema = schema(&[
     part(0, INT64),
     part(0, INT16),
     part(0, INT8),
-]);
-
-static LIST_GROUPS: Schema = schema(&[
-    part(4, Field::Items(&Field::Text)),
-    part(5, Field::Items(&Field::Text)),
 ]);
 
 static DESCRIBE_CONFIGS: Schema = schema(&[

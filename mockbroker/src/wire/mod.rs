@@ -7,6 +7,7 @@
 //! | [`request`], [`reply`] | frames to values and back, over the `kafka-protocol` crate |
 //! | [`admin_request`], [`admin_reply`] | the same for what admin clients ask |
 //! | [`quotas`], [`features`] | the same for client quotas, for levels of features |
+//! | [`groups`] | the same for groups of consumers |
 //! | [`offsets`] | the same for offsets of groups |
 //! | [`transactions`], [`listed_transactions`] | the same for coordinators of transactions |
 //! | `reply_body` | what replies say, before a version decides how much of it is sent |
@@ -20,6 +21,7 @@ pub mod admin_request;
 pub mod batch_view;
 pub mod compression;
 pub mod features;
+pub mod groups;
 pub mod guard;
 pub mod listed_transactions;
 pub mod offsets;

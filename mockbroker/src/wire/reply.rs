@@ -71,6 +71,7 @@ impl Reply {
             Self::InitProducerId(body) => encode_init_producer_id(body, version, &mut frame),
             Self::Txn(body) => body.encode(version, &mut frame),
             Self::Offsets(body) => body.encode(version, &mut frame),
+            Self::Groups(body) => body.encode(version, &mut frame),
             Self::Admin(body) => body.encode(version, &mut frame),
         };
         match encoded {
@@ -496,6 +497,11 @@ mod tests {
             Api::DescribeTransactions => read!(DescribeTransactionsResponse),
             Api::ListTransactions => read!(ListTransactionsResponse),
             Api::ListGroups => read!(ListGroupsResponse),
+            Api::JoinGroup => read!(JoinGroupResponse),
+            Api::SyncGroup => read!(SyncGroupResponse),
+            Api::Heartbeat => read!(HeartbeatResponse),
+            Api::LeaveGroup => read!(LeaveGroupResponse),
+            Api::DescribeGroups => read!(DescribeGroupsResponse),
             other => panic!("{other} is not read here"),
         }
         body.len()

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::admin_reply::{AdminReply, ConfigSource};
+use super::groups::GroupReply;
 use super::offsets::OffsetReply;
 use super::transactions::TxnReply;
 use super::versions::VersionRange;
@@ -41,6 +42,8 @@ pub enum Reply {
     Txn(TxnReply),
     /// See [`OffsetReply`].
     Offsets(OffsetReply),
+    /// See [`GroupReply`].
+    Groups(GroupReply),
     /// See [`AdminReply`].
     Admin(AdminReply),
 }
@@ -403,6 +406,7 @@ impl Reply {
             Self::InitProducerId(body) => whole(body.error),
             Self::Txn(body) => body.codes(),
             Self::Offsets(body) => body.codes(),
+            Self::Groups(body) => body.codes(),
             Self::Admin(body) => body.codes(),
         }
     }
@@ -413,6 +417,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::api::Api;
     use crate::wire::admin_reply;
+    use crate::wire::groups;
     use crate::wire::offsets;
     use crate::wire::transactions;
     use crate::wire::versions::SERVED;
@@ -571,9 +576,11 @@ pub(crate) mod tests {
     }
 
     fn of_groups_or_admin(api: Api) -> Reply {
-        match offsets::everything(api, CODE) {
-            Some(reply) => Reply::Offsets(reply),
-            None => Reply::Admin(admin_reply::tests::everything(api, CODE)),
+        let of_group = groups::everything(api, CODE);
+        match (of_group, offsets::everything(api, CODE)) {
+            (Some(reply), _) => Reply::Groups(reply),
+            (None, Some(reply)) => Reply::Offsets(reply),
+            (None, None) => Reply::Admin(admin_reply::tests::everything(api, CODE)),
         }
     }
 

@@ -12,6 +12,7 @@ use kafka_protocol::protocol::Decodable;
 use uuid::Uuid;
 
 use super::admin_request::{self, AdminRequest};
+use super::groups::{self, GroupRequest};
 use super::guard::{self, Cursor};
 use super::offsets::{self, OffsetRequest};
 use super::refusal::Refusal;
@@ -66,6 +67,8 @@ pub enum RequestBody {
     Txn(TxnRequest),
     /// See [`OffsetRequest`].
     Offsets(OffsetRequest),
+    /// See [`GroupRequest`].
+    Groups(GroupRequest),
     /// See [`AdminRequest`].
     Admin(AdminRequest),
 }
@@ -417,6 +420,15 @@ fn decode(api: Api, version: i16, mut body: Bytes) -> Result<RequestBody, Refusa
             let request = offsets::decode(api, version, &mut body);
             let request = request.map_err(|_| malformed())?;
             RequestBody::Offsets(request.ok_or(Refusal::UnsupportedVersion { api, version })?)
+        }
+        Api::JoinGroup
+        | Api::SyncGroup
+        | Api::Heartbeat
+        | Api::LeaveGroup
+        | Api::DescribeGroups
+        | Api::ListGroups => {
+            let request = groups::decode(api, version, &mut body).map_err(|_| malformed())?;
+            RequestBody::Groups(request.ok_or(Refusal::UnsupportedVersion { api, version })?)
         }
         _ => {
             let admin = admin_request::decode(api, version, &mut body);

@@ -54,7 +54,7 @@ impl Served {
 }
 
 /// The APIs that are served, ascending by key.
-pub const SERVED: [Served; 29] = [
+pub const SERVED: [Served; 34] = [
     Served {
         served: VersionRange::new(3, 13),
         ..served(Api::Produce, 0, 13, 9)
@@ -65,6 +65,11 @@ pub const SERVED: [Served; 29] = [
     served(Api::OffsetCommit, 2, 10, 8),
     served(Api::OffsetFetch, 1, 10, 6),
     served(Api::FindCoordinator, 0, 6, 3),
+    served(Api::JoinGroup, 0, 9, 6),
+    served(Api::Heartbeat, 0, 4, 4),
+    served(Api::LeaveGroup, 0, 5, 4),
+    served(Api::SyncGroup, 0, 5, 4),
+    served(Api::DescribeGroups, 0, 6, 5),
     served(Api::ListGroups, 0, 5, 3),
     served(Api::ApiVersions, 0, 4, 3),
     served(Api::CreateTopics, 2, 7, 5),

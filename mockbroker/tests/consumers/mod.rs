@@ -164,3 +164,101 @@ impl World {
         fetched(self.ask_group(group, fetch(group))).expect("no code for the group")
     }
 }
+
+/// JoinGroup, version 5, as a consumer of ten seconds' session that knows one protocol.
+pub(crate) fn join(group: &str, member: &str, instance: Option<&str>) -> Bytes {
+    let mut frame = frames::header(11, 5, 1);
+    frames::put_text(&mut frame, group);
+    frame.put_i32(10_000);
+    frame.put_i32(3_000);
+    frames::put_text(&mut frame, member);
+    match instance {
+        Some(instance) => frames::put_text(&mut frame, instance),
+        None => frame.put_i16(-1),
+    }
+    frames::put_text(&mut frame, "consumer");
+    frame.put_i32(1);
+    frames::put_text(&mut frame, "range");
+    frame.put_i32(1);
+    frame.put_u8(9);
+    frame.freeze()
+}
+
+/// Its answer.
+#[derive(Debug)]
+pub(crate) struct Joined {
+    pub(crate) code: i16,
+    pub(crate) generation: i32,
+    pub(crate) leader: String,
+    pub(crate) member: String,
+    pub(crate) members: i32,
+}
+
+fn text(answer: &mut Bytes) -> String {
+    let bytes = usize::try_from(answer.get_i16()).expect("a text");
+    String::from_utf8(answer.split_to(bytes).to_vec()).expect("UTF-8")
+}
+
+pub(crate) fn joined(mut answer: Bytes) -> Joined {
+    answer.advance(8);
+    let code = answer.get_i16();
+    let generation = answer.get_i32();
+    text(&mut answer);
+    Joined {
+        code,
+        generation,
+        leader: text(&mut answer),
+        member: text(&mut answer),
+        members: answer.get_i32(),
+    }
+}
+
+/// SyncGroup, version 1; an assignment is one byte.
+pub(crate) fn sync(
+    group: &str,
+    (generation, member): (i32, &str),
+    assignments: &[(&str, u8)],
+) -> Bytes {
+    let mut frame = frames::header(14, 1, 1);
+    frames::put_text(&mut frame, group);
+    frame.put_i32(generation);
+    frames::put_text(&mut frame, member);
+    frame.put_i32(i32::try_from(assignments.len()).expect("few members"));
+    for (member, assignment) in assignments {
+        frames::put_text(&mut frame, member);
+        frame.put_i32(1);
+        frame.put_u8(*assignment);
+    }
+    frame.freeze()
+}
+
+/// Code and assignment of an answer to it.
+pub(crate) fn synced(mut answer: Bytes) -> (i16, Vec<u8>) {
+    answer.advance(8);
+    let code = answer.get_i16();
+    answer.advance(4);
+    (code, answer.to_vec())
+}
+
+/// Heartbeat, version 1.
+pub(crate) fn heartbeat(group: &str, (generation, member): (i32, &str)) -> Bytes {
+    let mut frame = frames::header(12, 1, 1);
+    frames::put_text(&mut frame, group);
+    frame.put_i32(generation);
+    frames::put_text(&mut frame, member);
+    frame.freeze()
+}
+
+/// LeaveGroup, version 1.
+pub(crate) fn leave(group: &str, member: &str) -> Bytes {
+    let mut frame = frames::header(13, 1, 1);
+    frames::put_text(&mut frame, group);
+    frames::put_text(&mut frame, member);
+    frame.freeze()
+}
+
+/// Code of an answer to one of the two.
+pub(crate) fn code(mut answer: Bytes) -> i16 {
+    answer.advance(8);
+    answer.get_i16()
+}

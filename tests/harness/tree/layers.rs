@@ -6,7 +6,7 @@ const PURE: &str = "engine/, wire/ and handlers/ decide, io/ acts: time, randomn
                     arguments there, so that the same seed gives the same run";
 
 /// Files that translate to and from the `kafka_protocol` crate, or folders of them.
-const ADAPTERS: [&str; 11] = [
+const ADAPTERS: [&str; 12] = [
     "producer/src/wire/control.rs",
     "mockbroker/src/wire/request.rs",
     "mockbroker/src/wire/reply.rs",
@@ -16,6 +16,7 @@ const ADAPTERS: [&str; 11] = [
     "mockbroker/src/wire/listed_transactions.rs",
     "mockbroker/src/wire/quotas.rs",
     "mockbroker/src/wire/transactions.rs",
+    "mockbroker/src/wire/groups.rs",
     "mockbroker/src/wire/offsets.rs",
     "conformance/src/wire/request.rs",
 ];

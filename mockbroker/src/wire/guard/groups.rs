@@ -69,3 +69,52 @@ static TXN_COMMITTED_PARTITION: Schema = schema(&[
     part(2, INT32),
     part(0, Field::Text),
 ]);
+
+pub(super) static LIST_GROUPS: Schema = schema(&[
+    part(4, Field::Items(&Field::Text)),
+    part(5, Field::Items(&Field::Text)),
+]);
+
+pub(super) static JOIN_GROUP: Schema = schema(&[
+    part(0, Field::Text),
+    part(0, INT32),
+    part(1, INT32),
+    part(0, Field::Text),
+    part(5, Field::Text),
+    part(0, Field::Text),
+    part(0, Field::Structs(&JOINED_PROTOCOL)),
+    part(8, Field::Text),
+]);
+static JOINED_PROTOCOL: Schema = schema(&[part(0, Field::Text), part(0, Field::Blob)]);
+
+pub(super) static SYNC_GROUP: Schema = schema(&[
+    part(0, Field::Text),
+    part(0, INT32),
+    part(0, Field::Text),
+    part(3, Field::Text),
+    part(5, Field::Text),
+    part(5, Field::Text),
+    part(0, Field::Structs(&ASSIGNMENT)),
+]);
+static ASSIGNMENT: Schema = schema(&[part(0, Field::Text), part(0, Field::Blob)]);
+
+pub(super) static HEARTBEAT: Schema = schema(&[
+    part(0, Field::Text),
+    part(0, INT32),
+    part(0, Field::Text),
+    part(3, Field::Text),
+]);
+
+pub(super) static LEAVE_GROUP: Schema = schema(&[
+    part(0, Field::Text),
+    part_until(2, Field::Text),
+    part(3, Field::Structs(&LEAVING)),
+]);
+static LEAVING: Schema = schema(&[
+    part(0, Field::Text),
+    part(0, Field::Text),
+    part(5, Field::Text),
+]);
+
+pub(super) static DESCRIBE_GROUPS: Schema =
+    schema(&[part(0, Field::Items(&Field::Text)), part(3, INT8)]);

@@ -1,0 +1,238 @@
+//! Groups of consumers as their coordinators drive them: members, time, and who is answered.
+//!
+//! *State* of a request that waits for its group:
+//!
+//! ```text
+//!            its group goes on                      the request is looked at
+//! waits ─┬─────────────────────▶ its answer is here ────────────────────────▶ answered
+//!        └─ another coordinates ────────────────────────────────────────────▶ 16
+//! ```
+//!
+//! *Invariants*
+//! 1. Whatever a group has to say is said in the same call: its partition of `__consumer_offsets`
+//!    is touched, so that who waits is looked at. What is left of it then nobody waits for.
+//! 2. Time passes for a group only while its coordinator runs.
+//!
+//! *Source* apache/kafka `group-coordinator/…/group/GroupCoordinatorService.java`.
+//!
+//! *Not here* what a group is (`group.rs`).
+//!
+//! *Deviations* whoever takes over a group knows its members at once, their time-outs too, and goes
+//! on with it, also where members were to join again.
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::cluster::Cluster;
+use super::effect::BrokerId;
+use super::group::{Group, Joining, MEMBER_BYTES, Refused, Syncing, Ticket, Told};
+use super::groups::{BYTES_MAX, Claim};
+use super::time::Instant;
+use super::topology::PartitionKey;
+use crate::error_code::ErrorCode;
+
+/// Members of a group, and ids that were given out for it.
+pub const MEMBERS_MAX: usize = 2_000;
+
+/// Requests that wait for groups, and when groups go on by themselves.
+#[derive(Clone, Debug, Default)]
+pub struct Waiting {
+    tickets: Ticket,
+    answers: BTreeMap<Ticket, Told>,
+    deadlines: BTreeMap<Arc<str>, Instant>,
+}
+
+impl Cluster {
+    /// A number for a request that may wait, and an id for a member that has none.
+    pub fn next_ticket(&mut self) -> Ticket {
+        self.groups.waiting.tickets = self.groups.waiting.tickets.saturating_add(1);
+        self.groups.waiting.tickets
+    }
+
+    /// Whether a group has answered.
+    #[must_use]
+    pub fn has_answered(&self, ticket: Ticket) -> bool {
+        self.groups.waiting.answers.contains_key(&ticket)
+    }
+
+    /// What a group has answered, once.
+    pub fn take_answer(&mut self, ticket: Ticket) -> Option<Told> {
+        self.groups.waiting.answers.remove(&ticket)
+    }
+
+    /// Somebody joins a group, which is made if nobody has named it before.
+    ///
+    /// # Errors
+    ///
+    /// See [`Group::join`]; 81 when it is full.
+    pub fn join_group(
+        &mut self,
+        log: PartitionKey,
+        group: &str,
+        joining: Joining,
+        now: Instant,
+    ) -> Result<(), Refused> {
+        let refused = |code, member: &str| Refused {
+            code,
+            member: member.to_owned(),
+        };
+        let known = self.groups.find(group);
+        if known.is_none() && !joining.id.is_empty() {
+            return Err(refused(ErrorCode::UNKNOWN_MEMBER_ID, &joining.id));
+        }
+        let joins = !known.is_some_and(|known| known.knows(&joining.id));
+        let full = known.is_some_and(|known| known.size() >= MEMBERS_MAX);
+        let protocols = joining.protocols.iter();
+        let bytes = protocols.fold(2 * MEMBER_BYTES, |bytes, (name, metadata)| {
+            bytes.saturating_add(name.len() + metadata.len())
+        });
+        let name = match joins && full {
+            true => None,
+            false => self.groups.make_room(group, bytes),
+        };
+        let Some(name) = name else {
+            self.note(format!(
+                "a member is refused: {group} or all groups are full"
+            ));
+            return Err(refused(ErrorCode::GROUP_MAX_SIZE_REACHED, &joining.id));
+        };
+        let delay = self.first_join_delay();
+        self.change_group(&name, log, |group| group.join(joining, (now, delay)))
+    }
+
+    /// A member asks for its assignment, or the leader assigns.
+    ///
+    /// # Errors
+    ///
+    /// See [`Group::sync`]; -1 where there is no room for the assignments.
+    pub fn sync_group(
+        &mut self,
+        (log, group): (PartitionKey, &str),
+        claim: &Claim<'_>,
+        syncing: Syncing,
+        now: Instant,
+    ) -> Result<(), ErrorCode> {
+        let assignments = syncing.assignments.values();
+        let bytes = assignments.fold(0_usize, |bytes, of| bytes.saturating_add(of.len()));
+        if self.groups.taken().saturating_add(bytes) > BYTES_MAX {
+            self.note(format!(
+                "assignments are refused: groups have {BYTES_MAX} bytes"
+            ));
+            return Err(ErrorCode::UNKNOWN_SERVER_ERROR);
+        }
+        let name = self.groups.name(group);
+        let name = name.ok_or(ErrorCode::UNKNOWN_MEMBER_ID)?;
+        self.change_group(&name, log, |group| group.sync(claim, syncing, now))
+    }
+
+    /// A member shows that it lives.
+    ///
+    /// # Errors
+    ///
+    /// See [`Group::heartbeat`].
+    pub fn heartbeat(
+        &mut self,
+        (log, group): (PartitionKey, &str),
+        claim: &Claim<'_>,
+        now: Instant,
+    ) -> Result<(), ErrorCode> {
+        let name = self.groups.name(group);
+        let name = name.ok_or(ErrorCode::UNKNOWN_MEMBER_ID)?;
+        self.change_group(&name, log, |group| group.heartbeat(claim, now))
+    }
+
+    /// Members leave; one outcome for each.
+    pub fn leave_group(
+        &mut self,
+        (log, group): (PartitionKey, &str),
+        members: &[(&str, Option<&str>)],
+        now: Instant,
+    ) -> Vec<Result<(), ErrorCode>> {
+        let Some(name) = self.groups.name(group) else {
+            return members
+                .iter()
+                .map(|_| Err(ErrorCode::UNKNOWN_MEMBER_ID))
+                .collect();
+        };
+        self.change_group(&name, log, |group| {
+            let leave = |(id, instance): &(&str, Option<&str>)| group.leave(id, *instance);
+            let left: Vec<_> = members.iter().map(leave).collect();
+            if left.iter().any(Result::is_ok) {
+                group.rebalance_without(now);
+            }
+            left
+        })
+    }
+
+    /// A member that commits offsets shows that it lives.
+    pub fn on_member_commits(
+        &mut self,
+        log: PartitionKey,
+        group: &str,
+        member: &str,
+        now: Instant,
+    ) {
+        if let Some(name) = self.groups.name(group).filter(|_| !member.is_empty()) {
+            self.change_group(&name, log, |group| group.on_commit(member, now));
+        }
+    }
+
+    /// Changes a group, and says what it has to say.
+    fn change_group<T>(
+        &mut self,
+        name: &Arc<str>,
+        log: PartitionKey,
+        change: impl FnOnce(&mut Group) -> T,
+    ) -> T {
+        let waiting = &mut self.groups.waiting;
+        waiting.answers.clear();
+        let group = self.groups.known.entry(Arc::clone(name)).or_default();
+        let before = group.bytes();
+        let changed = change(group);
+        let answers = group.take_answers();
+        let after = group.bytes();
+        match group.next_deadline() {
+            Some(deadline) => waiting.deadlines.insert(Arc::clone(name), deadline),
+            None => waiting.deadlines.remove(name),
+        };
+        if !answers.is_empty() {
+            waiting.answers.extend(answers);
+            self.touched.push(log);
+        }
+        let taken = self.groups.bytes.saturating_add(after);
+        self.groups.bytes = taken.saturating_sub(before);
+        changed
+    }
+
+    fn first_join_delay(&self) -> Duration {
+        let delay_ms = self.config.groups.initial_rebalance_delay_ms;
+        Duration::from_millis(u64::try_from(delay_ms).unwrap_or(0))
+    }
+
+    /// Time has come for groups whose coordinators run.
+    pub(super) fn advance_groups(&mut self, now: Instant) {
+        let delay = self.first_join_delay();
+        let due = self.groups.waiting.deadlines.iter();
+        let due = due.filter(|(_, deadline)| **deadline <= now);
+        let due: Vec<Arc<str>> = due.map(|(name, _)| Arc::clone(name)).collect();
+        for name in due {
+            if let Some((log, _)) = self.running_group_coordinator(&name) {
+                self.change_group(&name, log, |group| group.on_time(now, delay));
+            }
+        }
+    }
+
+    /// When a group goes on by itself next, of those whose coordinators run.
+    pub(super) fn next_group_deadline(&self) -> Option<Instant> {
+        let deadlines = self.groups.waiting.deadlines.iter();
+        let running = deadlines.filter(|(name, _)| self.running_group_coordinator(name).is_some());
+        running.map(|(_, deadline)| *deadline).min()
+    }
+
+    fn running_group_coordinator(&self, group: &str) -> Option<(PartitionKey, BrokerId)> {
+        let log = self.known_group_log(group)?;
+        let leader = self.leader(log).filter(|leader| self.runs(*leader))?;
+        Some((log, leader))
+    }
+}
