@@ -114,6 +114,8 @@ impl World {
         match self.setting.lateness.first {
             First::TimeOuts => {
                 self.look_at_time(client, now);
+                // What arrives on a connection that is given up now tells nobody anything.
+                self.drive_client(client);
                 self.take_arrivals(client);
             }
             First::Arrivals => {

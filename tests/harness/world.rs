@@ -265,8 +265,9 @@ impl World {
                 idempotent: self.setting.is_idempotent(),
                 ordered: self.setting.is_ordered(),
                 in_flight_max: self.setting.in_flight_max,
+                // The delivery time-out and that of a question behind it may each be seen late.
                 resolved_within: self.setting.resolved_within()
-                    + self.setting.lateness.max
+                    + self.setting.lateness.max * 2
                     + SCHEDULER_TICK,
                 liveness: self.liveness,
             },
