@@ -6,7 +6,7 @@
 //! | Part | Holds |
 //! |---|---|
 //! | [`cases`], [`case`] | the registry of promises: data and one small function each |
-//! | [`context`], [`lane`], [`log`], [`client`] | what cases use |
+//! | [`context`], [`lane`], [`log`], [`transactor`], [`client`] | what cases use |
 //! | [`target`] | what is judged, and how it is started |
 //! | [`runner`], [`verdict`], [`divergence`], [`probe`] | from a case's end to its verdict |
 //! | [`fidelity`] | recordings of a real broker, and other targets held against them |
@@ -30,5 +30,6 @@ pub mod read;
 pub mod report;
 pub mod runner;
 pub mod target;
+pub mod transactor;
 pub mod verdict;
 pub mod wire;

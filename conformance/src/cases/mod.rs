@@ -35,6 +35,8 @@ mod record_batch;
 mod split;
 mod time_outs;
 mod time_outs_on_paths;
+mod transaction_ends;
+mod transactions;
 
 use crate::case::Case;
 
@@ -67,6 +69,7 @@ const CHAPTERS: &[&[&[Case]]] = &[
         producer_restart::CASES,
         client_idempotence::CASES,
     ],
+    &[transactions::CASES, transaction_ends::CASES],
     &[leader_changes::CASES, leader_faults::CASES],
     &[time_outs::CASES, time_outs_on_paths::CASES],
     &[quotas::CASES],

@@ -89,7 +89,7 @@ async fn transaction_from_the_middle(c: Context) -> Result<(), Objection> {
 
 /// The producer of a transactional id, from whichever broker coordinates it.
 async fn transactional(c: &Context, id: &str) -> Result<Stamp, Objection> {
-    let request = InitTransactional { id: id.to_owned() };
+    let request = InitTransactional::of(id);
     let patience = c.patience(format!("a coordinator of {id} answers"));
     loop {
         let mut seen = Vec::new();

@@ -19,6 +19,8 @@ pub mod records;
 pub mod redirect;
 pub mod request;
 mod trace;
+mod transaction_request;
+mod transaction_walk;
 pub mod transactional;
 pub mod tree;
 

@@ -39,8 +39,12 @@ pub struct FetchAnswer {
     pub error: ErrorCode,
     /// Offset after the last record that readers may see.
     pub high_watermark: i64,
+    /// The first offset of an open transaction, or the high watermark.
+    pub last_stable: i64,
     /// First offset of the log.
     pub log_start: i64,
+    /// Producer ids and first offsets of transactions that were aborted.
+    pub aborted: Vec<(i64, i64)>,
     /// Whole batches and perhaps a cut one.
     pub records: Bytes,
 }
@@ -55,6 +59,26 @@ impl Request for Fetch {
 
     fn body(&self, version: i16) -> Result<Bytes, EncodeError> {
         request::fetch(self, version)
+    }
+
+    fn read_answer(reader: &mut Reader<'_>, version: i16) -> Result<Self::Answer, DecodeError> {
+        read_fetched(reader, version)
+    }
+}
+
+/// The same as one who reads only what is committed.
+#[derive(Clone, Debug)]
+pub struct FetchCommitted(pub Fetch);
+
+impl Request for FetchCommitted {
+    type Answer = FetchAnswer;
+    const API_KEY: i16 = Fetch::API_KEY;
+    const NAME: &'static str = Fetch::NAME;
+    const VERSION_MAX: i16 = Fetch::VERSION_MAX;
+    const FLEXIBLE_FROM: i16 = Fetch::FLEXIBLE_FROM;
+
+    fn body(&self, version: i16) -> Result<Bytes, EncodeError> {
+        request::fetch_committed(&self.0, version)
     }
 
     fn read_answer(reader: &mut Reader<'_>, version: i16) -> Result<Self::Answer, DecodeError> {
@@ -116,7 +140,9 @@ fn read_fetched(reader: &mut Reader<'_>, version: i16) -> Result<FetchAnswer, De
         (None, _) if error != ErrorCode::NONE => Ok(FetchAnswer {
             error,
             high_watermark: -1,
+            last_stable: -1,
             log_start: -1,
+            aborted: Vec::new(),
             records: Bytes::new(),
         }),
         _ => Err(reader.error("not exactly one partition")),
@@ -127,16 +153,17 @@ fn read_partition(reader: &mut Reader<'_>, version: i16) -> Result<FetchAnswer, 
     reader.i32("partition index")?;
     let error = ErrorCode(reader.i16("error code")?);
     let high_watermark = reader.i64("high watermark")?;
-    reader.i64("last stable offset")?;
+    let last_stable = reader.i64("last stable offset")?;
     let log_start = if version >= 5 {
         reader.i64("log start offset")?
     } else {
         -1
     };
-    reader.nullable_list("aborted transactions", |reader| {
-        reader.i64("producer id")?;
-        reader.i64("first offset")?;
-        reader.tags("aborted transaction tags")
+    let aborted = reader.nullable_list("aborted transactions", |reader| {
+        let producer_id = reader.i64("producer id")?;
+        let first_offset = reader.i64("first offset")?;
+        reader.tags("aborted transaction tags")?;
+        Ok((producer_id, first_offset))
     })?;
     if version >= 11 {
         reader.i32("preferred read replica")?;
@@ -147,7 +174,9 @@ fn read_partition(reader: &mut Reader<'_>, version: i16) -> Result<FetchAnswer, 
     Ok(FetchAnswer {
         error,
         high_watermark,
+        last_stable,
         log_start,
+        aborted: aborted.unwrap_or_default(),
         records,
     })
 }

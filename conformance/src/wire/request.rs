@@ -1,4 +1,5 @@
-//! Requests as bytes; the only file here that imports `kafka_protocol`.
+//! Requests as bytes; with `transaction_request.rs` the only file here that imports
+//! `kafka_protocol`.
 //!
 //! Bodies are laid out by that crate, headers by hand, since cases send headers that no client
 //! would (null client id, unknown keys, versions out of range).
@@ -184,13 +185,13 @@ pub(super) fn alter_client_quotas(
 
 /// The body of InitProducerId.
 pub(super) fn init_producer_id(
-    transactional_id: Option<&str>,
+    transactional: Option<(&str, i32)>,
     question: super::answer::InitProducerId,
     version: i16,
 ) -> Result<Bytes, EncodeError> {
     let request = InitProducerIdRequest::default()
-        .with_transactional_id(transactional_id.map(|id| text(id).into()))
-        .with_transaction_timeout_ms(TIMEOUT_MS)
+        .with_transactional_id(transactional.map(|(id, _)| text(id).into()))
+        .with_transaction_timeout_ms(transactional.map_or(TIMEOUT_MS, |(_, timeout_ms)| timeout_ms))
         .with_producer_id(ProducerId(question.producer_id))
         .with_producer_epoch(question.epoch);
     encode("InitProducerId", &request, version)
@@ -224,7 +225,17 @@ pub(super) fn list_offsets(
 /// The body of Fetch for one partition, by topic name.
 pub(super) fn fetch(question: &super::records::Fetch, version: i16) -> Result<Bytes, EncodeError> {
     let topic = FetchTopic::default().with_topic(topic_name(&question.topic));
-    encode_fetch(question, topic, version)
+    encode("Fetch", &fetch_request(question, topic), version)
+}
+
+/// The same as one who reads what is committed.
+pub(super) fn fetch_committed(
+    question: &super::records::Fetch,
+    version: i16,
+) -> Result<Bytes, EncodeError> {
+    let topic = FetchTopic::default().with_topic(topic_name(&question.topic));
+    let request = fetch_request(question, topic).with_isolation_level(1);
+    encode("Fetch", &request, version)
 }
 
 /// The body of Fetch for one partition, by topic id.
@@ -233,14 +244,10 @@ pub(super) fn fetch_by_id(
     version: i16,
 ) -> Result<Bytes, EncodeError> {
     let topic = FetchTopic::default().with_topic_id(uuid::Uuid::from_bytes(question.id));
-    encode_fetch(&question.fetch, topic, version)
+    encode("Fetch", &fetch_request(&question.fetch, topic), version)
 }
 
-fn encode_fetch(
-    question: &super::records::Fetch,
-    topic: FetchTopic,
-    version: i16,
-) -> Result<Bytes, EncodeError> {
+fn fetch_request(question: &super::records::Fetch, topic: FetchTopic) -> FetchRequest {
     let partition = FetchPartition::default()
         .with_partition(question.partition)
         .with_current_leader_epoch(-1)
@@ -249,15 +256,14 @@ fn encode_fetch(
         .with_log_start_offset(-1)
         .with_partition_max_bytes(question.bytes_max);
     let topic = topic.with_partitions(vec![partition]);
-    let request = FetchRequest::default()
+    FetchRequest::default()
         .with_replica_id(BrokerId(-1))
         .with_max_wait_ms(question.wait_ms_max)
         .with_min_bytes(1)
         .with_max_bytes(question.bytes_max)
         .with_session_id(0)
         .with_session_epoch(-1)
-        .with_topics(vec![topic]);
-    encode("Fetch", &request, version)
+        .with_topics(vec![topic])
 }
 
 /// The body of Produce.
@@ -299,7 +305,7 @@ pub(super) fn produce(
     encode("Produce", &request, version)
 }
 
-fn encode<T: Encodable>(
+pub(super) fn encode<T: Encodable>(
     name: &'static str,
     request: &T,
     version: i16,
@@ -315,13 +321,13 @@ fn encode<T: Encodable>(
     }
 }
 
-fn text(text: &str) -> StrBytes {
+pub(super) fn text(text: &str) -> StrBytes {
     StrBytes::from_string(text.to_owned())
 }
 
-fn topic_name(name: &str) -> TopicName {
+pub(super) fn topic_name(name: &str) -> TopicName {
     TopicName(text(name))
 }
 
 /// How long a broker may take for anything asked here, in milliseconds.
-const TIMEOUT_MS: i32 = 10_000;
+pub(super) const TIMEOUT_MS: i32 = 10_000;

@@ -13,7 +13,8 @@ use super::batch::{CRC_COVERS_FROM, HEADER_BYTES};
 use super::produce::{Produce, TOPIC_ID_FROM};
 use super::reader::{DecodeError, Layout, Reader};
 use super::records::{FETCH_BY_ID_FROM, Fetch, FetchById, StoredRecord, read_batches};
-use super::{Request, hex, response_tree};
+use super::transactional::{AddPartitions, EndTxn, FindCoordinator};
+use super::{Request, hex, response_tree, transaction_walk};
 
 /// A request frame, as far as its header reads.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,6 +40,9 @@ impl Asked {
             ApiVersions::API_KEY => ApiVersions::NAME,
             CreateTopic::API_KEY => CreateTopic::NAME,
             InitProducerId::API_KEY => InitProducerId::NAME,
+            FindCoordinator::API_KEY => FindCoordinator::NAME,
+            AddPartitions::API_KEY => AddPartitions::NAME,
+            EndTxn::API_KEY => EndTxn::NAME,
             other => return format!("API {other}"),
         };
         name.to_owned()
@@ -70,6 +74,15 @@ fn body(api_key: i16, version: i16, rest: &[u8]) -> Result<Value, DecodeError> {
         ApiVersions::API_KEY => (ApiVersions::layout(version), api_versions),
         CreateTopic::API_KEY => (CreateTopic::layout(version), create_topics),
         InitProducerId::API_KEY => (InitProducerId::layout(version), init_producer_id),
+        FindCoordinator::API_KEY => (
+            FindCoordinator::layout(version),
+            transaction_walk::find_coordinator,
+        ),
+        AddPartitions::API_KEY => (
+            AddPartitions::layout(version),
+            transaction_walk::add_partitions,
+        ),
+        EndTxn::API_KEY => (EndTxn::layout(version), transaction_walk::end_txn),
         _ => return Ok(unread(rest)),
     };
     let mut reader = Reader::traced(rest, Layout::Plain);
@@ -255,6 +268,9 @@ pub fn answer(api_key: i16, version: i16, frame: &[u8]) -> Option<Result<Value, 
         }
         CreateTopic::API_KEY => response_tree::<CreateTopic>(frame, version),
         InitProducerId::API_KEY => response_tree::<InitProducerId>(frame, version),
+        FindCoordinator::API_KEY => response_tree::<FindCoordinator>(frame, version),
+        AddPartitions::API_KEY => response_tree::<AddPartitions>(frame, version),
+        EndTxn::API_KEY => response_tree::<EndTxn>(frame, version),
         _ => return None,
     };
     Some(tree.map(|mut tree| {

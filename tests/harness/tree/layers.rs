@@ -19,6 +19,7 @@ const ADAPTERS: [&str; 12] = [
     "mockbroker/src/wire/groups.rs",
     "mockbroker/src/wire/offsets.rs",
     "conformance/src/wire/request.rs",
+    "conformance/src/wire/transaction_request.rs",
 ];
 
 /// No clock, task, lock, socket, thread, file, OS randomness or unordered map in a pure layer; its

@@ -1,0 +1,327 @@
+//! A producer of transactions that knows frames: one transactional id, its coordinator, its epoch.
+//!
+//! *Invariants*
+//! 1. Codes that Kafka gives while a coordinator is made or loads (14, 15, 16), and 51 of a
+//!    transaction whose markers are on their way, are asked again; they are objected to only when
+//!    they do not end in time.
+//! 2. An answer that names another id or epoch changes who the transactor is only where a case
+//!    says so.
+
+use std::fmt;
+
+use crate::case::{Objection, expect_eq};
+use crate::context::{Context, Topic};
+use crate::io::connection::Connection;
+use crate::wire::answer::{InitProducerId, InitProducerIdAnswer};
+use crate::wire::batch::{BatchSpec, Stamp, TRANSACTIONAL_BIT};
+use crate::wire::error_code::ErrorCode;
+use crate::wire::produce::Row;
+use crate::wire::transactional::{
+    AddPartitions, Decision, EndTxn, EndTxnAnswer, FindCoordinator, InitTransactional,
+};
+
+/// A producer id that no broker comes to.
+pub const NEVER_GIVEN: i64 = 1 << 60;
+
+const CONCURRENT_TRANSACTIONS: i16 = 51;
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Transactor {
+    /// The transactional id.
+    pub id: String,
+    /// Who it is now; the sequence is of the next batch.
+    pub stamp: Stamp,
+    /// To its coordinator.
+    pub coordinator: Connection,
+    context: Context,
+}
+
+/// Objects unless partitions have these codes.
+///
+/// # Errors
+///
+/// When they have others.
+pub fn expect_codes(
+    step: impl fmt::Display,
+    expected: &[i16],
+    observed: &[i16],
+) -> Result<(), Objection> {
+    let codes = |codes: &[i16]| format!("codes {codes:?}");
+    expect_eq(step, codes(expected), codes(observed))
+}
+
+impl Context {
+    /// A connection to whoever coordinates `id`.
+    ///
+    /// # Errors
+    ///
+    /// When nobody does in time.
+    ///
+    /// # Cancellation
+    ///
+    /// Safe.
+    pub async fn coordinator(&self, id: &str) -> Result<Connection, Objection> {
+        let request = FindCoordinator { id: id.to_owned() };
+        let patience = self.patience(format!("{id} has a coordinator"));
+        loop {
+            let mut connection = self.connect().await?;
+            let version = self.version::<FindCoordinator>();
+            let answer = connection.ask(&request, version).await?;
+            if answer.error == ErrorCode::NONE {
+                return self.connect_to(&answer.address).await;
+            }
+            patience.wait(format!("code {}", answer.error)).await?;
+        }
+    }
+
+    /// A transactor with an id of its own, at its first epoch.
+    ///
+    /// # Errors
+    ///
+    /// When no coordinator gives it a producer id in time.
+    ///
+    /// # Cancellation
+    ///
+    /// Safe.
+    pub async fn transactor(&self) -> Result<Transactor, Objection> {
+        // An id is as unique as a topic's name.
+        let id = self.topic_name();
+        let coordinator = self.coordinator(&id).await?;
+        let mut transactor = Transactor {
+            id,
+            stamp: Stamp::NONE,
+            coordinator,
+            context: self.clone(),
+        };
+        let answer = transactor.begin().await?;
+        expect_eq("the first epoch", 0, answer.epoch)?;
+        Ok(transactor)
+    }
+}
+
+impl Transactor {
+    /// Asks InitProducerId once, at `version`.
+    ///
+    /// # Errors
+    ///
+    /// When there is no answer that reads.
+    ///
+    /// # Cancellation
+    ///
+    /// The connection must not be used on.
+    pub async fn init(
+        &mut self,
+        version: i16,
+        producer: InitProducerId,
+    ) -> Result<InitProducerIdAnswer, Objection> {
+        let request = InitTransactional {
+            producer,
+            ..InitTransactional::of(&self.id)
+        };
+        self.coordinator.ask(&request, version).await
+    }
+
+    /// Begins as a producer does, and is that producer from then on.
+    ///
+    /// # Errors
+    ///
+    /// When it is refused, or not answered well in time.
+    ///
+    /// # Cancellation
+    ///
+    /// The connection must not be used on.
+    pub async fn begin(&mut self) -> Result<InitProducerIdAnswer, Objection> {
+        let version = self.context.version::<InitProducerId>();
+        let patience = self.context.patience("InitProducerId answers".to_owned());
+        loop {
+            let answer = self.init(version, InitProducerId::NEW).await?;
+            match answer.error.0 {
+                0 => {
+                    self.go_on_as((answer.producer_id, answer.epoch));
+                    return Ok(answer);
+                }
+                14..=16 | CONCURRENT_TRANSACTIONS => {
+                    patience.wait(format!("code {}", answer.error)).await?;
+                }
+                _ => {
+                    let observed = format!("code {}", answer.error);
+                    return Err(Objection::new("InitProducerId", "code 0 NONE", observed));
+                }
+            }
+        }
+    }
+
+    /// Is this producer from now on, with its first sequence.
+    pub fn go_on_as(&mut self, (id, epoch): (i64, i16)) {
+        self.stamp = Stamp {
+            id,
+            epoch,
+            sequence: 0,
+        };
+    }
+
+    /// The codes of AddPartitionsToTxn for one topic, by partition.
+    ///
+    /// # Errors
+    ///
+    /// When there is no answer that reads, or it refuses as a whole.
+    ///
+    /// # Cancellation
+    ///
+    /// The connection must not be used on.
+    pub async fn join(
+        &mut self,
+        version: i16,
+        topic: &Topic,
+        partitions: &[i32],
+    ) -> Result<Vec<i16>, Objection> {
+        let stamp = self.stamp;
+        self.join_as(version, stamp, (topic, partitions)).await
+    }
+
+    /// The same as another producer.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::join`].
+    ///
+    /// # Cancellation
+    ///
+    /// As [`Self::join`].
+    pub async fn join_as(
+        &mut self,
+        version: i16,
+        stamp: Stamp,
+        (topic, partitions): (&Topic, &[i32]),
+    ) -> Result<Vec<i16>, Objection> {
+        let request = AddPartitions {
+            id: self.id.clone(),
+            stamp,
+            topics: vec![(topic.name.clone(), partitions.to_vec())],
+        };
+        let patience = self.context.patience("partitions join".to_owned());
+        loop {
+            let answer = self.coordinator.ask(&request, version).await?;
+            expect_eq("AddPartitionsToTxn as a whole", 0, answer.error.0)?;
+            let mut rows = answer.rows;
+            rows.sort_by_key(|(_, index, _)| *index);
+            let codes: Vec<i16> = rows.iter().map(|(_, _, error)| error.0).collect();
+            if !codes.contains(&CONCURRENT_TRANSACTIONS) {
+                return Ok(codes);
+            }
+            patience.wait(format!("codes {codes:?}")).await?;
+        }
+    }
+
+    /// Ends the transaction at `version`; waits for the one before, but is nobody else afterwards.
+    ///
+    /// # Errors
+    ///
+    /// When there is no answer that reads.
+    ///
+    /// # Cancellation
+    ///
+    /// The connection must not be used on.
+    pub async fn end(
+        &mut self,
+        version: i16,
+        decision: Decision,
+    ) -> Result<EndTxnAnswer, Objection> {
+        let stamp = self.stamp;
+        self.end_as(version, stamp, decision).await
+    }
+
+    /// The same as another producer.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::end`].
+    ///
+    /// # Cancellation
+    ///
+    /// As [`Self::end`].
+    pub async fn end_as(
+        &mut self,
+        version: i16,
+        stamp: Stamp,
+        decision: Decision,
+    ) -> Result<EndTxnAnswer, Objection> {
+        let request = EndTxn {
+            id: self.id.clone(),
+            stamp,
+            decision,
+        };
+        let patience = self.context.patience("EndTxn is decided".to_owned());
+        loop {
+            let answer = self.coordinator.ask(&request, version).await?;
+            if answer.error.0 != CONCURRENT_TRANSACTIONS {
+                return Ok(answer);
+            }
+            patience.wait(format!("code {}", answer.error)).await?;
+        }
+    }
+
+    /// Ends the transaction as a client of the newest version does, and goes on as the answer says.
+    ///
+    /// # Errors
+    ///
+    /// When it is refused.
+    ///
+    /// # Cancellation
+    ///
+    /// The connection must not be used on.
+    pub async fn ended(&mut self, decision: Decision) -> Result<(), Objection> {
+        let version = self.context.version::<EndTxn>();
+        let answer = self.end(version, decision).await?;
+        expect_eq(format!("{decision:?}"), 0, answer.error.0)?;
+        if let Some(next) = answer.next {
+            self.go_on_as(next);
+        }
+        Ok(())
+    }
+
+    /// A batch of `count` records of the transaction that is open; the next goes on behind it.
+    pub fn batch(&mut self, prefix: &str, count: usize) -> BatchSpec {
+        let batch = BatchSpec::numbered(prefix, count, self.context.now_ms());
+        let batch = BatchSpec {
+            attributes: batch.attributes | TRANSACTIONAL_BIT,
+            ..batch.stamped(self.stamp)
+        };
+        self.stamp.sequence += i32::try_from(count).unwrap_or_default();
+        batch
+    }
+
+    /// Writes `batch` to a partition in the name of the transaction, and returns its row. What is
+    /// refused because markers are on their way (51; 19 before version 12) is sent again.
+    ///
+    /// # Errors
+    ///
+    /// When there is not exactly one row.
+    ///
+    /// # Cancellation
+    ///
+    /// The batch may have been written.
+    pub async fn write(
+        &self,
+        version: i16,
+        (topic, partition): (&Topic, i32),
+        batch: &BatchSpec,
+    ) -> Result<Row, Objection> {
+        let mut request = topic.produce(partition, batch.encode());
+        request.transactional_id = Some(self.id.clone());
+        let mut leader = self.context.leader(topic, partition).await?;
+        let patience = self.context.patience("a batch is judged".to_owned());
+        loop {
+            let rows = self.context.produce(&mut leader, &request, version).await?;
+            let Ok([row]) = <[Row; 1]>::try_from(rows) else {
+                let step = format!("Produce v{version}");
+                return Err(Objection::new(step, "one row", "another number of rows"));
+            };
+            if !matches!(row.code.0, 19 | CONCURRENT_TRANSACTIONS) {
+                return Ok(row);
+            }
+            patience.wait(row.to_string()).await?;
+        }
+    }
+}
