@@ -24,6 +24,7 @@ use crate::handle::{Destination, ProducerHandle};
 use crate::interceptor::Chain;
 use crate::io::accumulator::{Accumulator, Limits};
 use crate::io::blocking::block_on;
+use crate::io::codec_room::CodecRoom;
 use crate::io::desk::Desk;
 use crate::io::driver::Driver;
 use crate::io::inbox::End;
@@ -83,10 +84,14 @@ impl Producer {
         let timer = catch_unwind(|| tokio::time::sleep(Duration::ZERO)).map_err(|_| {
             ConfigError::no_runtime("the tokio runtime has no timers; build it with `enable_all`")
         })?;
+        let (batch_bytes, memory_bytes) = (settings.batch_bytes, settings.memory_bytes);
+        let codecs = CodecRoom::within(memory_bytes, settings.engine.codec, batch_bytes);
         let limits = Limits {
-            batch_bytes: settings.batch_bytes,
+            batch_bytes,
             request_bytes: settings.engine.request_bytes_max,
-            memory_bytes: settings.memory_bytes,
+            memory_bytes,
+            codec_bytes: codecs.bytes_within(memory_bytes),
+            plain_bytes_max: codecs.plain_bytes_max,
         };
         let meters = Meters::new(settings.windows, &settings.engine.client_id);
         let accumulator = Arc::new(Accumulator::new(
@@ -95,7 +100,6 @@ impl Producer {
             meters,
             settings.engine.seed,
         ));
-        let codec = settings.engine.codec;
         let client_id = Arc::clone(&settings.engine.client_id);
         let desk = settings
             .engine
@@ -104,7 +108,7 @@ impl Producer {
             .then(|| Arc::new(Desk::new()));
         let engine = Engine::new(settings.engine, accumulator.clock.now());
         let interceptors = chain.start();
-        let mut driver = Driver::new(Arc::clone(&accumulator), engine, codec, connector, timer);
+        let mut driver = Driver::new(Arc::clone(&accumulator), engine, codecs, connector, timer);
         driver.tell_as(&client_id);
         if let Some(desk) = &desk {
             driver.serve_transactions(Arc::clone(desk));

@@ -52,8 +52,12 @@ pub(crate) struct Limits {
     pub(crate) batch_bytes: usize,
     /// The largest record's, in bytes (`max.request.size`).
     pub(crate) request_bytes: usize,
-    /// All batches', in bytes (`buffer.memory`).
+    /// All memory, in bytes (`buffer.memory`).
     pub(crate) memory_bytes: usize,
+    /// What of it belongs to threads that compress.
+    pub(crate) codec_bytes: usize,
+    /// A batch's largest size before it is compressed, in bytes; at least `batch_bytes`.
+    pub(crate) plain_bytes_max: usize,
 }
 
 /// What producers share with their driver.
@@ -125,7 +129,7 @@ impl Accumulator {
             clock: Clock::start(),
             inbox: Arc::default(),
             incomplete: Incomplete::default(),
-            memory: Memory::new(limits.memory_bytes),
+            memory: Memory::new(limits.memory_bytes - limits.codec_bytes),
             meters: Box::new(meters),
             phase: PhaseCell::open(),
             topics: Topics::default(),
@@ -220,12 +224,19 @@ impl Accumulator {
         if outgoing.timestamp == Timestamp::Clock {
             outgoing.view.timestamp_ms = self.clock.coarse_wall_ms();
         }
+        // Apart from the batch's, since a batch that is open already has room for the record alone.
+        let callback_room = self.callback_room(outgoing, &mut room)?;
+        let callback_bytes = callback_room.as_ref().map_or(0, Reservation::bytes);
+        let accepted = |accepted| {
+            callback_room.map(Reservation::keep);
+            Ok(accepted)
+        };
         loop {
             let target = self
                 .target(topic, partitions, outgoing.choice)
                 .ok_or(Refused::NoPartition)?;
             let expected_bytes = match self.append_to_open(target, outgoing) {
-                Ok(accepted) => return Ok(accepted),
+                Ok(one) => return accepted(one),
                 Err(Missed::Closed) => return Err(Refused::Closed),
                 Err(Missed::Moved) => continue,
                 Err(Missed::Outgrown { bytes }) => {
@@ -243,9 +254,11 @@ impl Accumulator {
                 Some(room) => need.within(room),
                 None => self.memory.try_reserve(need.all).map(|room| (need, room)),
             };
-            let taken = taken.ok_or(Refused::NeedsRoom { bytes: need.all })?;
+            let taken = taken.ok_or(Refused::NeedsRoom {
+                bytes: (need.all + callback_bytes).min(self.memory.bytes_max()),
+            })?;
             match self.append_to_new(target, outgoing, taken) {
-                Ok(accepted) => return Ok(accepted),
+                Ok(one) => return accepted(one),
                 Err((Missed::Closed, _)) => return Err(Refused::Closed),
                 Err((_, unused)) => room = Some(unused),
             }
@@ -514,6 +527,10 @@ impl Accumulator {
         };
         let mut after = After::NOTHING;
         while let Some(outgoing) = records.peek_mut() {
+            // It takes memory of its own.
+            if outgoing.callback.is_some() {
+                break;
+            }
             if outgoing.timestamp == Timestamp::Clock {
                 outgoing.view.timestamp_ms = wall_ms;
             }
@@ -579,6 +596,8 @@ mod tests {
         batch_bytes: 1_000,
         request_bytes: 2_000,
         memory_bytes: 4 * ONE_BATCH,
+        codec_bytes: 0,
+        plain_bytes_max: 1 << 20,
     };
 
     /// A batch's buffer and state.
@@ -733,6 +752,8 @@ mod tests {
             batch_bytes: 16 << 10,
             request_bytes: 1 << 20,
             memory_bytes: 4 << 20,
+            codec_bytes: 0,
+            plain_bytes_max: 1 << 20,
         };
         let (accumulator, topic) = accumulator(limits, 1_000);
         for partition in 0..1_000 {
@@ -748,6 +769,8 @@ mod tests {
             batch_bytes: 16 << 10,
             request_bytes: 1 << 20,
             memory_bytes: 1 << 20,
+            codec_bytes: 0,
+            plain_bytes_max: 1 << 20,
         };
         let (accumulator, topic) = accumulator(limits, 1);
         let taken = || limits.memory_bytes - accumulator.memory.bytes_free();
@@ -776,6 +799,8 @@ mod tests {
             batch_bytes: 16 << 10,
             request_bytes: 1 << 20,
             memory_bytes,
+            codec_bytes: 0,
+            plain_bytes_max: 1 << 20,
         };
         let (accumulator, topic) = accumulator(limits, 1);
         let mut records = 0;

@@ -18,7 +18,7 @@
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -30,7 +30,7 @@ pub(crate) struct BatchCompletion {
     topic: Arc<str>,
     partition: i32,
     number: u64,
-    memory_bytes: usize,
+    memory_bytes: AtomicUsize,
     outcome: OnceLock<BatchOutcome>,
     waiting: Mutex<Waiting>,
     /// Whom to tell that somebody waits, while the batch is in its queue.
@@ -67,10 +67,37 @@ impl WakerSlot {
     }
 }
 
+/// What a callback takes of memory: its place in a list that may just have grown, and what it
+/// holds.
+pub(crate) fn callback_bytes(callback: &Callback) -> usize {
+    2 * size_of::<(RecordInBatch, Callback)>() + size_of_val(&**callback)
+}
+
 #[derive(Default)]
 struct Waiting {
-    wakers: Vec<Waker>,
+    wakers: Vec<SharedWaker>,
     callbacks: Vec<(RecordInBatch, Callback)>,
+}
+
+/// One task that waits, for some of the batch's records: it is woken once for all of them.
+struct SharedWaker {
+    waker: Waker,
+    /// How many of the records have their place here.
+    records: u32,
+}
+
+impl Waiting {
+    /// A place for a record's waker: that of the one before, if it is the same.
+    fn place_for(&mut self, waker: &Waker) -> WakerSlot {
+        match self.wakers.last_mut() {
+            Some(last) if last.waker.will_wake(waker) => last.records += 1,
+            _ => self.wakers.push(SharedWaker {
+                waker: waker.clone(),
+                records: 1,
+            }),
+        }
+        u32::try_from(self.wakers.len() - 1).map_or(WakerSlot::NONE, WakerSlot)
+    }
 }
 
 impl BatchCompletion {
@@ -81,7 +108,7 @@ impl BatchCompletion {
             topic,
             partition,
             number,
-            memory_bytes,
+            memory_bytes: AtomicUsize::new(memory_bytes),
             outcome: OnceLock::new(),
             waiting: Mutex::default(),
             inbox: None,
@@ -124,7 +151,7 @@ impl BatchCompletion {
     }
 
     pub(crate) fn memory_bytes(&self) -> usize {
-        self.memory_bytes
+        self.memory_bytes.load(Ordering::Relaxed)
     }
 
     pub(crate) fn outcome(&self) -> Option<&BatchOutcome> {
@@ -151,14 +178,16 @@ impl BatchCompletion {
                 tracing::error!(topic = &*self.topic, "a delivery callback panicked");
             }
         }
-        for waker in wakers {
-            waker.wake();
+        for shared in wakers {
+            shared.waker.wake();
         }
     }
 
     /// Has a callback run for a record. Call it in the order of the records, before the batch can
-    /// be settled.
+    /// be settled. It adds [`callback_bytes`] to what the batch holds of memory.
     pub(crate) fn call_back(&self, record: RecordInBatch, callback: Callback) {
+        let bytes = callback_bytes(&callback);
+        self.memory_bytes.fetch_add(bytes, Ordering::Relaxed);
         self.lock_waiting().callbacks.push((record, callback));
     }
 
@@ -177,11 +206,13 @@ impl BatchCompletion {
             return Poll::Ready(outcome);
         }
         match waiting.wakers.get_mut(waker_slot.place()) {
-            Some(waker) => waker.clone_from(cx.waker()),
-            None => {
-                let place = u32::try_from(waiting.wakers.len());
-                *waker_slot = place.map_or(WakerSlot::NONE, WakerSlot);
-                waiting.wakers.push(cx.waker().clone());
+            Some(own) if own.waker.will_wake(cx.waker()) => {}
+            Some(own) if own.records == 1 => own.waker.clone_from(cx.waker()),
+            shared => {
+                if let Some(shared) = shared {
+                    shared.records -= 1;
+                }
+                *waker_slot = waiting.place_for(cx.waker());
             }
         }
         Poll::Pending
@@ -237,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn settling_wakes_nobody_and_announcing_wakes_each_waiter_once() {
+    fn settling_wakes_nobody_and_announcing_wakes_each_task_once() {
         let (batch, count) = (batch(), Arc::new(Count::default()));
         let waker = Waker::from(Arc::clone(&count));
         let mut cx = Context::from_waker(&waker);
@@ -250,7 +281,7 @@ mod tests {
         batch.settle(written(0));
         assert_eq!(count.value(), 0);
         batch.announce();
-        assert_eq!(count.value(), 2);
+        assert_eq!(count.value(), 1);
         for slot in &mut slots {
             assert!(batch.poll_settled(slot, &mut cx).is_ready());
         }
@@ -268,6 +299,26 @@ mod tests {
         batch.settle(written(0));
         batch.announce();
         assert_eq!(counts.map(|count| count.value()), [0, 1]);
+    }
+
+    /// They are polled by one task; then the second moves to another.
+    #[test]
+    fn waiters_of_one_task_share_a_place_until_one_moves() {
+        let (batch, mut slots) = (batch(), [WakerSlot::NONE; 3]);
+        let counts = [(); 2].map(|()| Arc::new(Count::default()));
+        let wakers = [0, 1].map(|task| Waker::from(Arc::clone(&counts[task])));
+        let mut poll = |slot: usize, task: usize| {
+            let mut cx = Context::from_waker(&wakers[task]);
+            assert!(batch.poll_settled(&mut slots[slot], &mut cx).is_pending());
+            batch.lock_waiting().wakers.len()
+        };
+        let places = [(0, 0), (1, 0), (2, 0), (0, 0), (1, 1), (1, 1), (1, 0)];
+        let places = places.map(|(slot, task)| poll(slot, task));
+        assert_eq!(places, [1, 1, 1, 1, 2, 2, 2]);
+        poll(1, 1);
+        batch.settle(written(0));
+        batch.announce();
+        assert_eq!(counts.map(|count| count.value()), [1, 1]);
     }
 
     #[test]

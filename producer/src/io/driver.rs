@@ -37,6 +37,7 @@ use crate::engine::transaction::{AskId, Certainty, Denied, Doors};
 use crate::error::{Failure, FailureKind};
 use crate::io::accumulator::{Accumulator, Ticket};
 use crate::io::clock::TICK;
+use crate::io::codec_room::CodecRoom;
 use crate::io::compression_pool::CompressionPool;
 use crate::io::connection::Connection;
 use crate::io::desk::{Desk, Order, Reply};
@@ -47,7 +48,6 @@ use crate::io::sticky::Standing;
 use crate::io::topics::{Gate, Partitions, Route, Site, Slot, Wanted};
 use crate::io::transport::Connector;
 use crate::types::{TopicIndex, TopicPartition};
-use crate::wire::compression::{Codec, Compressor};
 
 /// A producer's task.
 pub(crate) struct Driver {
@@ -87,17 +87,15 @@ impl Driver {
     pub(crate) fn new(
         accumulator: Arc<Accumulator>,
         engine: Engine<Ticket>,
-        codec: Codec,
+        codecs: CodecRoom,
         connector: Arc<dyn Connector>,
         timer: time::Sleep,
     ) -> Self {
+        let memory = Arc::clone(&accumulator.memory);
         let reported = Arc::clone(&accumulator);
         let compression = CompressionPool::new(
-            CompressionPool::threads_for_this_machine(),
-            Box::new(move || {
-                let mut compressor = Compressor::new(codec);
-                Box::new(move |batch| compressor.compress_in_place(batch))
-            }),
+            codecs.threads,
+            Box::new(move || codecs.compress(&memory)),
             Box::new(move |id, batch| reported.inbox.post_compressed(id, batch)),
         );
         Self {

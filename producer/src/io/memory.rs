@@ -143,7 +143,7 @@ impl Memory {
     }
 
     /// Takes bytes, free or not.
-    fn take_anyway(&self, bytes: usize) {
+    pub(crate) fn take_anyway(&self, bytes: usize) {
         let taken = self.free.forget_permits(bytes);
         self.owed.fetch_add(bytes - taken, Ordering::Relaxed);
     }
@@ -194,6 +194,12 @@ impl Reservation<'_> {
         let bytes = buffer.into_lent();
         self.bytes += bytes.capacity();
         self.memory.pool().keep(bytes);
+    }
+
+    /// Takes so many of its bytes apart, if it has them.
+    pub(crate) fn split(&mut self, bytes: usize) -> Option<Self> {
+        self.bytes = self.bytes.checked_sub(bytes)?;
+        Some(Self { bytes, ..*self })
     }
 
     /// Returns what is more than so many bytes.

@@ -20,6 +20,7 @@
 //! | `desk` | what callers ask of transactions, and the answers |
 //! | `driver` | inputs in, actions out, sleep until the next deadline |
 //! | `compression_pool` | the threads that compress batches |
+//! | `codec_room` | how many of them memory allows, and what they hold |
 //! | `connection` | one connection's reads and writes |
 //! | `transport` | how connections are made |
 //! | `names` | which addresses a name has, and whose turn it is |
@@ -32,6 +33,7 @@ pub mod transport;
 pub(crate) mod accumulator;
 pub(crate) mod blocking;
 pub(crate) mod clock;
+pub(crate) mod codec_room;
 pub(crate) mod completion;
 pub(crate) mod compression_pool;
 pub(crate) mod connection;

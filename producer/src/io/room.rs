@@ -22,8 +22,9 @@
 use crate::engine::queue::{RecordView, single_record_batch_bytes};
 use crate::engine::ratio::Ratio;
 use crate::io::accumulator::Accumulator;
+use crate::io::completion::callback_bytes;
 use crate::io::memory::Reservation;
-use crate::io::outgoing::TooLarge;
+use crate::io::outgoing::{Outgoing, Refused, TooLarge};
 use crate::io::pool::size_class;
 use crate::io::topics::{Slot, TopicEntry};
 use crate::wire::record_batch::HEADER_BYTES;
@@ -84,6 +85,24 @@ impl Accumulator {
         })
     }
 
+    /// What a record's callback takes, if it has one: of the room that was waited for, or of what
+    /// is free.
+    pub(crate) fn callback_room<'a>(
+        &'a self,
+        outgoing: &Outgoing<'_>,
+        room: &mut Option<Reservation<'a>>,
+    ) -> Result<Option<Reservation<'a>>, Refused> {
+        let Some(callback) = &outgoing.callback else {
+            return Ok(None);
+        };
+        let bytes = callback_bytes(callback).min(self.memory.bytes_max());
+        let taken = match room {
+            Some(room) => room.split(bytes),
+            None => self.memory.try_reserve(bytes),
+        };
+        taken.map(Some).ok_or(Refused::NeedsRoom { bytes })
+    }
+
     /// The smallest batch that holds a record, in bytes, if no limit is below.
     pub(crate) fn check_size(&self, record: &RecordView<'_>) -> Result<usize, TooLarge> {
         let record_bytes = single_record_batch_bytes(record);
@@ -122,10 +141,9 @@ impl Accumulator {
         if ratio == Ratio::PLAIN {
             return batch_bytes;
         }
-        // Records that all but vanish must not take all memory for one batch.
-        let largest = batch_bytes.max(self.memory.bytes_max() / BATCHES_IN_MEMORY_MIN);
         let records = ratio.plain(batch_bytes.saturating_sub(HEADER_BYTES));
-        records.saturating_add(HEADER_BYTES).min(largest)
+        let plain_bytes = records.saturating_add(HEADER_BYTES);
+        plain_bytes.min(self.limits.plain_bytes_max)
     }
 }
 
@@ -135,6 +153,3 @@ const START_BYTES: usize = 512;
 /// What a batch takes beside its buffer, wherever it is: its completion, its places in lists that
 /// may have just grown to twice their length, its share of a request.
 pub(crate) const STATE_BYTES: usize = 1_024;
-
-/// Even where records become very small, memory has room for so many batches.
-const BATCHES_IN_MEMORY_MIN: usize = 16;

@@ -50,6 +50,19 @@ impl Codec {
         level: 0,
     };
 
+    /// What a [`Compressor`] holds at most when its batches come to so many bytes: its contexts and
+    /// its scratch buffer.
+    #[must_use]
+    pub fn compressor_bytes(self, batch_bytes: usize) -> usize {
+        match self.compression {
+            CompressionType::None => 0,
+            CompressionType::Gzip => GZIP_BYTES + 2 * batch_bytes,
+            CompressionType::Snappy => SNAPPY_BYTES + 2 * batch_bytes,
+            CompressionType::Lz4 => LZ4_BYTES + 2 * batch_bytes,
+            CompressionType::Zstd => zstd_bytes(self.level, batch_bytes) + 2 * batch_bytes,
+        }
+    }
+
     /// Whether this crate was built with a codec.
     #[must_use]
     pub fn is_built(compression: CompressionType) -> bool {
@@ -139,6 +152,28 @@ impl Compressor {
         buffer.truncate(HEADER_BYTES);
         buffer.extend_from_slice(&self.scratch);
         self.compression
+    }
+}
+
+/// One context of `miniz_oxide`, whatever the level.
+const GZIP_BYTES: usize = 400 << 10;
+
+/// The tables of `snap`: blocks are small.
+const SNAPPY_BYTES: usize = 40 << 10;
+
+/// Blocks before and behind the codec, and tables: the high compressor has the most.
+const LZ4_BYTES: usize = 330 << 10;
+
+/// Windows and tables are as large as batches make them.
+fn zstd_bytes(level: i32, batch_bytes: usize) -> usize {
+    #[cfg(feature = "zstd")]
+    {
+        zstd::context_bytes(level, batch_bytes)
+    }
+    #[cfg(not(feature = "zstd"))]
+    {
+        let _ = (level, batch_bytes);
+        0
     }
 }
 
@@ -353,13 +388,23 @@ mod lz4 {
 
 #[cfg(feature = "zstd")]
 mod zstd {
-    use structured_zstd::encoding::{CompressionLevel, FrameCompressor};
+    use structured_zstd::encoding::{
+        CompressionLevel, FrameCompressor, estimated_compression_workspace_bytes_for_source,
+    };
 
     pub(super) fn context(level: i32) -> FrameCompressor {
         let mut context = FrameCompressor::new(CompressionLevel::from_level(level));
         // The batch has a checksum of its own, and Kafka's writer adds none.
         context.set_content_checksum(false);
         context
+    }
+
+    pub(super) fn context_bytes(level: i32, batch_bytes: usize) -> usize {
+        let level = CompressionLevel::from_level(level);
+        let source = u64::try_from(batch_bytes).ok();
+        let estimate = estimated_compression_workspace_bytes_for_source(level, source);
+        // It leaves out what some batches need for a moment, at high levels most.
+        estimate + estimate / 2
     }
 }
 

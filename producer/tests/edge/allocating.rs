@@ -9,7 +9,9 @@ use std::task::{Context, Poll, Waker};
 use allocation_counter::measure;
 use kafka_producer::partitioner::{Crc32, RoundRobin};
 use kafka_producer::serializer::{self, Plain};
-use kafka_producer::{Header, Record, Topic, TypedRecord};
+use kafka_producer::wire::batch_buffer::BatchBuffer;
+use kafka_producer::wire::compression::{Codec, Compressor};
+use kafka_producer::{CompressionType, Header, Record, Topic, TypedRecord};
 use rstest::rstest;
 
 use crate::joined;
@@ -97,6 +99,45 @@ async fn a_partitioner_costs_no_allocation(#[case] which: &str) {
         let record = Record::new().key(&key).value(&VALUE);
         drop(topic.try_send(record).expect("room"));
     });
+}
+
+/// What a codec's thread sets aside is what its compressor holds, and not much more.
+#[rstest]
+fn a_compressor_holds_what_it_says(
+    #[values(
+        (CompressionType::Gzip, 1),
+        (CompressionType::Gzip, 9),
+        (CompressionType::Snappy, 0),
+        (CompressionType::Lz4, 9),
+        (CompressionType::Lz4, 3),
+        (CompressionType::Zstd, -5),
+        (CompressionType::Zstd, 3),
+        (CompressionType::Zstd, 7),
+        (CompressionType::Zstd, 19)
+    )]
+    (compression, level): (CompressionType, i32),
+    #[values(4 << 10, 16 << 10, 64 << 10, 128 << 10)] bytes: usize,
+) {
+    let codec = Codec { compression, level };
+    let line = |number| format!("{{\"order\":{number},\"customer\":{}}};", number % 97);
+    let text: String = (0..).map(line).take(bytes / 20).collect();
+    let batch = |bytes| {
+        let mut plain = text.clone().into_bytes();
+        plain.resize(bytes, b'x');
+        BatchBuffer::from(plain)
+    };
+    // They become larger, as a partition's first ones do.
+    let mut batches = [bytes / 16, bytes / 4, bytes, bytes].map(batch);
+    let counted = measure(|| {
+        let mut compressor = Compressor::new(codec);
+        for batch in &mut batches {
+            assert_eq!(compressor.compress_in_place(batch), compression);
+        }
+    });
+    let (held, said) = (counted.bytes_max, codec.compressor_bytes(bytes));
+    let said = u64::try_from(said).expect("few");
+    assert!(held <= said, "{held} of {said}");
+    assert!(said <= 3 * held, "{held} of {said}");
 }
 
 /// Many at once take a few lists for all of them.

@@ -17,6 +17,8 @@ use tokio::time::Instant;
 
 use crate::read_back::{ReadRecord, read_batch};
 
+/// In the place of an API: while it is held, no request is read beyond its size.
+pub(crate) const ANYTHING: i16 = -1;
 pub(crate) const PRODUCE: i16 = 0;
 pub(crate) const METADATA: i16 = 3;
 const API_VERSIONS: i16 = 18;
@@ -163,6 +165,7 @@ impl Peer {
     async fn serve(self, mut pipe: DuplexStream) -> io::Result<()> {
         loop {
             let size = pipe.read_i32().await?;
+            self.released(ANYTHING).await;
             let mut frame = vec![0; usize::try_from(size).expect("a size")];
             pipe.read_exact(&mut frame).await?;
             let request = Request::read(&frame);
@@ -199,7 +202,9 @@ impl Peer {
                 .map(|b| (b.partition, b.records))
                 .collect(),
         };
-        let seen = request.batches.iter().flat_map(|batch| {
+        // Readers of compressed batches are others.
+        let is_plain = |batch: &&Batch| batch.bytes[22] & 7 == 0;
+        let seen = request.batches.iter().filter(is_plain).flat_map(|batch| {
             let records = read_batch(&batch.bytes).records.into_iter();
             records.map(|record| Seen {
                 topic: batch.topic.clone(),
@@ -232,7 +237,7 @@ impl Connector for Peer {
             if !peer.script().reachable {
                 return Err(io::Error::new(io::ErrorKind::ConnectionRefused, "refused"));
             }
-            let (ours, theirs) = tokio::io::duplex(1 << 20);
+            let (ours, theirs) = tokio::io::duplex(64 << 10);
             peer.script().connections += 1;
             tokio::spawn(async move {
                 let script = Arc::clone(&peer.script);

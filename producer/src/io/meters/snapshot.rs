@@ -172,7 +172,7 @@ impl Accumulator {
     /// What stands, and is not recorded.
     pub(crate) fn gauges(&self) -> Gauges {
         Gauges {
-            memory_bytes: self.memory.bytes_max(),
+            memory_bytes: self.limits.memory_bytes,
             memory_bytes_free: self.memory.bytes_free(),
             memory_waiting: self.memory.waiting(),
         }

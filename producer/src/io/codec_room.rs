@@ -1,0 +1,148 @@
+//! The memory of threads that compress: so many threads as it allows, and what each of them holds.
+//!
+//! What a compressor holds depends on the codec, its level, and the size of batches before they are
+//! compressed. So that size is bounded where it would take too much, and each thread has room for
+//! such batches from the start. A record that is larger takes more when it is met: it was accepted,
+//! so it cannot wait.
+//!
+//! *Invariants*
+//! 1. What was taken beyond the start is returned when the thread's compressor is dropped.
+//!
+//! *Source*: ours. Kafka's producer compresses in the caller's thread, outside its `BufferPool`.
+//!
+//! *Not here*: the figures (`wire/compression.rs`), the threads (`compression_pool.rs`).
+
+use std::sync::Arc;
+
+use crate::io::compression_pool::{Compress, CompressionPool};
+use crate::io::memory::Memory;
+use crate::wire::compression::{Codec, Compressor};
+
+/// The threads that compress, and what they set aside.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CodecRoom {
+    codec: Codec,
+    /// How many there are at most.
+    pub(crate) threads: usize,
+    /// What a batch comes to at most before it is compressed, unless a record alone does.
+    pub(crate) plain_bytes_max: usize,
+    /// What each thread has from the start.
+    bytes_each: usize,
+}
+
+impl CodecRoom {
+    /// Threads whose compressors take a quarter of memory at most, for batches that become a
+    /// quarter of their size at least; one thread in any case, for batches as they are.
+    pub(crate) fn within(memory_bytes: usize, codec: Codec, batch_bytes: usize) -> Self {
+        let allowed = memory_bytes / 4;
+        let bytes_each = |plain: usize| codec.compressor_bytes(plain);
+        let few = allowed.checked_div(bytes_each(batch_bytes.saturating_mul(4)));
+        let most = CompressionPool::threads_for_this_machine();
+        let threads = few.map_or(most, |few| most.min(few).max(1));
+        // Records that all but vanish must not take all memory for one batch.
+        let largest = (memory_bytes / BATCHES_IN_MEMORY_MIN).max(batch_bytes);
+        let smaller = std::iter::successors(Some(largest), |plain| Some(plain / 2));
+        let mut fitting = smaller.take_while(|&plain| plain > batch_bytes);
+        let plain_bytes_max = fitting
+            .find(|&plain| threads.saturating_mul(bytes_each(plain)) <= allowed)
+            .unwrap_or(batch_bytes);
+        Self {
+            codec,
+            threads,
+            plain_bytes_max,
+            bytes_each: bytes_each(plain_bytes_max),
+        }
+    }
+
+    /// What all of them set aside; of a memory too small for one compressor, a half.
+    pub(crate) fn bytes_within(&self, memory_bytes: usize) -> usize {
+        (self.threads.saturating_mul(self.bytes_each)).min(memory_bytes / 2)
+    }
+
+    /// A thread's compressor, whose growth is counted.
+    pub(crate) fn compress(self, memory: &Arc<Memory>) -> Compress {
+        let mut compressor = Compressor::new(self.codec);
+        let mut held = Held {
+            memory: Arc::clone(memory),
+            bytes: 0,
+        };
+        Box::new(move |batch| {
+            let wanted = self.codec.compressor_bytes(batch.len());
+            held.grow_to(wanted.saturating_sub(self.bytes_each));
+            compressor.compress_in_place(batch)
+        })
+    }
+}
+
+/// What a compressor holds beyond its start.
+struct Held {
+    memory: Arc<Memory>,
+    bytes: usize,
+}
+
+impl Held {
+    fn grow_to(&mut self, bytes: usize) {
+        if bytes > self.bytes {
+            self.memory.take_anyway(bytes - self.bytes);
+            self.bytes = bytes;
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.memory.release(self.bytes);
+    }
+}
+
+/// Even where records become very small, memory has room for so many batches.
+const BATCHES_IN_MEMORY_MIN: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::CompressionType;
+    use crate::wire::batch_buffer::BatchBuffer;
+    use rstest::rstest;
+
+    const ZSTD: Codec = Codec {
+        compression: CompressionType::Zstd,
+        level: 3,
+    };
+
+    #[rstest]
+    #[case::none(Codec::NONE, 1 << 20, None)]
+    #[case::enough(ZSTD, 1 << 30, None)]
+    #[case::for_one(ZSTD, 7 << 20, Some(1))]
+    #[case::for_less_than_one(ZSTD, 1 << 20, Some(1))]
+    fn threads_are_as_many_as_memory_allows(
+        #[case] codec: Codec,
+        #[case] memory_bytes: usize,
+        #[case] threads_max: Option<usize>,
+    ) {
+        let room = CodecRoom::within(memory_bytes, codec, 16 << 10);
+        let machine = CompressionPool::threads_for_this_machine();
+        let threads = threads_max.map_or(machine, |most| most.min(machine));
+        assert_eq!(room.threads, threads);
+        assert!((16 << 10..=memory_bytes / 16).contains(&room.plain_bytes_max));
+        assert!(room.bytes_within(memory_bytes) <= memory_bytes / 2);
+        let counted = room.bytes_within(memory_bytes) > 0;
+        assert_eq!(counted, codec != Codec::NONE);
+    }
+
+    #[test]
+    fn a_compressor_that_meets_larger_batches_takes_more_and_returns_it() {
+        let memory = Memory::new(10 << 20);
+        let mut compress = CodecRoom::within(1 << 20, ZSTD, 16 << 10).compress(&memory);
+        let mut free_after = |bytes| {
+            compress(&mut BatchBuffer::from(vec![7; bytes]));
+            memory.bytes_free()
+        };
+        assert_eq!(free_after(10 << 10), 10 << 20);
+        let free = free_after(128 << 10);
+        assert!(free < 9 << 20, "{free}");
+        assert_eq!(free_after(100 << 10), free);
+        drop(compress);
+        assert_eq!(memory.bytes_free(), 10 << 20);
+    }
+}
