@@ -6,7 +6,7 @@ const PURE: &str = "engine/, wire/ and handlers/ decide, io/ acts: time, randomn
                     arguments there, so that the same seed gives the same run";
 
 /// Files that translate to and from the `kafka_protocol` crate, or folders of them.
-const ADAPTERS: [&str; 12] = [
+const ADAPTERS: [&str; 13] = [
     "producer/src/wire/control.rs",
     "mockbroker/src/wire/request.rs",
     "mockbroker/src/wire/reply.rs",
