@@ -6,64 +6,13 @@ use std::time::Duration;
 use kafka_mockbroker::inspect::Event;
 use kafka_mockbroker::{Api, BrokerId, ErrorCode, MockCluster, Rule, Verdict};
 use kafka_producer::{
-    CommitError, Misuse, Outcome, ProduceErrorKind, Producer, ProducerBuilder, Record, Remedy,
-    TransactionErrorKind,
+    CommitError, Misuse, Outcome, ProduceErrorKind, Record, Remedy, TransactionErrorKind,
 };
 use promises::shell::{Shell, timed};
+use promises::transactional::{committed, pass, producer, requests, settle, to, transactional};
 use rstest::rstest;
 
 const SECOND: Duration = Duration::from_secs(1);
-
-fn transactional(shell: &Shell) -> ProducerBuilder {
-    shell.producer().transactional_id("transfers")
-}
-
-fn producer(shell: &Shell) -> Producer {
-    transactional(shell).build().unwrap()
-}
-
-fn to(partition: i32, value: &str) -> Record<'_, &'static str> {
-    Record::to("orders").partition(partition).value(value)
-}
-
-/// What somebody reads who reads committed records only.
-fn committed(cluster: &MockCluster, partition: i32) -> Vec<String> {
-    let view = cluster.partition("orders", partition).unwrap();
-    let stable = cluster
-        .records("orders", partition)
-        .into_iter()
-        .filter(|record| record.offset < view.last_stable_offset);
-    let counts = stable.filter(|record| {
-        !view.aborted_transactions.iter().any(|aborted| {
-            record.producer.map(|stamp| stamp.id) == Some(aborted.producer_id)
-                && (aborted.first_offset..aborted.marker_offset).contains(&record.offset)
-        })
-    });
-    counts
-        .map(|record| String::from_utf8(record.value.unwrap().to_vec()).unwrap())
-        .collect()
-}
-
-/// How many requests of an API came, and the highest version.
-fn requests(cluster: &MockCluster, api: Api) -> (usize, Option<i16>) {
-    let journal = cluster.journal();
-    let asked = journal.iter().filter_map(|entry| match &entry.event {
-        Event::Request { id, .. } if id.api == api => Some(id.version),
-        _ => None,
-    });
-    let versions: Vec<i16> = asked.collect();
-    (versions.len(), versions.iter().max().copied())
-}
-
-/// Lets markers arrive, which are written after an end is answered.
-async fn settle() {
-    pass(SECOND).await;
-}
-
-async fn pass(time: Duration) {
-    let nothing = std::future::pending::<()>();
-    let _passed = tokio::time::timeout(time, nothing).await;
-}
 
 #[tokio::test(start_paused = true)]
 async fn what_is_committed_is_read_together() {

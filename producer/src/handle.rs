@@ -199,7 +199,7 @@ impl ProducerHandle {
     }
 
     /// Measures a wait, from here until what is returned is dropped.
-    fn measured(&self, wait: Wait) -> Measured<'_> {
+    pub(crate) fn measured(&self, wait: Wait) -> Measured<'_> {
         let accumulator = &self.accumulator;
         Measured::start(&accumulator.meters, &accumulator.clock, wait)
     }

@@ -28,6 +28,7 @@ use crate::error::{Failure, FailureKind};
 use crate::group_offsets::{ConsumedOffset, ConsumerGroup, GroupOffsets};
 use crate::handle::{Destination, ProducerHandle};
 use crate::io::desk::{Desk, Order, Reply};
+use crate::io::meters::waits::Wait;
 use crate::io::waiting::Patience;
 use crate::produce_error::ProduceError;
 use crate::producer::Producer;
@@ -118,6 +119,7 @@ impl ProducerHandle {
                 }
             }
         };
+        let _measured = self.measured(what.wait());
         let Some(answer) = self.answer(&reply).await else {
             return Err(TransactionError::timed_out(self.block_max));
         };
@@ -142,6 +144,7 @@ impl ProducerHandle {
             begun_by,
         };
         let reply = self.post_ask(transactional.desk.number(), ask);
+        let _measured = self.measured(Wait::TxnSendOffsets);
         match self.answer(&reply).await {
             None => Err(TransactionError::timed_out(self.block_max)),
             Some(answer) => {
@@ -161,6 +164,7 @@ impl ProducerHandle {
             begun_by,
             when_dropped: WhenDropped::Release,
         };
+        let _measured = self.measured(Wait::TxnBegin);
         match self.answer(&reply).await {
             None => Err(TransactionError::timed_out(self.block_max)),
             Some(Ok(())) => Ok(open),
@@ -188,6 +192,15 @@ impl Transactional {
 }
 
 impl Pending {
+    /// As what waiting for it is measured.
+    fn wait(self) -> Wait {
+        match self {
+            Self::Initialise => Wait::TxnInit,
+            Self::End(Decision::Commit) => Wait::TxnCommit,
+            Self::End(Decision::Abort) => Wait::TxnAbort,
+        }
+    }
+
     /// Why nothing else can be asked meanwhile.
     fn is_pending(self) -> Misuse {
         match self {
@@ -493,7 +506,7 @@ impl PendingCommit {
     ///
     /// As there.
     pub async fn resume(self) -> Result<(), CommitError> {
-        match self.open.handle.answer(&self.reply).await {
+        match self.open.answer(&self.reply, Wait::TxnCommit).await {
             None => Err(CommitError::Unanswered(self)),
             Some(Ok(())) => Ok(()),
             Some(Err(denied)) => Err(CommitError::denied(denied)),
@@ -523,7 +536,7 @@ impl PendingAbort {
     ///
     /// As there.
     pub async fn resume(self) -> Result<(), AbortError> {
-        match self.open.handle.answer(&self.reply).await {
+        match self.open.answer(&self.reply, Wait::TxnAbort).await {
             None => Err(AbortError::Unanswered(self)),
             Some(Ok(())) => Ok(()),
             Some(Err(denied)) => {
@@ -563,6 +576,11 @@ impl Open {
             Some(transactional) => self.handle.post_ask(transactional.desk.number(), ask),
             None => Arc::default(),
         }
+    }
+
+    async fn answer(&self, reply: &Reply, wait: Wait) -> Option<Result<(), Denied>> {
+        let _measured = self.handle.measured(wait);
+        self.handle.answer(reply).await
     }
 
     /// Leaves it open with nobody to hold it: it is ended by name.

@@ -6,7 +6,7 @@
 //! | [`setting`] | what a world consists of |
 //! | [`world`], [`client`], [`driving`], [`link`] | level 1: both engines, no runtime, virtual time |
 //! | [`scenario`], [`draw`], [`faults`] | a world told step by step, or drawn from a seed |
-//! | [`shell`] | level 2: the whole producer on a paused clock |
+//! | [`shell`], [`transactional`] | level 2: the whole producer on a paused clock; its transactions |
 //! | [`defect`] | mistakes between the engines, to try the oracle |
 //! | [`capture`], [`answer`], [`tap`], [`trace`] | what passed on the wire, what stands in the logs, what happened |
 //! | [`history`], [`oracle`] | a run as a value, and what must hold in it |
@@ -37,6 +37,7 @@ pub mod setting;
 pub mod shell;
 pub mod tap;
 pub mod trace;
+pub mod transactional;
 pub mod tree;
 pub mod world;
 

@@ -164,6 +164,16 @@ pub(super) const WHOLE: &[Definition<Whole>] = metrics! {
         |r| r.count_rate(&r.of.answered);
     "response-total" "answers"
         |r| count(&r.of.answered);
+    "txn-abort-time-ns-total" "time that aborting took, ns"
+        |r| r.of.txn_aborts.total();
+    "txn-begin-time-ns-total" "time that beginning took, ns"
+        |r| r.of.txn_begins.total();
+    "txn-commit-time-ns-total" "time that committing took, ns"
+        |r| r.of.txn_commits.total();
+    "txn-init-time-ns-total" "time that `init_transactions` took, ns"
+        |r| r.of.txn_inits.total();
+    "txn-send-offsets-time-ns-total" "time that committing offsets took, ns"
+        |r| r.of.txn_offsets.total();
     "waiting-threads" "sends that wait for memory"
         |r| number(r.gauges.memory_waiting);
 };
@@ -232,7 +242,7 @@ mod tests {
         match name {
             _ if group == "app-info" => "the version is fixed when a program is built",
             "count" => "`Metrics::iter` can be counted",
-            _ if name.starts_with("txn-") => "there are no transactions",
+            "txn-prepare-time-ns-total" => "no public API of Kafka's prepares a transaction",
             _ if name.contains("authentication") => "connections are not authenticated",
             _ if name.starts_with("io-") || name.starts_with("select-") => {
                 "tokio polls the sockets, for all of a program's tasks; tokio counts that"

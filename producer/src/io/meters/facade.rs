@@ -74,6 +74,12 @@ handles! {
         metadata_waits: Histogram "metadata_wait_time_seconds" Seconds
             "waits of sends for their topic";
         flushes: Histogram "flush_time_seconds" Seconds "flushes";
+        txn_inits: Histogram "txn_init_time_seconds" Seconds "waits for `init_transactions`";
+        txn_begins: Histogram "txn_begin_time_seconds" Seconds "waits for transactions to begin";
+        txn_offsets: Histogram "txn_send_offsets_time_seconds" Seconds
+            "waits for offsets of transactions";
+        txn_commits: Histogram "txn_commit_time_seconds" Seconds "waits for commits";
+        txn_aborts: Histogram "txn_abort_time_seconds" Seconds "waits for aborts";
         refused: Counter "record_refused_total" Count "records refused before they were accepted";
         epochs_bumped: Counter "epoch_bump_total" Count "partitions whose sequences started anew";
         filling: Histogram "batch_filling_time_seconds" Seconds
@@ -211,6 +217,11 @@ impl Facade {
             Wait::Memory => &self.whole.memory_waits,
             Wait::Metadata => &self.whole.metadata_waits,
             Wait::Flush => &self.whole.flushes,
+            Wait::TxnInit => &self.whole.txn_inits,
+            Wait::TxnBegin => &self.whole.txn_begins,
+            Wait::TxnSendOffsets => &self.whole.txn_offsets,
+            Wait::TxnCommit => &self.whole.txn_commits,
+            Wait::TxnAbort => &self.whole.txn_aborts,
         };
         waits.record(waited.as_secs_f64());
     }

@@ -97,6 +97,12 @@ struct Whole {
     metadata_waits: Meter,
     /// In nanoseconds.
     flushes: Meter,
+    /// In nanoseconds, as those below.
+    txn_inits: Meter,
+    txn_begins: Meter,
+    txn_offsets: Meter,
+    txn_commits: Meter,
+    txn_aborts: Meter,
     metadata_learnt_at: Option<Instant>,
 }
 
@@ -196,6 +202,11 @@ impl Meters {
             Wait::Memory => &mut state.whole.memory_waits,
             Wait::Metadata => &mut state.whole.metadata_waits,
             Wait::Flush => &mut state.whole.flushes,
+            Wait::TxnInit => &mut state.whole.txn_inits,
+            Wait::TxnBegin => &mut state.whole.txn_begins,
+            Wait::TxnSendOffsets => &mut state.whole.txn_offsets,
+            Wait::TxnCommit => &mut state.whole.txn_commits,
+            Wait::TxnAbort => &mut state.whole.txn_aborts,
         };
         waits.record(nanos(waited), self.windows, now);
         #[cfg(feature = "metrics")]

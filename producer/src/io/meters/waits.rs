@@ -1,4 +1,4 @@
-//! What senders wait for, measured however a wait ends.
+//! What callers wait for, measured however a wait ends.
 //!
 //! *Invariants*
 //! 1. A wait that was given up is measured too.
@@ -16,6 +16,16 @@ pub(crate) enum Wait {
     Metadata,
     /// The end of what was accepted.
     Flush,
+    /// A producer id for transactions.
+    TxnInit,
+    /// The end of the transaction before.
+    TxnBegin,
+    /// That offsets are committed with the transaction.
+    TxnSendOffsets,
+    /// That a transaction is committed.
+    TxnCommit,
+    /// That a transaction is aborted.
+    TxnAbort,
 }
 
 /// A wait that is measured when this is dropped.
