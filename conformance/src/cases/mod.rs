@@ -37,6 +37,7 @@ mod time_outs;
 mod time_outs_on_paths;
 mod transaction_ends;
 mod transactions;
+mod txn_client;
 
 use crate::case::Case;
 
@@ -69,7 +70,11 @@ const CHAPTERS: &[&[&[Case]]] = &[
         producer_restart::CASES,
         client_idempotence::CASES,
     ],
-    &[transactions::CASES, transaction_ends::CASES],
+    &[
+        transactions::CASES,
+        transaction_ends::CASES,
+        txn_client::CASES,
+    ],
     &[leader_changes::CASES, leader_faults::CASES],
     &[time_outs::CASES, time_outs_on_paths::CASES],
     &[quotas::CASES],

@@ -19,6 +19,7 @@ pub(super) struct Coordinator {
     pub(super) broker: (i32, u16),
     /// APIs that are not answered.
     pub(super) silent: Vec<i16>,
+    id: i64,
     epoch: i16,
     /// What was said: one line for each question.
     pub(super) heard: Vec<String>,
@@ -31,6 +32,7 @@ impl Coordinator {
             codes: BTreeMap::new(),
             broker: (2, 9002),
             silent: Vec::new(),
+            id: 7,
             epoch: -1,
             heard: Vec::new(),
         }
@@ -39,6 +41,12 @@ impl Coordinator {
     /// Answers the next question of this API with these codes.
     pub(super) fn refuse(&mut self, api_key: i16, codes: &[i16]) {
         self.codes.entry(api_key).or_default().extend(codes);
+    }
+
+    /// The id's epochs are used up: the next answer gives another one.
+    pub(super) fn exhaust(&mut self) {
+        self.id += 1;
+        self.epoch = -1;
     }
 
     /// Takes what was said.
@@ -69,7 +77,7 @@ impl Coordinator {
                 let line = format!("init {name} {timeout_ms} {held}/{epoch}");
                 self.heard.push(line);
                 self.epoch += i16::from(code == 0);
-                output.i32(0).i16(code).i64(7).i16(self.epoch).u8(0);
+                output.i32(0).i16(code).i64(self.id).i16(self.epoch).u8(0);
             }
             24 => {
                 let who = self.who(&mut input);
@@ -89,7 +97,7 @@ impl Coordinator {
                 output.i32(0).i16(code);
                 if version >= 5 {
                     self.epoch += i16::from(code == 0);
-                    output.i64(7).i16(self.epoch);
+                    output.i64(self.id).i16(self.epoch);
                 }
                 output.u8(0);
             }

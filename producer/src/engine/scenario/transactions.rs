@@ -108,6 +108,26 @@ fn version_2_adds_partitions_by_writing_and_takes_the_epoch_that_the_end_brings(
     }
 }
 
+#[test]
+fn an_id_whose_epochs_are_used_up_is_followed_by_the_one_that_the_end_brings() {
+    let mut world = World::in_transaction(VERSION_2);
+    world.append(0);
+    world.acknowledge(0);
+    world.script.coordinator.exhaust();
+    assert_eq!(world.commit(), Some(Ok(())));
+    world.ask(Ask::Begin);
+    world.append(0);
+    let sent = world.take_sent();
+    assert_eq!(
+        (sent.batches[0].producer_id, sent.stamps()),
+        (8, vec![(0, 0, 0)])
+    );
+    world.answer(&sent, 0, 1);
+    world.heard();
+    world.commit();
+    assert_eq!(world.heard(), ["commit v5 transfers 8/0"]);
+}
+
 /// Nothing has to go alone where brokers insist on an epoch's first sequence.
 #[test]
 fn version_2_has_several_batches_in_flight_from_the_first_on() {
