@@ -24,6 +24,7 @@ use crate::wire::transactional::{
 pub const NEVER_GIVEN: i64 = 1 << 60;
 
 const CONCURRENT_TRANSACTIONS: i16 = 51;
+const AGE_MS: i64 = 60_000;
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -281,9 +282,11 @@ impl Transactor {
         Ok(())
     }
 
-    /// A batch of `count` records of the transaction that is open; the next goes on behind it.
+    /// A batch of `count` records of the transaction that is open; the next goes on behind it. Its
+    /// records are a minute old, so that a marker, which has the broker's time, has another.
     pub fn batch(&mut self, prefix: &str, count: usize) -> BatchSpec {
-        let batch = BatchSpec::numbered(prefix, count, self.context.now_ms());
+        let sent_ms = self.context.now_ms() - AGE_MS;
+        let batch = BatchSpec::numbered(prefix, count, sent_ms);
         let batch = BatchSpec {
             attributes: batch.attributes | TRANSACTIONAL_BIT,
             ..batch.stamped(self.stamp)
