@@ -2,11 +2,12 @@
 //!
 //! What a compressor holds depends on the codec, its level, and the size of batches before they are
 //! compressed. So that size is bounded where it would take too much, and each thread has room for
-//! such batches from the start. A record that is larger takes more when it is met: it was accepted,
-//! so it cannot wait.
+//! such batches from the start. A record that is larger takes more while it is compressed: it was
+//! accepted, so it cannot wait.
 //!
 //! *Invariants*
-//! 1. What was taken beyond the start is returned when the thread's compressor is dropped.
+//! 1. What was taken beyond the start is returned with the batch that took it, and the compressor
+//!    that grew with it is not used again: else one large record could take memory for good.
 //!
 //! *Source*: ours. Kafka's producer compresses in the caller's thread, outside its `BufferPool`.
 //!
@@ -62,34 +63,32 @@ impl CodecRoom {
     /// A thread's compressor, whose growth is counted.
     pub(crate) fn compress(self, memory: &Arc<Memory>) -> Compress {
         let mut compressor = Compressor::new(self.codec);
-        let mut held = Held {
-            memory: Arc::clone(memory),
-            bytes: 0,
-        };
+        let memory = Arc::clone(memory);
         Box::new(move |batch| {
             let wanted = self.codec.compressor_bytes(batch.len());
-            held.grow_to(wanted.saturating_sub(self.bytes_each));
-            compressor.compress_in_place(batch)
+            if wanted <= self.bytes_each {
+                return compressor.compress_in_place(batch);
+            }
+            let _held = Held::take(&memory, wanted);
+            Compressor::new(self.codec).compress_in_place(batch)
         })
     }
 }
 
-/// What a compressor holds beyond its start.
-struct Held {
-    memory: Arc<Memory>,
+/// What a compressor takes beyond what its thread has.
+struct Held<'a> {
+    memory: &'a Memory,
     bytes: usize,
 }
 
-impl Held {
-    fn grow_to(&mut self, bytes: usize) {
-        if bytes > self.bytes {
-            self.memory.take_anyway(bytes - self.bytes);
-            self.bytes = bytes;
-        }
+impl<'a> Held<'a> {
+    fn take(memory: &'a Memory, bytes: usize) -> Self {
+        memory.take_anyway(bytes);
+        Self { memory, bytes }
     }
 }
 
-impl Drop for Held {
+impl Drop for Held<'_> {
     fn drop(&mut self) {
         self.memory.release(self.bytes);
     }
@@ -131,18 +130,17 @@ mod tests {
     }
 
     #[test]
-    fn a_compressor_that_meets_larger_batches_takes_more_and_returns_it() {
+    fn a_batch_larger_than_its_threads_room_takes_memory_for_as_long_as_it_lasts() {
         let memory = Memory::new(10 << 20);
-        let mut compress = CodecRoom::within(1 << 20, ZSTD, 16 << 10).compress(&memory);
-        let mut free_after = |bytes| {
-            compress(&mut BatchBuffer::from(vec![7; bytes]));
-            memory.bytes_free()
-        };
-        assert_eq!(free_after(10 << 10), 10 << 20);
-        let free = free_after(128 << 10);
-        assert!(free < 9 << 20, "{free}");
-        assert_eq!(free_after(100 << 10), free);
-        drop(compress);
+        let held = Held::take(&memory, 11 << 20);
+        assert_eq!(memory.bytes_free(), 0);
+        drop(held);
         assert_eq!(memory.bytes_free(), 10 << 20);
+        let mut compress = CodecRoom::within(1 << 20, ZSTD, 16 << 10).compress(&memory);
+        for bytes in [10 << 10, 128 << 10, 5 << 20, 100 << 10] {
+            let mut batch = BatchBuffer::from(vec![7; bytes]);
+            assert_eq!(compress(&mut batch), CompressionType::Zstd);
+            assert_eq!(memory.bytes_free(), 10 << 20, "after {bytes}");
+        }
     }
 }

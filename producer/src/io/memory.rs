@@ -196,9 +196,14 @@ impl Reservation<'_> {
         self.memory.pool().keep(bytes);
     }
 
-    /// Takes so many of its bytes apart, if it has them.
+    /// Takes so many of its bytes apart, if it has them; where it is all memory, beside it, since
+    /// nobody can wait for more.
     pub(crate) fn split(&mut self, bytes: usize) -> Option<Self> {
-        self.bytes = self.bytes.checked_sub(bytes)?;
+        if self.bytes >= self.memory.bytes_max() {
+            self.memory.take_anyway(bytes);
+        } else {
+            self.bytes = self.bytes.checked_sub(bytes)?;
+        }
         Some(Self { bytes, ..*self })
     }
 
@@ -266,6 +271,23 @@ mod tests {
         assert!(memory.try_reserve(1).is_none());
         memory.release(10);
         assert!(memory.try_reserve(10).is_some());
+    }
+
+    #[test]
+    fn what_is_split_from_all_memory_comes_on_top_and_is_paid_back_first() {
+        let memory = Memory::new(10);
+        let mut some = memory.try_reserve(9).expect("free");
+        let part = some.split(4).expect("it has them");
+        assert_eq!((some.bytes(), part.bytes()), (5, 4));
+        assert!(some.split(6).is_none());
+        drop((some, part));
+        let mut all = memory.try_reserve(10).expect("free again");
+        let part = all.split(4).expect("on top");
+        assert_eq!((all.bytes(), part.bytes()), (10, 4));
+        drop(all);
+        assert_eq!(memory.bytes_free(), 6);
+        drop(part);
+        assert_eq!(memory.bytes_free(), 10);
     }
 
     #[test]

@@ -287,3 +287,22 @@ async fn the_end_comes_last_and_once_however_a_producer_ends() {
         assert_eq!(told(&notes), expected);
     }
 }
+
+/// Its callback has no room beside it, and nobody can wait for more than all memory.
+#[tokio::test(start_paused = true)]
+async fn a_record_that_fills_all_memory_may_have_a_callback() {
+    let peer = orders();
+    let producer = tight(&peer).build().expect("allowed");
+    let value = "v".repeat(3_400);
+    let (told, hears) = tokio::sync::oneshot::channel();
+    let callback = move |result: Result<Written, ProduceError>| {
+        told.send(result.is_ok()).expect("somebody listens");
+    };
+    let sent = producer.send_with(to_first(&value), callback).await;
+    sent.expect("accepted");
+    assert_eq!(hears.await, Ok(true));
+    producer
+        .deliver(to_first("v"))
+        .await
+        .expect("memory is free");
+}
