@@ -197,6 +197,30 @@ fn a_first_join_waits_for_others_where_that_is_asked_for() {
 }
 
 #[test]
+fn groups_that_go_on_at_one_instant_all_answer() {
+    let settings = [("group.initial.rebalance.delay.ms", "1000")];
+    let mut world = World::of_brokers(&settings, &[]);
+    let mut join_alone = |group: &str| {
+        let (_, coordinator) = log_of(&mut world, group);
+        let connection = world.connect(coordinator);
+        let told = joined(only_answer(world.send(connection, join(group, "", None))));
+        assert_eq!(told.code, 79);
+        assert!(
+            world
+                .send(connection, join(group, &told.member, None))
+                .is_empty()
+        );
+        connection
+    };
+    let waiting = ["ab", "cd", "ef"].map(&mut join_alone);
+    let effects = world.pass(Duration::from_secs(1));
+    for connection in waiting {
+        let told = joined(answer_on(&effects, connection));
+        assert_eq!((told.code, told.generation), (0, 1));
+    }
+}
+
+#[test]
 fn a_static_member_comes_back_with_another_id() {
     let mut world = World::new();
     let mut one = Consumer::new(&mut world);

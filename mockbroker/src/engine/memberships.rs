@@ -10,7 +10,8 @@
 //!
 //! *Invariants*
 //! 1. Whatever a group has to say is said in the same call: its partition of `__consumer_offsets`
-//!    is touched, so that who waits is looked at. What is left of it then nobody waits for.
+//!    is touched, so that who waits is looked at. What is left of it by the next request, or the
+//!    next time that comes, nobody waits for.
 //! 2. Time passes for a group only while its coordinator runs.
 //!
 //! *Source* apache/kafka `group-coordinator/…/group/GroupCoordinatorService.java`.
@@ -50,6 +51,12 @@ impl Cluster {
         self.groups.waiting.tickets
     }
 
+    /// Whoever waited has been looked at since, so nobody takes what is left. Once a call and not
+    /// once a group: several groups may go on at one instant.
+    fn forget_answers(&mut self) {
+        self.groups.waiting.answers.clear();
+    }
+
     /// Whether a group has answered.
     #[must_use]
     pub fn has_answered(&self, ticket: Ticket) -> bool {
@@ -73,6 +80,7 @@ impl Cluster {
         joining: Joining,
         now: Instant,
     ) -> Result<(), Refused> {
+        self.forget_answers();
         let refused = |code, member: &str| Refused {
             code,
             member: member.to_owned(),
@@ -113,6 +121,7 @@ impl Cluster {
         syncing: Syncing,
         now: Instant,
     ) -> Result<(), ErrorCode> {
+        self.forget_answers();
         let assignments = syncing.assignments.values();
         let bytes = assignments.fold(0_usize, |bytes, of| bytes.saturating_add(of.len()));
         if self.groups.taken().saturating_add(bytes) > BYTES_MAX {
@@ -137,6 +146,7 @@ impl Cluster {
         claim: &Claim<'_>,
         now: Instant,
     ) -> Result<(), ErrorCode> {
+        self.forget_answers();
         let name = self.groups.name(group);
         let name = name.ok_or(ErrorCode::UNKNOWN_MEMBER_ID)?;
         self.change_group(&name, log, |group| group.heartbeat(claim, now))
@@ -149,6 +159,7 @@ impl Cluster {
         members: &[(&str, Option<&str>)],
         now: Instant,
     ) -> Vec<Result<(), ErrorCode>> {
+        self.forget_answers();
         let Some(name) = self.groups.name(group) else {
             return members
                 .iter()
@@ -173,6 +184,7 @@ impl Cluster {
         member: &str,
         now: Instant,
     ) {
+        self.forget_answers();
         if let Some(name) = self.groups.name(group).filter(|_| !member.is_empty()) {
             self.change_group(&name, log, |group| group.on_commit(member, now));
         }
@@ -186,7 +198,6 @@ impl Cluster {
         change: impl FnOnce(&mut Group) -> T,
     ) -> T {
         let waiting = &mut self.groups.waiting;
-        waiting.answers.clear();
         let group = self.groups.known.entry(Arc::clone(name)).or_default();
         let before = group.bytes();
         let changed = change(group);
@@ -212,6 +223,7 @@ impl Cluster {
 
     /// Time has come for groups whose coordinators run.
     pub(super) fn advance_groups(&mut self, now: Instant) {
+        self.forget_answers();
         let delay = self.first_join_delay();
         let due = self.groups.waiting.deadlines.iter();
         let due = due.filter(|(_, deadline)| **deadline <= now);
