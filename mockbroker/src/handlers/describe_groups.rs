@@ -11,6 +11,7 @@
 //!
 //! *Deviations* every member is told to be at 127.0.0.1.
 
+use super::answer_room::{AnswerRoom, Full, ROW_BYTES};
 use super::{Answer, Context};
 use crate::engine::Cluster;
 use crate::engine::group::{Group, GroupState};
@@ -28,6 +29,7 @@ pub fn handle(
     groups: &[String],
     tells_operations: bool,
 ) -> Answer {
+    let mut room = AnswerRoom::new();
     let described = groups.iter().map(|group| {
         let injection = &context.injection;
         let by_rule = injection.refusal().or_else(|| injection.overwriting());
@@ -46,10 +48,21 @@ pub fn handle(
         if tells_operations && described.error == ErrorCode::NONE {
             described.operations = OPERATIONS;
         }
-        described
+        let members = described.members.iter();
+        room.take(members.map(bytes_of).fold(0, usize::saturating_add))?;
+        Ok(described)
     });
-    let reply = GroupReply::DescribeGroups(described.collect());
-    Answer::Reply(Reply::Groups(reply))
+    let described: Result<Vec<_>, Full> = described.collect();
+    match described {
+        Ok(described) => Answer::Reply(Reply::Groups(GroupReply::DescribeGroups(described))),
+        Err(full) => full.answer(cluster, context),
+    }
+}
+
+fn bytes_of(member: &DescribedMember) -> usize {
+    let instance = member.instance.as_ref().map_or(0, String::len);
+    let named = member.id.len() + instance + member.client.len();
+    ROW_BYTES + named + member.metadata.len() + member.assignment.len()
 }
 
 fn dead(group: &str, error: ErrorCode, message: &str) -> DescribedGroup {

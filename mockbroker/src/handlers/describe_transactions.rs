@@ -5,22 +5,19 @@
 
 use std::collections::BTreeMap;
 
-use super::Context;
+use super::answer_room::{AnswerRoom, Full, ROW_BYTES};
+use super::{Answer, Context};
 use crate::engine::Cluster;
 use crate::engine::time::Instant;
 use crate::engine::txn_coordinator::Transaction;
 use crate::error_code::ErrorCode;
 use crate::wire::admin_reply::AdminReply;
 use crate::wire::listed_transactions::DescribedTransaction;
+use crate::wire::reply::Reply;
 
 /// Answers with what each transaction is, one row an id.
-#[must_use]
-pub fn handle(
-    cluster: &mut Cluster,
-    context: &Context,
-    ids: &[String],
-    now: Instant,
-) -> AdminReply {
+pub fn handle(cluster: &mut Cluster, context: &Context, ids: &[String], now: Instant) -> Answer {
+    let mut room = AnswerRoom::new();
     let rows = ids.iter().map(|id| {
         let row = match find(cluster, context, id, now) {
             Ok(transaction) => told(cluster, id, &transaction),
@@ -30,12 +27,19 @@ pub fn handle(
                 ..DescribedTransaction::default()
             },
         };
-        DescribedTransaction {
+        let topics = row.topics.iter();
+        let topics = topics.map(|(name, of)| ROW_BYTES + name.len() + size_of_val(of.as_slice()));
+        room.take(topics.fold(0, usize::saturating_add))?;
+        Ok(DescribedTransaction {
             error: context.injection.overwriting().unwrap_or(row.error),
             ..row
-        }
+        })
     });
-    AdminReply::DescribeTransactions(rows.collect())
+    let rows: Result<Vec<_>, Full> = rows.collect();
+    match rows {
+        Ok(rows) => Answer::Reply(Reply::Admin(AdminReply::DescribeTransactions(rows))),
+        Err(full) => full.answer(cluster, context),
+    }
 }
 
 fn find(

@@ -42,6 +42,7 @@
 pub mod add_offsets_to_txn;
 pub mod add_partitions_to_txn;
 pub mod alter_client_quotas;
+mod answer_room;
 pub mod api_versions;
 mod cluster_engine;
 mod config_faults;
@@ -391,7 +392,7 @@ fn handle_admin(
         }
         AdminRequest::UpdateFeatures(request) => update_features::handle(cluster, context, request),
         AdminRequest::DescribeTransactions(ids) => {
-            describe_transactions::handle(cluster, context, ids, now)
+            return describe_transactions::handle(cluster, context, ids, now);
         }
         AdminRequest::ListTransactions(request) => {
             list_transactions::handle(cluster, context, request, now)

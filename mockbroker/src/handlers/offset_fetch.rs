@@ -19,6 +19,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::answer_room::{AnswerRoom, Full, ROW_BYTES};
 use super::{Answer, Context, find, label};
 use crate::engine::Cluster;
 use crate::engine::group_offsets::TopicPartition;
@@ -32,10 +33,26 @@ use crate::wire::request::TopicRef;
 /// Tells what groups have committed.
 pub fn handle(cluster: &mut Cluster, context: &Context, request: &OffsetFetch) -> Answer {
     let groups = request.groups.iter();
-    let told = groups.map(|asked| group(cluster, context, asked, request.stability));
-    let reply = OffsetReply::OffsetFetch(told.collect());
-    Answer::Reply(Reply::Offsets(reply))
+    let mut asking = Asking {
+        stability: request.stability,
+        room: AnswerRoom::new(),
+    };
+    let told = groups.map(|asked| group(cluster, context, asked, &mut asking));
+    let told: Result<Vec<_>, Full> = told.collect();
+    match told {
+        Ok(told) => Answer::Reply(Reply::Offsets(OffsetReply::OffsetFetch(told))),
+        Err(full) => full.answer(cluster, context),
+    }
 }
+
+/// What holds for all groups of a request.
+struct Asking {
+    stability: Stability,
+    room: AnswerRoom,
+}
+
+/// Rows of a topic.
+type Rows = (TopicLabel, Vec<FetchedRow>);
 
 /// Codes that clients know for single partitions; all others are told for the group.
 const fn is_of_rows(code: ErrorCode) -> bool {
@@ -52,8 +69,8 @@ fn group(
     cluster: &mut Cluster,
     context: &Context,
     asked: &FetchGroup,
-    stability: Stability,
-) -> FetchedGroup {
+    asking: &mut Asking,
+) -> Result<FetchedGroup, Full> {
     let injection = &context.injection;
     let by_rule = injection.refusal().or_else(|| injection.overwriting());
     let checked = cluster.check_group_coordinator(context.broker, &asked.group);
@@ -62,11 +79,11 @@ fn group(
         .or(checked.err())
         .unwrap_or_default();
     let topics = match (&asked.topics, refused) {
-        (None, ErrorCode::NONE) => all(cluster, context, &asked.group, stability),
+        (None, ErrorCode::NONE) => all(cluster, context, &asked.group, asking)?,
         (Some(topics), ErrorCode::NONE) => {
             let topics = topics.iter();
-            let told = topics.map(|of| topic(cluster, context, (&asked.group, of), stability));
-            told.collect()
+            let told = topics.map(|of| topic(cluster, context, (&asked.group, of), asking));
+            told.collect::<Result<_, Full>>()?
         }
         (Some(topics), code) if context.header.version < 2 => {
             let known = cluster.known_to(context.broker);
@@ -78,54 +95,69 @@ fn group(
         }
         _ => Vec::new(),
     };
-    FetchedGroup {
+    Ok(FetchedGroup {
         group: asked.group.clone(),
         error: refused,
         topics,
-    }
+    })
 }
 
 fn topic(
     cluster: &Cluster,
     context: &Context,
     (group, (named, indexes)): (&str, &(TopicRef, Vec<i32>)),
-    stability: Stability,
-) -> (TopicLabel, Vec<FetchedRow>) {
+    asking: &mut Asking,
+) -> Result<Rows, Full> {
     let known = cluster.known_to(context.broker);
     let label = label(known, named);
     let unknown = matches!(named, TopicRef::Id(_)) && find(known, named).is_none();
     let rows = indexes.iter().map(|index| match unknown {
-        true => FetchedRow::none(*index, ErrorCode::UNKNOWN_TOPIC_ID),
+        true => Ok(FetchedRow::none(*index, ErrorCode::UNKNOWN_TOPIC_ID)),
         false => {
             let partition = (Arc::clone(&label.name), *index);
-            row(cluster, context, (group, &partition), stability)
+            row(cluster, context, (group, &partition), asking)
         }
     });
-    let rows = rows.collect();
-    (label, rows)
+    let rows: Result<_, Full> = rows.collect();
+    Ok((label, rows?))
 }
 
 fn all(
     cluster: &Cluster,
     context: &Context,
     group: &str,
-    stability: Stability,
-) -> Vec<(TopicLabel, Vec<FetchedRow>)> {
+    asking: &mut Asking,
+) -> Result<Vec<Rows>, Full> {
     let known = cluster.known_to(context.broker);
     let mut topics: BTreeMap<Arc<str>, Vec<FetchedRow>> = BTreeMap::new();
     for (partition, _) in cluster.groups().offsets().committed(group) {
+        let told = row(cluster, context, (group, partition), asking)?;
         let rows = topics.entry(Arc::clone(&partition.0)).or_default();
-        rows.push(row(cluster, context, (group, partition), stability));
+        if rows.is_empty() {
+            asking.room.take(ROW_BYTES + partition.0.len())?;
+        }
+        rows.push(told);
     }
     let labelled = topics.into_iter().map(|(name, rows)| {
         let id = known.topic_by_name(&name).map(|topic| topic.id);
         let id = id.unwrap_or_default();
         (TopicLabel { name, id }, rows)
     });
-    labelled.collect()
+    Ok(labelled.collect())
 }
 
 fn row(
+    cluster: &Cluster,
+    context: &Context,
+    (group, partition): (&str, &TopicPartition),
+    asking: &mut Asking,
+) -> Result<FetchedRow, Full> {
+    let told = look_up(cluster, context, (group, partition), asking.stability);
+    asking.room.take(ROW_BYTES + told.metadata.len())?;
+    Ok(told)
+}
+
+fn look_up(
     cluster: &Cluster,
     context: &Context,
     (group, partition): (&str, &TopicPartition),

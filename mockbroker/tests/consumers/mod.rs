@@ -184,6 +184,24 @@ pub(crate) fn join(group: &str, member: &str, instance: Option<&str>) -> Bytes {
     frame.freeze()
 }
 
+/// JoinGroup, version 5, of a member with these protocols.
+pub(crate) fn join_with(group: &str, member: &str, protocols: &[(String, Vec<u8>)]) -> Bytes {
+    let mut frame = frames::header(11, 5, 1);
+    frames::put_text(&mut frame, group);
+    frame.put_i32(10_000);
+    frame.put_i32(3_000);
+    frames::put_text(&mut frame, member);
+    frame.put_i16(-1);
+    frames::put_text(&mut frame, "consumer");
+    frame.put_i32(i32::try_from(protocols.len()).expect("a legal count"));
+    for (name, metadata) in protocols {
+        frames::put_text(&mut frame, name);
+        frame.put_i32(i32::try_from(metadata.len()).expect("a legal length"));
+        frame.put_slice(metadata);
+    }
+    frame.freeze()
+}
+
 /// Its answer.
 #[derive(Debug)]
 pub(crate) struct Joined {
