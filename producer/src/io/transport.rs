@@ -65,7 +65,8 @@ impl TcpConnector {
 
 impl Connector for TcpConnector {
     fn connect(&self, address: Address) -> Connecting {
-        Box::pin(connect_tcp(address, self.buffers, self.names.clone()))
+        let (buffers, names) = (self.buffers, self.names.clone());
+        Box::pin(connect_tcp(address, names, move |to| socket(to, buffers)))
     }
 }
 
@@ -87,18 +88,21 @@ fn socket(address: SocketAddr, buffers: SocketBuffers) -> io::Result<TcpSocket> 
 
 async fn connect_tcp(
     address: Address,
-    buffers: SocketBuffers,
     names: Names,
+    socket: impl Fn(SocketAddr) -> io::Result<TcpSocket>,
 ) -> io::Result<Box<dyn Transport>> {
     let mut failures = Vec::new();
     for resolved in names.find(&address).await? {
         names.on_tried(&address, resolved);
-        match socket(resolved, buffers)?.connect(resolved).await {
-            Ok(stream) => {
-                // Requests are written whole: waiting to fill a segment only delays them.
-                stream.set_nodelay(true)?;
-                return Ok(Box::new(stream));
-            }
+        // Also one that has no socket here, as of a family that is switched off, is not the last.
+        let connected = async {
+            let stream = socket(resolved)?.connect(resolved).await?;
+            // Requests are written whole: waiting to fill a segment only delays them.
+            stream.set_nodelay(true)?;
+            io::Result::Ok(stream)
+        };
+        match connected.await {
+            Ok(stream) => return Ok(Box::new(stream)),
             Err(error) => failures.push((resolved.ip().to_string(), error.to_string())),
         }
     }
@@ -211,6 +215,22 @@ mod tests {
             words.starts_with("127.0.0.2: ") && words.contains("; 127.0.0.1: "),
             "{words}"
         );
+    }
+
+    /// As one of a family that this machine does not have.
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn the_next_address_of_a_name_is_tried_when_one_has_no_socket() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("bound").port();
+        let resolver = Table::new().name("kafka.test", &["127.0.0.2", "127.0.0.1"]);
+        let names = Names::new(DnsLookup::UseAllIps, &[], Arc::new(resolver));
+        let none = |to: SocketAddr| match to.ip().to_string().as_str() {
+            "127.0.0.2" => Err(io::Error::other("no such family")),
+            _ => socket(to, SocketBuffers::default()),
+        };
+        let connected = connect_tcp(kafka(port), names, none).await;
+        connected.map(drop).expect("the second address listens");
     }
 
     #[tokio::test]
