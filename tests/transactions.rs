@@ -395,6 +395,22 @@ async fn closing_aborts_an_open_transaction() {
     assert_eq!(committed(&shell.cluster, 0), [""; 0]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn closing_with_a_bound_does_not_wait_for_an_abort_that_takes_longer() {
+    let shell = Shell::start();
+    let producer = producer(&shell);
+    let _transactions = producer.init_transactions().await.unwrap();
+    producer.begin_transaction().await.unwrap();
+    producer.deliver(to(0, "a")).await.unwrap();
+    let busy = Verdict::Answer(ErrorCode::CONCURRENT_TRANSACTIONS);
+    let _rule = shell
+        .cluster
+        .inject(Rule::on(Api::EndTxn).always().then(busy));
+    let (closed, took) = timed(producer.close_timeout(3 * SECOND)).await;
+    closed.unwrap();
+    assert_eq!(took.as_secs(), 3, "{took:?}");
+}
+
 /// The coordinator crashes, with the commit on its way or without; another takes over.
 #[tokio::test(start_paused = true)]
 async fn a_commit_survives_the_crash_of_its_coordinator() {

@@ -416,17 +416,20 @@ impl Producer {
     /// Dropping the future before `timeout` makes it a [`Producer::close`] in the background.
     pub async fn close_timeout(&self, timeout: Duration) -> Result<(), ProduceError> {
         self.handle.start_to_end(End::WhenSettled);
-        let mut flush = std::pin::pin!(self.handle.flush());
+        // An open transaction is aborted behind the records, which may take long too.
+        let mut ended = std::pin::pin!(async {
+            let flushed = self.handle.flush().await;
+            self.handle.accumulator.phase.ended().await;
+            flushed
+        });
         let mut patience = Patience::start(&self.handle.runtime, timeout);
-        let flushed = match patience.wait(flush.as_mut()).await {
+        match patience.wait(ended.as_mut()).await {
             Some(flushed) => flushed,
             None => {
                 self.handle.start_to_end(End::Now);
-                flush.await
+                ended.await
             }
-        };
-        self.handle.accumulator.phase.ended().await;
-        flushed
+        }
     }
 }
 

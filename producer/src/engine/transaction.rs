@@ -214,6 +214,8 @@ pub(crate) struct Transaction {
     /// What was certain of it when it failed for good.
     certainty: Certainty,
     waiting: Vec<(AskId, Ask)>,
+    /// The producer is: nothing begins any more.
+    closing: bool,
     /// Nobody holds it: aborted if its commit fails.
     released: Option<AskId>,
     outputs: VecDeque<Output>,
@@ -229,6 +231,7 @@ impl Transaction {
             failure: None,
             certainty: Certainty::NotCommitted,
             waiting: Vec::new(),
+            closing: false,
             released: None,
             outputs: VecDeque::from([Output::Doors(Doors::Shut(None))]),
         }
@@ -389,8 +392,10 @@ impl Transaction {
         }
     }
 
-    /// The producer is closing: what is open is aborted.
+    /// The producer is closing: what is open is aborted, and nothing begins.
     pub(crate) fn on_closing(&mut self) {
+        self.closing = true;
+        self.deny(&closed(), |ask| *ask == Ask::Begin);
         match self.state {
             State::InTransaction | State::AbortableError => self.abort(),
             State::Committing => self.released = self.begun_by,
@@ -417,6 +422,9 @@ impl Transaction {
     }
 
     fn begin_or_wait(&mut self, id: AskId) {
+        if self.closing {
+            return self.answer(id, Err(closed()));
+        }
         match self.state {
             State::Uninitialised => self.refuse(id, Misuse::NotInitialised),
             State::Initialising if self.begun_by.is_none() => {
@@ -592,6 +600,11 @@ impl Transaction {
         debug_assert!(legal, "transaction 1: {next:?} after {:?}", self.state);
         self.state = if legal { next } else { State::FatalError };
     }
+}
+
+/// Too late to begin.
+fn closed() -> Denied {
+    Denied::Fatal(Failure::new(FailureKind::Closed), Certainty::NotCommitted)
 }
 
 #[cfg(test)]
@@ -907,6 +920,28 @@ mod tests {
         machine.handle_ask(ASK, Ask::Begin);
         machine.handle_ask(AskId(10), Ask::Release { begun_by: ASK });
         machine.on_ended(Raise::NotNeeded);
+        assert_eq!(machine.state(), Ready);
+    }
+
+    #[rstest]
+    #[case::ready(Ready)]
+    #[case::in_transaction(InTransaction)]
+    #[case::committing(Committing)]
+    #[case::aborting(Aborting)]
+    fn nothing_begins_while_the_producer_closes(#[case] state: State) {
+        let mut machine = in_state(state);
+        let waits = matches!(state, Committing | Aborting);
+        if waits {
+            machine.handle_ask(ASK, Ask::Begin);
+        }
+        machine.on_closing();
+        if !waits {
+            machine.handle_ask(ASK, Ask::Begin);
+        }
+        machine.on_ended(Raise::NotNeeded);
+        let closed = Failure::new(FailureKind::Closed);
+        let denied = Err(Denied::Fatal(closed, Certainty::NotCommitted));
+        assert!(outputs(&mut machine).contains(&Output::Answer(ASK, denied)));
         assert_eq!(machine.state(), Ready);
     }
 
