@@ -267,6 +267,35 @@ async fn a_record_refused_before_it_is_queued_forbids_the_commit_too() {
     assert!(error.to_string().contains("max.request.size"), "{error}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_record_that_was_only_tried_forbids_the_commit_if_it_is_refused_for_good() {
+    let shell = Shell::start();
+    let producer = transactional(&shell).max_request_size(500).build().unwrap();
+    let mut transactions = producer.init_transactions().await.unwrap();
+    producer.topic("orders").await.unwrap();
+    let transfer = transactions.begin().await.unwrap();
+    let large = "x".repeat(600);
+    producer.try_send(to(0, &large)).err().unwrap();
+    let error = transfer.commit().await.unwrap_err();
+    assert!(matches!(error, CommitError::NotCommitted(_)), "{error}");
+}
+
+/// It would have had to wait; whoever tried sends it otherwise.
+#[tokio::test(start_paused = true)]
+async fn a_record_that_would_have_to_wait_does_not_forbid_the_commit() {
+    let shell = Shell::start();
+    let producer = producer(&shell);
+    let mut transactions = producer.init_transactions().await.unwrap();
+    let transfer = transactions.begin().await.unwrap();
+    let error = producer.try_send(to(0, "a")).err().unwrap();
+    assert!(
+        matches!(error.kind(), ProduceErrorKind::TopicNotReady { .. }),
+        "{error}"
+    );
+    transfer.send(to(0, "a")).await.unwrap();
+    transfer.commit().await.unwrap();
+}
+
 #[rstest]
 #[case::lost_with_its_connection(Verdict::CloseAfter)]
 #[case::never_arrived(Verdict::CloseBefore)]

@@ -214,19 +214,20 @@ impl ProducerHandle {
         let topic = match to {
             Destination::Known(topic) => topic,
             Destination::Named(name) => {
-                named = self.topic_of(name, record)?;
+                named = self.topic_of(name, record).map_err(|e| self.counted(e))?;
                 &named
             }
         };
         let mut outgoing = outgoing(record, callback);
         self.append(topic, record, &mut outgoing, None)
             .map_err(|not_now| match not_now {
-                NotNow::Error(error) => error,
+                NotNow::Error(error) => self.counted(error),
                 NotNow::TopicRefused(error) => {
                     // Its next try may find it known.
                     self.accumulator.ask_again(topic);
-                    error
+                    self.counted(error)
                 }
+                // The others are not refused for good: they would have to wait.
                 NotNow::Topic => {
                     let failure = topic.last_failure();
                     ProduceError::topic_timed_out(&topic.name, Duration::ZERO, failure)

@@ -186,8 +186,12 @@ impl<C> Engine<C> {
         self.follow_transaction();
     }
 
-    /// A record of the open transaction never got as far as its queue.
+    /// A record never got as far as its queue. Who ends a transaction says so after all its records
+    /// were refused or not: one that is refused later is not part of it.
     pub(super) fn on_record_refused(&mut self, reason: Arc<str>) {
+        if !self.machine_is_open() {
+            return;
+        }
         let failure = Failure {
             message: Some(reason),
             ..Failure::new(FailureKind::RecordRefused)

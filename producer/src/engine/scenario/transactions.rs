@@ -362,6 +362,20 @@ fn a_commit_that_is_refused_for_good_is_not_committed_and_ends_all(#[case] code:
 }
 
 #[test]
+fn a_record_refused_while_the_end_is_on_its_way_is_no_part_of_it() {
+    let mut world = World::in_transaction(VERSION_2);
+    world.append(0);
+    world.acknowledge(0);
+    world.script.coordinator.silent = vec![26];
+    assert_eq!(world.commit(), None);
+    let reason = "too large".into();
+    world.input(Input::RecordRefused { reason });
+    world.script.coordinator.silent.clear();
+    world.pass_ms(35_000);
+    assert_eq!(world.last_answer(), Some(Ok(())));
+}
+
+#[test]
 fn an_end_that_was_lost_is_asked_for_again_and_in_doubt_until_then() {
     let mut world = World::in_transaction(VERSION_2);
     world.append(0);
