@@ -100,11 +100,11 @@ impl Transacting {
     }
 
     /// When to look again, if nothing happens.
-    pub(super) fn due(&self, now: Instant) -> Option<Instant> {
+    pub(super) fn due(&self, now: Instant, nothing_open: NothingOpen) -> Option<Instant> {
         let errand = match self.errand {
             Errand::Waiting(until) => Some(until),
             Errand::Under => None,
-            Errand::None => self.coordinator(self.whom()).ask_at(),
+            Errand::None => self.coordinator(self.whom(nothing_open)).ask_at(),
         };
         let closes_by = self.closes_by.filter(|_| !self.is_settled());
         let dues = errand.into_iter().chain(closes_by);
@@ -112,11 +112,9 @@ impl Transacting {
     }
 
     /// Who is asked next, by what that one coordinates.
-    fn whom(&self) -> Coordinated {
-        match self.offsets.front().map(|offsets| offsets.stage) {
-            Some(Stage::Joined) => Coordinated::Group,
-            Some(Stage::Unknown) | None => Coordinated::Transaction,
-        }
+    fn whom(&self, nothing_open: NothingOpen) -> Coordinated {
+        let question = self.question(nothing_open);
+        question.map_or(Coordinated::Transaction, Question::asks)
     }
 
     /// Who coordinates the transactional id, or the group whose offsets come next.
@@ -141,6 +139,12 @@ impl Transacting {
                 Some(self.groups.entry(group).or_insert_with(Coordinator::new))
             }
         }
+    }
+
+    /// No answer comes any more to who coordinates a group.
+    pub(super) fn forget_asked_groups(&mut self) {
+        self.groups
+            .retain(|_, coordinator| !matches!(coordinator, Coordinator::Asked { .. }));
     }
 
     /// What is to be asked next, once somebody takes it.
@@ -397,3 +401,43 @@ impl<C> Engine<C> {
 
 /// From here on a write adds its partition to the transaction (KIP-890).
 const FIRST_PRODUCE_THAT_ADDS: i16 = 12;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::group_offsets::ConsumerGroup;
+    use crate::types::TopicIndex;
+
+    /// Offsets wait for partitions to be added: whom those wait for is when to look again.
+    #[test]
+    fn who_is_asked_next_says_when_to_look_again() {
+        let config = TransactionsConfig {
+            id: "transfers".into(),
+            timeout_ms: 60_000,
+        };
+        let mut transacting = Transacting::new(config);
+        transacting.machine.handle_ask(AskId(1), Ask::Initialise);
+        transacting.machine.on_initialised();
+        transacting.machine.handle_ask(AskId(2), Ask::Begin);
+        let partition = TopicPartition {
+            topic: TopicIndex(0),
+            partition: 0,
+        };
+        transacting.participants.on_used(partition, Level::Explicit);
+        let group = ConsumerGroup::new("copiers");
+        transacting.offsets.push_back(Offsets {
+            id: AskId(3),
+            asked: Arc::new(GroupOffsets::new(group, Vec::new())),
+            left: Vec::new(),
+            stage: Stage::Joined,
+        });
+        let known = Coordinator::Known(BrokerId(1));
+        transacting.groups.insert("copiers".into(), known);
+        let now = Instant::ZERO;
+        let until = now + core::time::Duration::from_secs(1);
+        transacting.coordinator = Coordinator::Waiting { until, failures: 1 };
+        let asked = transacting.question(NothingOpen::False);
+        assert_eq!(asked, Some(Question::Partitions));
+        assert_eq!(transacting.due(now, NothingOpen::False), Some(until));
+    }
+}

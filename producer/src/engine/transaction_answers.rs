@@ -36,11 +36,10 @@ impl<C> Engine<C> {
         };
         transacting.errand = Errand::None;
         match question {
-            Question::Coordinator(what) => {
-                if let Some(coordinator) = transacting.coordinator_mut(what) {
-                    coordinator.on_failed(until);
-                }
-            }
+            Question::Coordinator(what) => match transacting.coordinator_mut(what) {
+                Some(coordinator) => coordinator.on_failed(until),
+                None => transacting.forget_asked_groups(),
+            },
             Question::OffsetCommit => transacting.offsets_lost += 1,
             Question::Partitions => transacting.participants.on_not_added(),
             // An end that got no answer stays counted as such.
@@ -86,7 +85,9 @@ impl<C> Engine<C> {
         };
         transacting.errand = Errand::None;
         let Some(known) = transacting.coordinator_mut(what) else {
-            return Ok(()); // nobody wants it any more
+            // Nobody wants it any more; who asks next must not wait for it.
+            transacting.forget_asked_groups();
+            return Ok(());
         };
         let question = Question::Coordinator(what);
         match (reply(question, answer.error), answer.coordinator) {

@@ -42,7 +42,9 @@ impl<C> Engine<C> {
         self.end_without_traces();
         self.go_on_errand(now);
         self.give_up_closing(now);
-        let due = self.transacting.as_ref().and_then(|one| one.due(now));
+        let nothing_open = self.nothing_open();
+        let transacting = self.transacting.as_ref();
+        let due = transacting.and_then(|one| one.due(now, nothing_open));
         self.deadlines.set(Deadline::Transaction, due);
         self.follow_transaction();
     }

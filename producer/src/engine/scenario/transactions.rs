@@ -376,6 +376,23 @@ fn a_record_refused_while_the_end_is_on_its_way_is_no_part_of_it() {
 }
 
 #[test]
+fn a_group_whose_coordinator_nobody_waited_for_is_asked_about_again() {
+    let mut world = World::in_transaction(VERSION_2);
+    world.script.coordinator.silent = vec![10];
+    assert_eq!(world.send_offsets(), None);
+    assert_eq!(world.heard(), ["find group copiers"]);
+    world.abort();
+    world.script.coordinator.silent.clear();
+    world.pass_ms(35_000);
+    assert_eq!(world.ask(Ask::Begin), Some(Ok(())));
+    world.heard();
+    world.send_offsets();
+    world.pass_ms(5_000);
+    let committed = "offsets v5 transfers copiers (7, 0) [(\"orders\", [(0, \"=42\")])]";
+    assert_eq!(world.heard(), ["find group copiers", committed]);
+}
+
+#[test]
 fn an_end_that_was_lost_is_asked_for_again_and_in_doubt_until_then() {
     let mut world = World::in_transaction(VERSION_2);
     world.append(0);
