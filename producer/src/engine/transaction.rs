@@ -207,7 +207,7 @@ pub(crate) struct Transaction {
     /// The ask by which the last one was begun.
     begun_by: Option<AskId>,
     traces: Traces,
-    /// Requests to end it that got no answer, or none yet.
+    /// Requests to end it that got no answer, none yet, or one that leaves open what was done.
     ends_unanswered: u32,
     /// Why it failed.
     failure: Option<Failure>,
@@ -366,7 +366,8 @@ impl Transaction {
         self.ends_unanswered = self.ends_unanswered.saturating_add(1);
     }
 
-    /// It answered, with whatever: that attempt is settled. One without an answer never is.
+    /// It answered what leaves no doubt: that attempt is settled. One without such an answer never
+    /// is.
     pub(crate) fn on_end_answered(&mut self) {
         self.ends_unanswered = self.ends_unanswered.saturating_sub(1);
     }

@@ -17,7 +17,7 @@ use crate::engine::sequence::{Grant, Identity, Level};
 use crate::engine::time::Instant;
 use crate::engine::transacting::{Errand, Stage};
 use crate::engine::transaction::{Raise, Severity, State};
-use crate::engine::transaction_codes::{Question, Reply, reply};
+use crate::engine::transaction_codes::{Question, Reply, proves_how_it_ended, reply};
 use crate::error::{ErrorCode, Failure, FailureKind};
 use crate::types::{ProducerEpoch, ProducerId};
 use crate::wire::control;
@@ -218,7 +218,9 @@ impl<C> Engine<C> {
     ) -> Result<(), DecodeError> {
         let answer = transactional::end_answer(version, frame)?;
         self.throttle(connection, answer.throttle_ms, now);
-        if let Some(transacting) = &mut self.transacting {
+        if proves_how_it_ended(answer.error)
+            && let Some(transacting) = &mut self.transacting
+        {
             transacting.machine.on_end_answered();
         }
         if self.settled(question, (connection, answer.error), now) {

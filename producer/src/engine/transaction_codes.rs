@@ -127,6 +127,28 @@ pub(crate) fn reply(question: Question, code: ErrorCode) -> Reply {
     }
 }
 
+/// Whether an end's answer leaves no doubt of what that attempt did: it is done, or it was turned
+/// away before the coordinator began to write it down. The others (`appendTransactionToLog` in
+/// Kafka's `TransactionStateManager`), and those that we do not know, may come after it was.
+pub(crate) fn proves_how_it_ended(code: ErrorCode) -> bool {
+    matches!(
+        code,
+        ErrorCode::NONE
+            | ErrorCode::COORDINATOR_LOAD_IN_PROGRESS
+            | ErrorCode::CONCURRENT_TRANSACTIONS
+            | ErrorCode::INVALID_PRODUCER_EPOCH
+            | ErrorCode::PRODUCER_FENCED
+            | ErrorCode::INVALID_TXN_STATE
+            | ErrorCode::INVALID_PRODUCER_ID_MAPPING
+            | ErrorCode::UNKNOWN_PRODUCER_ID
+            | ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED
+            | ErrorCode::CLUSTER_AUTHORIZATION_FAILED
+            | ErrorCode::TRANSACTION_ABORTABLE
+            | ErrorCode::UNSUPPORTED_VERSION
+            | ErrorCode::INVALID_REQUEST
+    )
+}
+
 /// How bad it is that a batch of a transaction failed (`Sender.failBatch`,
 /// `TransactionManager.handleFailedBatch`).
 pub(crate) fn severity_of_batch(failure: &Failure) -> Severity {

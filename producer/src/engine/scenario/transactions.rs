@@ -343,7 +343,6 @@ fn offsets_are_committed_once_their_coordinator_is_there(
 #[case::forbidden(53)]
 #[case::another_decision(48)]
 #[case::unknown_id(49)]
-#[case::server_error(-1)]
 fn a_commit_that_is_refused_for_good_is_not_committed_and_ends_all(#[case] code: i16) {
     let mut world = World::in_transaction(VERSION_2);
     world.append(0);
@@ -359,6 +358,37 @@ fn a_commit_that_is_refused_for_good_is_not_committed_and_ends_all(#[case] code:
         matches!(begin, Some(Err(Denied::Fatal(..)))),
         "the same cause"
     );
+}
+
+/// The coordinator may have written it down before it could not say so.
+#[rstest]
+#[case::server_error(&[-1])]
+#[case::not_available(&[15, 90])]
+#[case::moved(&[16, 90])]
+#[case::timed_out(&[7, 90])]
+fn a_commit_whose_answer_proves_nothing_is_unknown_once_refused(#[case] codes: &[i16]) {
+    let mut world = World::in_transaction(VERSION_2);
+    world.append(0);
+    world.acknowledge(0);
+    world.script.coordinator.refuse(26, codes);
+    world.commit();
+    world.pass_ms(5_000);
+    let answer = world.last_answer();
+    let unknown = matches!(answer, Some(Err(Denied::Fatal(_, Certainty::Unknown))));
+    assert!(unknown, "{answer:?}");
+}
+
+#[test]
+fn a_commit_that_was_not_begun_is_certain_once_refused() {
+    let mut world = World::in_transaction(VERSION_2);
+    world.append(0);
+    world.acknowledge(0);
+    world.script.coordinator.refuse(26, &[14, 51, 90]);
+    world.commit();
+    world.pass_ms(5_000);
+    let answer = world.last_answer();
+    let certain = matches!(answer, Some(Err(Denied::Fatal(_, Certainty::NotCommitted))));
+    assert!(certain, "{answer:?}");
 }
 
 #[test]
