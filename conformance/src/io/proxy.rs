@@ -2,8 +2,8 @@
 //! cut or swallowed, old metadata is told, brokers move to other ports.
 //!
 //! One listener per broker; Metadata answers are rewritten, so that a client stays behind the proxy
-//! whichever broker it talks to. Leader hints in Produce answers (KIP-951) and coordinators are told
-//! as they are: a client that follows them has left the proxy.
+//! whichever broker it talks to. Leader hints in Produce answers (KIP-951) and coordinators are
+//! told as they are: a client that follows them has left the proxy.
 //!
 //! *Invariants*
 //! 1. A reply is hit after the broker sent it: the batch was judged, and stored if it was sound.
