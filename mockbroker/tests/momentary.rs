@@ -1,6 +1,7 @@
 //! Answers that Kafka gives for a moment only, where they are asked for.
 
 mod frames;
+mod txns;
 mod world;
 
 use core::time::Duration;
@@ -235,6 +236,36 @@ fn a_coordinator_is_elected_then_loads_then_answers() {
     assert_eq!(begun(&mut world, other.unwrap()), 14);
     world.pass(ms(150));
     assert_eq!(begun(&mut world, other.unwrap()), 0);
+}
+
+#[rstest]
+#[case::that_joins(12)]
+#[case::that_is_verified(11)]
+fn a_write_in_a_transaction_waits_for_its_coordinator_too(#[case] version: i16) {
+    let mut world = shown();
+    let brokers: Vec<BrokerId> = (1..=3).map(BrokerId).collect();
+    with_ids(&mut world, &brokers);
+    coordinator(&mut world, 1);
+    world.pass(ms(300));
+    let (_, _, node) = coordinator(&mut world, 1);
+    assert_eq!(begun(&mut world, BrokerId(node)), 14);
+    world.pass(ms(150));
+    let who = world.producer("key");
+    if version < 12 {
+        assert_eq!(world.add(3, "key", who, &[0]), [0]);
+    }
+    let other = brokers.iter().find(|broker| broker.0 != node);
+    world.make(&Move::MoveCoordinator {
+        transactional_id: "key".into(),
+        broker: *other.unwrap(),
+    });
+    let write = |world: &mut World| world.write_at(version, "key", txns::batch(who, 0, 1));
+    let (code, _, _, message) = write(&mut world);
+    assert_eq!(code, 19, "who is asked loads");
+    let told = message.unwrap_or_default();
+    assert!(told.ends_with("COORDINATOR_LOAD_IN_PROGRESS"), "{told}");
+    world.pass(ms(150));
+    assert_eq!(write(&mut world).0, 0);
 }
 
 /// FindCoordinator, version 1: code, message, node.

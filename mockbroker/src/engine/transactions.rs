@@ -324,14 +324,21 @@ impl Cluster {
         }
     }
 
+    /// Whether the coordinator of an id answers a broker that asks it.
+    fn check_asked(&mut self, id: &str, now: Instant) -> Result<(), ErrorCode> {
+        let shard = self.running_coordinator(id);
+        let shard = shard.ok_or(ErrorCode::COORDINATOR_NOT_AVAILABLE)?;
+        self.momentary.check_loaded(shard_of(id), shard, now)
+    }
+
     /// A leader asks the coordinator of an id, wherever it is, to let partitions join.
     ///
     /// # Errors
     ///
-    /// As [`join_transaction`](Self::join_transaction), and 15 where none can be asked.
+    /// As [`join_transaction`](Self::join_transaction), 15 where none can be asked, and for a
+    /// moment 14 or 16.
     pub fn ask_to_join(&mut self, join: &Join<'_>, now: Instant) -> Result<(), ErrorCode> {
-        self.running_coordinator(join.id)
-            .ok_or(ErrorCode::COORDINATOR_NOT_AVAILABLE)?;
+        self.check_asked(join.id, now)?;
         self.join_transaction(join, now)
     }
 
@@ -339,7 +346,7 @@ impl Cluster {
     ///
     /// # Errors
     ///
-    /// See [`TxnCoordinator::verify`], and 15 where none can be asked.
+    /// See [`TxnCoordinator::verify`], 15 where none can be asked, and for a moment 14 or 16.
     pub fn ask_whether_joined(
         &mut self,
         id: &str,
@@ -347,8 +354,7 @@ impl Cluster {
         partition: PartitionKey,
         now: Instant,
     ) -> Result<(), ErrorCode> {
-        self.running_coordinator(id)
-            .ok_or(ErrorCode::COORDINATOR_NOT_AVAILABLE)?;
+        self.check_asked(id, now)?;
         TxnCoordinator::verify(self.transaction(id, now), producer, partition)
     }
 
