@@ -9,7 +9,9 @@ mod world;
 
 use core::time::Duration;
 
-use consumers::{Joined, commit, committed, heartbeat, join, joined, leave, log_of, sync, synced};
+use consumers::{
+    Joined, commit, committed, heartbeat, join, join_with, joined, leave, log_of, sync, synced,
+};
 use kafka_mockbroker::engine::Move;
 use kafka_mockbroker::engine::effect::{BrokerId, ConnectionId, Effect};
 use world::{World, answer_on, only_answer};
@@ -218,6 +220,27 @@ fn groups_that_go_on_at_one_instant_all_answer() {
         let told = joined(answer_on(&effects, connection));
         assert_eq!((told.code, told.generation), (0, 1));
     }
+}
+
+#[test]
+fn members_name_a_bounded_number_of_protocols() {
+    let mut world = World::new();
+    let named = |count: u32| -> Vec<_> {
+        let names = (0..count).map(|name| (name.to_string(), Vec::new()));
+        names.collect()
+    };
+    let code = |world: &mut World, count| {
+        let frame = join_with(GROUP, "", &named(count));
+        joined(world.ask_group(GROUP, frame)).code
+    };
+    assert_eq!(code(&mut world, 256), 79);
+    assert_eq!(code(&mut world, 257), 42);
+    let diagnostics = world.engine.journal().diagnostics();
+    let text = &diagnostics[0].text;
+    assert_eq!(
+        text,
+        "a member is refused: it names 257 protocols, 256 may be"
+    );
 }
 
 #[test]

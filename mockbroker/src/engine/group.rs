@@ -96,13 +96,20 @@ impl Member {
         known.map_or_else(Bytes::new, |(_, metadata)| metadata.clone())
     }
 
+    fn names(&self) -> impl Iterator<Item = &str> {
+        self.protocols.iter().map(|(name, _)| name.as_str())
+    }
+
     fn bytes(&self) -> usize {
-        let protocols = self.protocols.iter();
-        let protocols = protocols.map(|(name, metadata)| name.len() + metadata.len() + 64);
-        let protocols = protocols.fold(0, usize::saturating_add);
+        let protocols = bytes_of_protocols(&self.protocols);
         let instance = self.instance.as_ref().map_or(0, String::len);
         MEMBER_BYTES + instance + self.client.len() + self.assignment.len() + protocols
     }
+}
+
+fn bytes_of_protocols(protocols: &[(String, Bytes)]) -> usize {
+    let bytes = |(name, metadata): &(String, Bytes)| name.len() + metadata.len() + 64;
+    protocols.iter().map(bytes).fold(0, usize::saturating_add)
 }
 
 /// Bytes of a member beside what it says.

@@ -27,12 +27,14 @@ use std::sync::Arc;
 
 use super::cluster::Cluster;
 use super::effect::BrokerId;
-use super::group::{Group, Joining, MEMBER_BYTES, Refused, Syncing, Ticket, Told};
+use super::group::{Group, Joining, Refused, Syncing, Ticket, Told};
 use super::groups::{BYTES_MAX, Claim};
 use super::time::Instant;
 use super::topology::PartitionKey;
 use crate::error_code::ErrorCode;
 
+/// Protocols that a member may name. All are compared with those of all members.
+pub const PROTOCOLS_MAX: usize = 256;
 /// Members of a group, and ids that were given out for it.
 pub const MEMBERS_MAX: usize = 2_000;
 
@@ -91,13 +93,9 @@ impl Cluster {
         }
         let joins = !known.is_some_and(|known| known.knows(&joining.id));
         let full = known.is_some_and(|known| known.size() >= MEMBERS_MAX);
-        let protocols = joining.protocols.iter();
-        let bytes = protocols.fold(2 * MEMBER_BYTES, |bytes, (name, metadata)| {
-            bytes.saturating_add(name.len() + metadata.len())
-        });
         let name = match joins && full {
             true => None,
-            false => self.groups.make_room(group, bytes),
+            false => self.groups.make_room(group, joining.bytes()),
         };
         let Some(name) = name else {
             self.note(format!(

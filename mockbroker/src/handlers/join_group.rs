@@ -18,6 +18,8 @@
 //!
 //! *Source* apache/kafka `core/…/server/KafkaApis.scala` handleJoinGroupRequest,
 //! `group-coordinator/…/group/GroupCoordinatorService.java` joinGroup.
+//!
+//! *Deviations* a member that names more than [`PROTOCOLS_MAX`] protocols is refused with 42.
 
 use core::time::Duration;
 
@@ -25,6 +27,7 @@ use super::group_wait::{self, Pending, Question};
 use super::{Answer, Context};
 use crate::engine::Cluster;
 use crate::engine::group::{Joined, Joining, Refused};
+use crate::engine::memberships::PROTOCOLS_MAX;
 use crate::engine::time::Instant;
 use crate::engine::topology::PartitionKey;
 use crate::error_code::ErrorCode;
@@ -75,6 +78,13 @@ fn check(
     let allowed = config.min_session_timeout_ms..=config.max_session_timeout_ms;
     if !allowed.contains(&request.session_timeout_ms) {
         return Err(ErrorCode::INVALID_SESSION_TIMEOUT);
+    }
+    let named = request.protocols.len();
+    if named > PROTOCOLS_MAX {
+        cluster.note(format!(
+            "a member is refused: it names {named} protocols, {PROTOCOLS_MAX} may be"
+        ));
+        return Err(ErrorCode::INVALID_REQUEST);
     }
     cluster.check_group_coordinator(context.broker, &request.group)
 }

@@ -14,6 +14,7 @@
 //! *Source* apache/kafka `core/…/server/KafkaApis.scala` handleOffsetCommitRequest,
 //! handleTxnOffsetCommitRequest; `clients/…/requests/OffsetCommitResponse.java` Builder.merge.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{Context, find, label};
@@ -105,13 +106,19 @@ impl<'a> Rows<'a> {
             Ok(()) => ErrorCode::NONE,
         };
         let mut told = self.refused;
+        let key = |label: &TopicLabel| (Arc::clone(&label.name), label.id);
+        let mut places = BTreeMap::new();
+        for (place, (label, _)) in told.iter().enumerate() {
+            places.entry(key(label)).or_insert(place);
+        }
         for (label, rows) in self.good {
             let rows = rows.iter().map(|row| {
                 let injection = &context.injection;
                 let overwriting = injection.partition_overwriting(&label.name, row.index);
                 (row.index, overwriting.unwrap_or_else(|| code(row)))
             });
-            match told.iter_mut().find(|(before, _)| *before == label) {
+            let place = *places.entry(key(&label)).or_insert(told.len());
+            match told.get_mut(place) {
                 Some((_, before)) => before.extend(rows),
                 None => told.push((label.clone(), rows.collect())),
             }

@@ -19,10 +19,14 @@
 //! *Not here* what a group is (`group.rs`); when joins end (`timing.rs`).
 
 use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
-use super::{Group, GroupState, Joined, Member, NEW_MEMBER_JOINS_FOR, Ticket, Told};
+use super::{
+    Group, GroupState, Joined, MEMBER_BYTES, Member, NEW_MEMBER_JOINS_FOR, Ticket, Told,
+    bytes_of_protocols,
+};
 use crate::engine::time::Instant;
 use crate::error_code::ErrorCode;
 
@@ -51,6 +55,17 @@ pub struct Joining {
     pub knows_skipping: bool,
     /// Where the answer goes.
     pub ticket: Ticket,
+}
+
+impl Joining {
+    /// What the group takes more at most once it has joined: see [`Group::bytes`].
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let id = self.id.len().max(self.fresh.len());
+        let instance = self.instance.as_ref().map_or(0, String::len);
+        let named = id + instance + self.client.len();
+        MEMBER_BYTES + named + bytes_of_protocols(&self.protocols)
+    }
 }
 
 /// Why JoinGroup is refused, and which id the answer tells.
@@ -112,24 +127,31 @@ impl Group {
         if self.state == GroupState::Empty {
             return !joining.protocol_type.is_empty() && !joining.protocols.is_empty();
         }
-        self.protocol_type() == Some(joining.protocol_type.as_str())
-            && joining
-                .protocols
-                .iter()
-                .any(|(name, _)| self.all_know(name))
+        let mut named = joining.protocols.iter();
+        let shared = match self.members.is_empty() {
+            true => named.next().is_some(),
+            false => {
+                let known = self.known_by_all();
+                named.any(|(name, _)| known.contains(name.as_str()))
+            }
+        };
+        shared && self.protocol_type() == Some(joining.protocol_type.as_str())
     }
 
-    fn all_know(&self, protocol: &str) -> bool {
-        let knows = |member: &Member| member.protocols.iter().any(|(name, _)| name == protocol);
-        self.members.values().all(knows)
+    /// The protocols that all members know, found in one pass: members name hundreds of them.
+    fn known_by_all(&self) -> BTreeSet<&str> {
+        let named = |member| Member::names(member).collect::<BTreeSet<&str>>();
+        let mut members = self.members.values().map(named);
+        let first = members.next().unwrap_or_default();
+        members.fold(first, |all, of| &all & &of)
     }
 
     /// The protocol that most like best of those that all know.
     pub(super) fn select(&self) -> Option<String> {
-        let mut votes: std::collections::BTreeMap<&str, usize> = std::collections::BTreeMap::new();
+        let mut votes: BTreeMap<&str, usize> = BTreeMap::new();
+        let known = self.known_by_all();
         for member in self.members.values() {
-            let mut names = member.protocols.iter().map(|(name, _)| name.as_str());
-            if let Some(name) = names.find(|name| self.all_know(name)) {
+            if let Some(name) = member.names().find(|name| known.contains(name)) {
                 *votes.entry(name).or_insert(0) += 1;
             }
         }
@@ -263,5 +285,40 @@ impl Group {
             members: members.collect(),
             leader,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_member_takes_is_known_before() {
+        let mut joining = Joining {
+            id: String::new(),
+            fresh: "fresh".repeat(100),
+            instance: Some("instance".repeat(100)),
+            client: "client".repeat(1_000),
+            session: Duration::from_secs(10),
+            rebalance: Duration::from_secs(10),
+            protocol_type: "consumer".into(),
+            protocols: (0..100)
+                .map(|name| (name.to_string(), Bytes::new()))
+                .collect(),
+            knows_ids: true,
+            knows_skipping: true,
+            ticket: 1,
+        };
+        let mut group = Group::default();
+        let told = joining.bytes();
+        let at = (Instant::ZERO, Duration::ZERO);
+        assert_eq!(group.join(joining.clone(), at), Ok(()));
+        assert_eq!(group.bytes(), told);
+        joining.instance = None;
+        joining.fresh = "other".into();
+        let told = joining.bytes();
+        let before = group.bytes();
+        assert!(group.join(joining, at).is_err(), "an id is given out");
+        assert!(group.bytes() - before <= told);
     }
 }
