@@ -219,6 +219,8 @@ async fn next_epoch(c: Context) -> Result<(), Objection> {
         let next = (before.id, before.epoch + 1);
         let observed = format!("{:?}", answer.next);
         expect_eq("EndTxn v5, next", format!("{:?}", Some(next)), observed)?;
+        // Until its marker is there, the partition takes what is late as part of it.
+        committed(&c, (&topic, 0), 2).await?;
         let late = transactor.batch("late", 1);
         let row = transactor.write(12, (&topic, 0), &late).await?;
         expect_eq("the epoch before", 47, row.code.0)?;
