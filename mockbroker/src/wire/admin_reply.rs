@@ -298,65 +298,60 @@ impl AdminReply {
     /// The code of every row, for the journal.
     #[must_use]
     pub fn codes(&self) -> Vec<RowCode> {
-        let row = |topic: Option<Arc<str>>, code| RowCode {
-            topic,
-            partition: None,
-            code,
-        };
         match self {
             Self::DeleteRecords(topics) => {
                 let rows = topics.iter().flat_map(|(topic, rows)| {
-                    rows.iter().map(|of| RowCode {
-                        partition: Some(of.index),
-                        ..row(Some(Arc::clone(topic)), of.error)
-                    })
+                    let row = |of: &DeletedRow| {
+                        RowCode::of_partition(Arc::clone(topic), of.index, of.error)
+                    };
+                    rows.iter().map(row)
                 });
                 rows.collect()
             }
             Self::OffsetForLeaderEpoch(topics) => {
                 let rows = topics.iter().flat_map(|(topic, rows)| {
-                    rows.iter().map(|of| RowCode {
-                        partition: Some(of.index),
-                        ..row(Some(topic.as_str().into()), of.error)
-                    })
+                    rows.iter()
+                        .map(|of| RowCode::of_partition(topic.as_str(), of.index, of.error))
                 });
                 rows.collect()
             }
             Self::DescribeProducers(topics) => {
                 let rows = topics.iter().flat_map(|(topic, rows)| {
-                    rows.iter().map(|of| RowCode {
-                        partition: Some(of.index),
-                        ..row(Some(topic.as_str().into()), of.error)
-                    })
+                    rows.iter()
+                        .map(|of| RowCode::of_partition(topic.as_str(), of.index, of.error))
                 });
                 rows.collect()
             }
             Self::DescribeConfigs(body) => {
                 let results = body.results.iter();
                 results
-                    .map(|of| row(Some(of.name.as_str().into()), of.error))
+                    .map(|of| RowCode::of_topic(of.name.as_str(), of.error))
                     .collect()
             }
             Self::IncrementalAlterConfigs(resources) => resources
                 .iter()
-                .map(|of| row(Some(of.name.as_str().into()), of.error))
+                .map(|of| RowCode::of_topic(of.name.as_str(), of.error))
                 .collect(),
-            Self::DescribeCluster(body) => vec![row(None, body.error)],
+            Self::DescribeCluster(body) => vec![RowCode::whole(body.error)],
             Self::DescribeTopicPartitions(body) => {
                 let topics = body.topics.iter();
                 topics
-                    .map(|of| row(Some(Arc::clone(&of.name)), of.error))
+                    .map(|of| RowCode::of_topic(Arc::clone(&of.name), of.error))
                     .collect()
             }
             Self::CreatePartitions(topics) => topics
                 .iter()
-                .map(|of| row(Some(of.name.as_str().into()), of.error))
+                .map(|of| RowCode::of_topic(of.name.as_str(), of.error))
                 .collect(),
-            Self::DescribeClientQuotas(body) => vec![row(None, body.error)],
-            Self::AlterClientQuotas(rows) => rows.iter().map(|of| row(None, of.error)).collect(),
-            Self::UpdateFeatures(body) => vec![row(None, body.error)],
-            Self::DescribeTransactions(rows) => rows.iter().map(|of| row(None, of.error)).collect(),
-            Self::ListTransactions(body) => vec![row(None, body.error)],
+            Self::DescribeClientQuotas(body) => vec![RowCode::whole(body.error)],
+            Self::AlterClientQuotas(rows) => {
+                rows.iter().map(|of| RowCode::whole(of.error)).collect()
+            }
+            Self::UpdateFeatures(body) => vec![RowCode::whole(body.error)],
+            Self::DescribeTransactions(rows) => {
+                rows.iter().map(|of| RowCode::whole(of.error)).collect()
+            }
+            Self::ListTransactions(body) => vec![RowCode::whole(body.error)],
         }
     }
 

@@ -314,20 +314,19 @@ impl GroupReply {
     /// The code of every row, for the journal.
     #[must_use]
     pub fn codes(&self) -> Vec<RowCode> {
-        let whole = |code| RowCode {
-            topic: None,
-            partition: None,
-            code,
-        };
         match self {
-            Self::JoinGroup(body) => vec![whole(body.error)],
-            Self::SyncGroup(body) => vec![whole(body.error)],
-            Self::Heartbeat(error) | Self::ListGroups(error, _) => vec![whole(*error)],
+            Self::JoinGroup(body) => vec![RowCode::whole(body.error)],
+            Self::SyncGroup(body) => vec![RowCode::whole(body.error)],
+            Self::Heartbeat(error) | Self::ListGroups(error, _) => vec![RowCode::whole(*error)],
             Self::LeaveGroup(error, members) => {
-                let members = members.iter().map(|(_, _, code)| whole(*code));
-                core::iter::once(whole(*error)).chain(members).collect()
+                let members = members.iter().map(|(_, _, code)| RowCode::whole(*code));
+                core::iter::once(RowCode::whole(*error))
+                    .chain(members)
+                    .collect()
             }
-            Self::DescribeGroups(groups) => groups.iter().map(|of| whole(of.error)).collect(),
+            Self::DescribeGroups(groups) => {
+                groups.iter().map(|of| RowCode::whole(of.error)).collect()
+            }
         }
     }
 }

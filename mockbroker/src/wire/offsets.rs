@@ -382,13 +382,8 @@ impl OffsetReply {
     /// The code of every row, for the journal.
     #[must_use]
     pub fn codes(&self) -> Vec<RowCode> {
-        let whole = |code| RowCode {
-            topic: None,
-            partition: None,
-            code,
-        };
         match self {
-            Self::AddOffsetsToTxn(error) => vec![whole(*error)],
+            Self::AddOffsetsToTxn(error) => vec![RowCode::whole(*error)],
             Self::OffsetCommit(topics) | Self::TxnOffsetCommit(topics) => {
                 let rows = topics.iter().flat_map(|(label, rows)| {
                     let row = |(index, code): &(i32, ErrorCode)| row_code(label, *index, *code);
@@ -398,7 +393,7 @@ impl OffsetReply {
             }
             Self::OffsetFetch(groups) => {
                 let rows = groups.iter().flat_map(|of| {
-                    let refused = (of.error != ErrorCode::NONE).then(|| whole(of.error));
+                    let refused = (of.error != ErrorCode::NONE).then(|| RowCode::whole(of.error));
                     let rows = of.topics.iter().flat_map(|(label, rows)| {
                         rows.iter().map(|row| row_code(label, row.index, row.error))
                     });
@@ -411,11 +406,7 @@ impl OffsetReply {
 }
 
 fn row_code(label: &TopicLabel, index: i32, code: ErrorCode) -> RowCode {
-    RowCode {
-        topic: Some(label.name.clone()),
-        partition: Some(index),
-        code,
-    }
+    RowCode::of_partition(label.name.clone(), index, code)
 }
 
 fn encode_committed(topics: &[CommittedTopic], version: i16, frame: &mut BytesMut) -> Encoded {

@@ -337,27 +337,41 @@ pub struct RowCode {
     pub code: ErrorCode,
 }
 
+impl RowCode {
+    /// Of what is about no topic.
+    pub(super) const fn whole(code: ErrorCode) -> Self {
+        Self {
+            topic: None,
+            partition: None,
+            code,
+        }
+    }
+
+    /// Of a topic.
+    pub(super) fn of_topic(topic: impl Into<Arc<str>>, code: ErrorCode) -> Self {
+        Self {
+            topic: Some(topic.into()),
+            ..Self::whole(code)
+        }
+    }
+
+    /// Of a partition.
+    pub(super) fn of_partition(topic: impl Into<Arc<str>>, index: i32, code: ErrorCode) -> Self {
+        Self {
+            partition: Some(index),
+            ..Self::of_topic(topic, code)
+        }
+    }
+}
+
 impl Reply {
     /// The code of every row, for the journal.
     #[must_use]
     pub fn codes(&self) -> Vec<RowCode> {
-        let whole = |code| {
-            vec![RowCode {
-                topic: None,
-                partition: None,
-                code,
-            }]
-        };
-        let topic = |topic: &Arc<str>, code| RowCode {
-            topic: Some(Arc::clone(topic)),
-            partition: None,
-            code,
-        };
-        let row = |topic: &Arc<str>, partition, code| RowCode {
-            topic: Some(Arc::clone(topic)),
-            partition: Some(partition),
-            code,
-        };
+        let whole = |code| vec![RowCode::whole(code)];
+        let topic = |topic: &Arc<str>, code| RowCode::of_topic(Arc::clone(topic), code);
+        let row =
+            |topic: &Arc<str>, index, code| RowCode::of_partition(Arc::clone(topic), index, code);
         match self {
             Self::Produce(body) => {
                 let rows = body.topics.iter().flat_map(|(label, rows)| {

@@ -6,6 +6,8 @@
 //!
 //! *Source* the schemas of apache/kafka 4.3.1; KIP-98, KIP-890.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages as kp;
 
@@ -196,27 +198,21 @@ impl TxnReply {
     /// The code of every row, for the journal.
     #[must_use]
     pub fn codes(&self) -> Vec<RowCode> {
-        let whole = |code| RowCode {
-            topic: None,
-            partition: None,
-            code,
-        };
         match self {
             Self::AddPartitionsToTxn(body) if body.error != ErrorCode::NONE => {
-                vec![whole(body.error)]
+                vec![RowCode::whole(body.error)]
             }
             Self::AddPartitionsToTxn(body) => {
                 let topics = body.transactions.iter().flat_map(|(_, topics)| topics);
                 let rows = topics.flat_map(|(topic, rows)| {
-                    rows.iter().map(|(index, code)| RowCode {
-                        topic: Some(topic.as_str().into()),
-                        partition: Some(*index),
-                        code: *code,
+                    let topic: Arc<str> = topic.as_str().into();
+                    rows.iter().map(move |(index, code)| {
+                        RowCode::of_partition(Arc::clone(&topic), *index, *code)
                     })
                 });
                 rows.collect()
             }
-            Self::EndTxn(body) => vec![whole(body.error)],
+            Self::EndTxn(body) => vec![RowCode::whole(body.error)],
         }
     }
 }
