@@ -12,7 +12,7 @@
 //! *Source* apache/kafka `core/…/server/KafkaApis.scala` handleOffsetCommitRequest,
 //! `group-coordinator/…/group/OffsetMetadataManager.java` commitOffset.
 
-use super::offset_rows::{Rows, claim};
+use super::offset_rows::{Rows, claim, committed};
 use super::{Answer, Context};
 use crate::engine::Cluster;
 use crate::engine::groups::CommitKind;
@@ -28,12 +28,9 @@ pub fn handle(
     request: &OffsetCommit,
     now: Instant,
 ) -> Answer {
-    let rows = Rows::of(cluster, context, &request.topics);
-    let outcome = match rows.is_empty() {
-        true => Ok(()),
-        false => commit(cluster, context, (request, &rows), now),
-    };
-    let told = rows.told(context, outcome);
+    let told = committed(cluster, context, &request.topics, |cluster, rows| {
+        commit(cluster, context, (request, rows), now)
+    });
     Answer::Reply(Reply::Offsets(OffsetReply::OffsetCommit(told)))
 }
 

@@ -44,9 +44,24 @@ pub(super) fn claim(by: &Membership) -> Claim<'_> {
     }
 }
 
+/// The rows of the answer to a request that commits, by `commit`, what there is.
+pub(super) fn committed(
+    cluster: &mut Cluster,
+    context: &Context,
+    topics: &[CommitTopic],
+    commit: impl FnOnce(&mut Cluster, &Rows<'_>) -> Result<(), ErrorCode>,
+) -> Vec<CommittedTopic> {
+    let rows = Rows::of(cluster, context, topics);
+    let outcome = match rows.good.is_empty() {
+        true => Ok(()),
+        false => commit(cluster, &rows),
+    };
+    rows.told(context, outcome)
+}
+
 impl<'a> Rows<'a> {
     /// Divides them into what there is and what there is not.
-    pub(super) fn of(cluster: &Cluster, context: &Context, topics: &'a [CommitTopic]) -> Self {
+    fn of(cluster: &Cluster, context: &Context, topics: &'a [CommitTopic]) -> Self {
         let known = cluster.known_to(context.broker);
         let mut rows = Self {
             refused: Vec::new(),
@@ -78,28 +93,19 @@ impl<'a> Rows<'a> {
         rows
     }
 
-    /// Whether nothing is to be committed.
-    pub(super) const fn is_empty(&self) -> bool {
-        self.good.is_empty()
-    }
-
     /// What is to be committed: good rows without too much metadata. The last one counts where a
     /// partition is named twice.
     pub(super) fn commits(&self) -> Commits {
         let rows = self.good.iter().flat_map(|(label, rows)| {
             let name: &Arc<str> = &label.name;
             let fitting = rows.iter().filter(|row| !has_too_much(row));
-            fitting.map(move |row| ((Arc::clone(name), row.index), committed(row)))
+            fitting.map(move |row| ((Arc::clone(name), row.index), stored(row)))
         });
         rows.collect()
     }
 
     /// The rows of the answer, once the coordinator has said yes or no.
-    pub(super) fn told(
-        self,
-        context: &Context,
-        outcome: Result<(), ErrorCode>,
-    ) -> Vec<CommittedTopic> {
+    fn told(self, context: &Context, outcome: Result<(), ErrorCode>) -> Vec<CommittedTopic> {
         let code = |row: &CommitRow| match outcome {
             Err(code) => code,
             Ok(()) if has_too_much(row) => ErrorCode::OFFSET_METADATA_TOO_LARGE,
@@ -132,7 +138,7 @@ fn has_too_much(row: &CommitRow) -> bool {
     metadata.len() > METADATA_MAX && metadata.encode_utf16().count() > METADATA_MAX
 }
 
-fn committed(row: &CommitRow) -> Committed {
+fn stored(row: &CommitRow) -> Committed {
     Committed {
         offset: row.offset,
         leader_epoch: row.leader_epoch.max(-1),

@@ -23,7 +23,7 @@
 //! `group-coordinator/…/group/{GroupCoordinatorService,OffsetMetadataManager}.java`; codes observed
 //! on 4.3.1.
 
-use super::offset_rows::{Rows, claim};
+use super::offset_rows::{Rows, claim, committed};
 use super::{Answer, Context};
 use crate::engine::Cluster;
 use crate::engine::groups::{CommitKind, OffsetsJoin};
@@ -40,12 +40,9 @@ pub fn handle(
     request: &TxnOffsetCommit,
     now: Instant,
 ) -> Answer {
-    let rows = Rows::of(cluster, context, &request.topics);
-    let outcome = match rows.is_empty() {
-        true => Ok(()),
-        false => commit(cluster, context, (request, &rows), now),
-    };
-    let told = rows.told(context, outcome);
+    let told = committed(cluster, context, &request.topics, |cluster, rows| {
+        commit(cluster, context, (request, rows), now)
+    });
     Answer::Reply(Reply::Offsets(OffsetReply::TxnOffsetCommit(told)))
 }
 
