@@ -40,8 +40,7 @@ struct Known {
     level: i16,
 }
 
-const fn known(name: &'static str, min: i16, max: i16, level: i16) -> Known {
-    let supported = VersionRange::new(min, max);
+const fn known(name: &'static str, supported: VersionRange, level: i16) -> Known {
     Known {
         name,
         supported,
@@ -49,18 +48,20 @@ const fn known(name: &'static str, min: i16, max: i16, level: i16) -> Known {
     }
 }
 
+const TRANSACTION_VERSIONS: VersionRange = VersionRange::new(0, 2);
+const OFF_OR_ON: VersionRange = VersionRange::new(0, 1);
 const METADATA_VERSION: &str = "metadata.version";
 const KRAFT_VERSION: &str = "kraft.version";
 
 /// Those of 4.3.1, in the order in which it tells what it supports.
 const KNOWN: [Known; 7] = [
-    known("group.version", 0, 1, 1),
-    known(KRAFT_VERSION, 0, 1, 0),
-    known(METADATA_VERSION, 7, 30, 30),
-    known("share.version", 0, 1, 1),
-    known("streams.version", 0, 1, 1),
-    known(TRANSACTION_VERSION, 0, 2, 2),
-    known("eligible.leader.replicas.version", 0, 1, 1),
+    known("group.version", OFF_OR_ON, 1),
+    known(KRAFT_VERSION, OFF_OR_ON, 0),
+    known(METADATA_VERSION, VersionRange::new(7, 30), 30),
+    known("share.version", OFF_OR_ON, 1),
+    known("streams.version", OFF_OR_ON, 1),
+    known(TRANSACTION_VERSION, TRANSACTION_VERSIONS, 2),
+    known("eligible.leader.replicas.version", OFF_OR_ON, 1),
 ];
 
 /// The order in which 4.3.1 tells levels.
@@ -158,14 +159,12 @@ impl Features {
         Ok(())
     }
 
-    fn set(&mut self, update: &FeatureUpdate) {
-        let known = KNOWN.iter().find(|known| known.name == update.feature);
-        if let Some(known) = known
-            && self.level(known.name) != update.level
-        {
-            self.levels.insert(known.name, update.level);
-            self.epoch += 1;
-        }
+    /// Another level of a feature, if there is such a one; whether it is another.
+    fn set(&mut self, feature: &str, level: i16) -> bool {
+        let before = self.levels.get_mut(feature);
+        let changed = before.is_some_and(|before| core::mem::replace(before, level) != level);
+        self.epoch += i64::from(changed);
+        changed
     }
 }
 
@@ -215,30 +214,22 @@ impl Cluster {
 
     /// Another level of `transaction.version`, whichever way.
     pub(super) fn set_transaction_version(&mut self, level: i16) -> Result<(), MoveError> {
-        let update = |upgrade| FeatureUpdate {
-            feature: TRANSACTION_VERSION.into(),
-            level,
-            upgrade,
-        };
-        let ways = [Upgrade::Upgrade, Upgrade::UnsafeDowngrade];
-        let mut ways = ways.into_iter().map(update);
-        let way = ways.find(|way| self.features.check(way).is_ok());
-        self.features.set(&way.ok_or(MoveError::NoSuchLevel)?);
+        if !TRANSACTION_VERSIONS.contains(level) {
+            return Err(MoveError::NoSuchLevel);
+        }
+        self.features.set(TRANSACTION_VERSION, level);
         Ok(())
     }
 
     /// Makes updates that were checked.
     pub fn set_features(&mut self, updates: &[FeatureUpdate]) {
-        for update in updates {
-            if update.feature != TRANSACTION_VERSION
-                && self.features.level(&update.feature) != update.level
-            {
-                let FeatureUpdate { feature, level, .. } = update;
+        for FeatureUpdate { feature, level, .. } in updates {
+            let changed = self.features.set(feature, *level);
+            if changed && feature != TRANSACTION_VERSION {
                 self.note(format!(
                     "{feature} has level {level} now, which changes nothing here"
                 ));
             }
-            self.features.set(update);
         }
     }
 }
@@ -317,7 +308,7 @@ mod tests {
         for (level, upgrade, epoch) in steps {
             let update = update(TRANSACTION_VERSION, level, upgrade);
             assert_eq!(features.check(&update), Ok(()), "{update:?}");
-            features.set(&update);
+            features.set(&update.feature, level);
             assert_eq!(features.level(TRANSACTION_VERSION), level);
             assert_eq!(features.epoch, epoch);
         }
