@@ -8,8 +8,8 @@ mod txns;
 mod world;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use consumers::{flexible, join_with, joined, log_of, put_compact, sync};
-use frames::{NewTopic, create_topics, header, put_text};
+use consumers::{join_with, joined, log_of, sync};
+use frames::{NewTopic, create_topics, flexible, header, put_compact, put_text};
 use kafka_mockbroker::engine::effect::BrokerId;
 use world::{LEADER, World, is_closed, only_answer};
 

@@ -175,15 +175,11 @@ fn ids_are_there_a_little_after_the_first_request_since_a_start() {
     assert_eq!(producer_id(&mut world, LEADER), (0, 1_000));
 }
 
-/// InitProducerId of the transactional id "key", version 0.
+/// The code of InitProducerId for the transactional id "key".
 fn begun(world: &mut World, broker: BrokerId) -> i16 {
-    let mut asked = header(22, 0, 1);
-    put_text(&mut asked, "key");
-    asked.put_i32(1_000);
     let connection = world.connect(broker);
-    let mut answer = only_answer(world.send(connection, asked.freeze()));
-    answer.advance(4 + 4);
-    answer.get_i16()
+    let asked = txns::init(1, "key", 1_000, txns::NOBODY);
+    txns::inited(1, only_answer(world.send(connection, asked))).0
 }
 
 /// The id is there too: that a coordinator's broker has none yet is another moment.

@@ -11,6 +11,7 @@ mod world;
 use core::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes};
+use frames::{flexible, put_compact};
 use kafka_mockbroker::engine::effect::BrokerId;
 use txns::Who;
 use world::{World, only_answer};
@@ -34,9 +35,9 @@ struct Described {
 
 /// DescribeTransactions of the one id.
 fn described(world: &mut World, broker: BrokerId) -> Described {
-    let mut frame = frames::header(65, 0, 1);
-    frame.put_slice(&[0, 2, 9]);
-    frame.put_slice(ID.as_bytes());
+    let mut frame = flexible(65, 0);
+    frame.put_u8(2);
+    put_compact(&mut frame, ID);
     frame.put_u8(0);
     let connection = world.connect(broker);
     let mut answer = only_answer(world.send(connection, frame.freeze()));
@@ -75,22 +76,17 @@ struct Filters<'a> {
 
 /// ListTransactions, version 2: names that are no state, and ids with their states.
 fn listed(world: &mut World, broker: BrokerId, filters: Filters<'_>) -> (Vec<String>, Vec<String>) {
-    let put = |frame: &mut bytes::BytesMut, text: &str| {
-        frame.put_u8(u8::try_from(text.len() + 1).unwrap());
-        frame.put_slice(text.as_bytes());
-    };
-    let mut frame = frames::header(66, 2, 1);
-    frame.put_u8(0);
+    let mut frame = flexible(66, 2);
     frame.put_u8(if filters.state.is_some() { 2 } else { 1 });
     filters
         .state
         .iter()
-        .for_each(|state| put(&mut frame, state));
+        .for_each(|state| put_compact(&mut frame, state));
     frame.put_u8(if filters.producer_id.is_some() { 2 } else { 1 });
     filters.producer_id.iter().for_each(|id| frame.put_i64(*id));
     frame.put_i64(filters.duration_ms.unwrap_or(-1));
     match filters.pattern {
-        Some(pattern) => put(&mut frame, pattern),
+        Some(pattern) => put_compact(&mut frame, pattern),
         None => frame.put_u8(0),
     }
     frame.put_u8(0);

@@ -9,6 +9,7 @@ mod world;
 use core::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes};
+use frames::{flexible, put_compact};
 use kafka_mockbroker::engine::Move;
 use kafka_mockbroker::engine::effect::BrokerId;
 use kafka_mockbroker::engine::txn_state::TxnState;
@@ -39,9 +40,9 @@ fn level(world: &World) -> Option<i16> {
 
 /// UpdateFeatures of `transaction.version`, version 1: the code.
 fn update(world: &mut World, level: i16, upgrade_type: i8) -> i16 {
-    let mut frame = frames::header(57, 1, 1);
-    frame.put_slice(&[0, 0, 0, 0, 100, 2, 20]);
-    frame.put_slice(b"transaction.version");
+    let mut frame = flexible(57, 1);
+    frame.put_slice(&[0, 0, 0, 100, 2]);
+    put_compact(&mut frame, "transaction.version");
     frame.put_i16(level);
     frame.put_i8(upgrade_type);
     frame.put_slice(&[0, 0, 0]);
@@ -161,13 +162,13 @@ fn an_end_that_cannot_be_written_is_refused(
 
 /// AddPartitionsToTxn of `orders-0`, version 5: the code of the whole, and how many transactions.
 fn added(world: &mut World, who: Who) -> (i16, u8) {
-    let mut frame = frames::header(24, 5, 1);
-    frame.put_slice(&[0, 2, 9]);
-    frame.put_slice(ID.as_bytes());
+    let mut frame = flexible(24, 5);
+    frame.put_u8(2);
+    put_compact(&mut frame, ID);
     frame.put_i64(who.id);
     frame.put_i16(who.epoch);
-    frame.put_slice(&[0, 2, 7]);
-    frame.put_slice(b"orders");
+    frame.put_slice(&[0, 2]);
+    put_compact(&mut frame, "orders");
     frame.put_slice(&[2, 0, 0, 0, 0, 0, 0, 0]);
     let mut answer: Bytes = world.ask_coordinator(ID, frame.freeze());
     answer.advance(4 + 1 + 4);

@@ -6,20 +6,8 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_mockbroker::engine::effect::BrokerId;
 
-use crate::frames;
+use crate::frames::{self, flexible, put_compact};
 use crate::world::{World, only_answer};
-
-/// A header of version 2.
-pub(crate) fn flexible(key: i16, version: i16) -> BytesMut {
-    let mut frame = frames::header(key, version, 1);
-    frame.put_u8(0);
-    frame
-}
-
-pub(crate) fn put_compact(frame: &mut BytesMut, text: &str) {
-    frame.put_u8(u8::try_from(text.len() + 1).expect("a short text"));
-    frame.put_slice(text.as_bytes());
-}
 
 fn put_orders(frame: &mut BytesMut, offsets: &[(i32, i64)]) {
     frame.put_u8(2);

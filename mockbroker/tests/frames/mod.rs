@@ -83,6 +83,19 @@ pub(crate) fn header(key: i16, version: i16, correlation_id: i32) -> BytesMut {
     frame
 }
 
+/// A header of version 2: with tagged fields, of which there are none.
+pub(crate) fn flexible(key: i16, version: i16) -> BytesMut {
+    let mut frame = header(key, version, 1);
+    frame.put_u8(0);
+    frame
+}
+
+/// A text with a compact length, of one byte.
+pub(crate) fn put_compact(frame: &mut BytesMut, text: &str) {
+    frame.put_u8(u8::try_from(text.len() + 1).expect("a short text"));
+    frame.put_slice(text.as_bytes());
+}
+
 pub(crate) fn put_text(frame: &mut BytesMut, text: &str) {
     frame.put_i16(i16::try_from(text.len()).expect("a short text"));
     frame.put_slice(text.as_bytes());

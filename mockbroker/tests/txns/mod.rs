@@ -10,7 +10,7 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_mockbroker::engine::effect::{BrokerId, Effect};
 
-use crate::frames::{self, Batch};
+use crate::frames::{self, Batch, flexible, put_compact};
 use crate::world::{LEADER, World, only_answer};
 
 /// Who a producer is.
@@ -24,18 +24,6 @@ pub(crate) const NOBODY: Who = Who { id: -1, epoch: -1 };
 
 /// The attribute of a transactional batch, in the first byte of its low half.
 const TRANSACTIONAL: u8 = 1 << 4;
-
-/// A header of version 2.
-fn flexible(key: i16, version: i16) -> BytesMut {
-    let mut frame = frames::header(key, version, 1);
-    frame.put_u8(0);
-    frame
-}
-
-fn put_compact(frame: &mut BytesMut, text: &str) {
-    frame.put_u8(u8::try_from(text.len() + 1).expect("a short text"));
-    frame.put_slice(text.as_bytes());
-}
 
 fn put_count(frame: &mut BytesMut, count: usize) {
     frame.put_u8(u8::try_from(count + 1).expect("few elements"));
