@@ -162,6 +162,26 @@ impl Transactor {
         };
     }
 
+    /// Producers that this is not, and the code with which each is refused at `version` by a
+    /// request that has two numbers for a fenced one (KIP-588: 47 before version 2).
+    pub fn strangers(&self, version: i16) -> [(&'static str, Stamp, i16); 3] {
+        let known = self.stamp;
+        let fenced = if version < 2 { 47 } else { 90 };
+        let at = |by: i16| Stamp {
+            epoch: known.epoch + by,
+            ..known
+        };
+        let other = Stamp {
+            id: NEVER_GIVEN,
+            ..known
+        };
+        [
+            ("another producer", other, 49),
+            ("an older epoch", at(-1), fenced),
+            ("a later epoch", at(1), fenced),
+        ]
+    }
+
     /// The codes of AddPartitionsToTxn for one topic, by partition.
     ///
     /// # Errors

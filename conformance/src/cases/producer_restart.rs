@@ -10,11 +10,8 @@ use crate::case::{Case, Level, Objection};
 use crate::context::Context;
 use crate::lane::Lane;
 use crate::target::{Action, Capability};
-use crate::wire::answer::InitProducerId;
-use crate::wire::batch::{BatchSpec, Stamp, TRANSACTIONAL_BIT};
-use crate::wire::error_code::ErrorCode;
+use crate::wire::batch::{BatchSpec, TRANSACTIONAL_BIT};
 use crate::wire::produce::Row;
-use crate::wire::transactional::InitTransactional;
 
 pub(super) const CASES: &[Case] = &[
     Case {
@@ -65,15 +62,14 @@ async fn transaction_from_the_middle(c: Context) -> Result<(), Objection> {
         if lane.version < IMPLICIT_FROM {
             continue;
         }
-        let id = format!("{}-{}", lane.topic.name, lane.version);
-        let stamp = transactional(&c, &id).await?;
+        let transactor = c.transactor().await?;
         for (sequence, code) in [(41, 45), (0, 0)] {
             let of_transaction = BatchSpec {
                 attributes: TRANSACTIONAL_BIT,
-                ..batch(&c, "t", 1, stamp, sequence)
+                ..batch(&c, "t", 1, transactor.stamp, sequence)
             };
             let mut request = lane.topic.produce(lane.partition, of_transaction.encode());
-            request.transactional_id = Some(id.clone());
+            request.transactional_id = Some(transactor.id.clone());
             let row = match code {
                 0 => Row::written(lane.partition, 0, lane.version),
                 code => Row::refused_by_log(lane.partition, code, lane.version),
@@ -85,29 +81,6 @@ async fn transaction_from_the_middle(c: Context) -> Result<(), Objection> {
         }
     }
     Ok(())
-}
-
-/// The producer of a transactional id, from whichever broker coordinates it.
-async fn transactional(c: &Context, id: &str) -> Result<Stamp, Objection> {
-    let request = InitTransactional::of(id);
-    let patience = c.patience(format!("a coordinator of {id} answers"));
-    loop {
-        let mut seen = Vec::new();
-        for address in c.target().bootstrap() {
-            let mut connection = c.connect_to(&address).await?;
-            let version = c.version::<InitProducerId>();
-            let answer = connection.ask(&request, version).await?;
-            if answer.error == ErrorCode::NONE {
-                return Ok(Stamp {
-                    id: answer.producer_id,
-                    epoch: answer.epoch,
-                    sequence: 0,
-                });
-            }
-            seen.push(answer.error.0);
-        }
-        patience.wait(format!("{seen:?}")).await?;
-    }
 }
 
 async fn known_by_the_new_leader(c: Context) -> Result<(), Objection> {

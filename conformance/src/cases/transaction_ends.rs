@@ -5,9 +5,8 @@
 
 use crate::case::{Case, Level, Objection, expect_eq};
 use crate::context::{Context, Topic};
-use crate::transactor::{NEVER_GIVEN, Transactor, expect_codes};
+use crate::transactor::{Transactor, expect_codes};
 use crate::wire::answer::InitProducerId;
-use crate::wire::batch::Stamp;
 use crate::wire::produce::Row;
 use crate::wire::records::{Fetch, FetchAnswer, FetchCommitted, read_batches};
 use crate::wire::transactional::{AddPartitions, Decision, EndTxn};
@@ -280,23 +279,8 @@ async fn strangers_end(c: Context) -> Result<(), Objection> {
         .join(c.version::<AddPartitions>(), &topic, &[0])
         .await?;
     expect_codes("AddPartitionsToTxn", &[0], &codes)?;
-    let known = transactor.stamp;
-    let stranger = Stamp {
-        id: NEVER_GIVEN,
-        ..known
-    };
-    let at = |by: i16| Stamp {
-        epoch: known.epoch + by,
-        ..known
-    };
     for version in 0..=c.version::<EndTxn>() {
-        let fenced = if version < 2 { 47 } else { 90 };
-        let steps = [
-            ("another producer", stranger, 49),
-            ("an older epoch", at(-1), fenced),
-            ("a later epoch", at(1), fenced),
-        ];
-        for (what, stamp, code) in steps {
+        for (what, stamp, code) in transactor.strangers(version) {
             for decision in [Decision::Commit, Decision::Abort] {
                 let answer = transactor.end_as(version, stamp, decision).await?;
                 let step = format!("EndTxn v{version}, {what}, {decision:?}");
@@ -306,7 +290,7 @@ async fn strangers_end(c: Context) -> Result<(), Objection> {
     }
     let unknown = EndTxn {
         id: c.topic_name(),
-        stamp: known,
+        stamp: transactor.stamp,
         decision: Decision::Commit,
     };
     let mut coordinator = c.coordinator(&unknown.id).await?;

@@ -299,23 +299,8 @@ async fn strangers_join(c: Context) -> Result<(), Objection> {
     let topic = c.topic(1).await?;
     let mut transactor = c.transactor().await?;
     transactor.begin().await?;
-    let known = transactor.stamp;
-    let stranger = Stamp {
-        id: NEVER_GIVEN,
-        ..known
-    };
-    let at = |by: i16| Stamp {
-        epoch: known.epoch + by,
-        ..known
-    };
     for version in 0..=c.version::<AddPartitions>() {
-        let fenced = if version < 2 { 47 } else { 90 };
-        let steps = [
-            ("another producer", stranger, 49),
-            ("an older epoch", at(-1), fenced),
-            ("a later epoch", at(1), fenced),
-        ];
-        for (what, stamp, code) in steps {
+        for (what, stamp, code) in transactor.strangers(version) {
             let codes = transactor.join_as(version, stamp, (&topic, &[0])).await?;
             let step = format!("AddPartitionsToTxn v{version}, {what}");
             expect_codes(step, &[code], &codes)?;
