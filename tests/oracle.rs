@@ -7,6 +7,7 @@ use kafka_producer::CompressionType;
 use kafka_producer::wire::record_batch::{
     BatchHeader, Place, PlacedRecord, RecordView, complete_header, reserve_header,
 };
+use promises::history::transactions::{Epochs, Transactions};
 use promises::history::{
     Content, Durability, Ending, FlushOp, FlushReturn, History, LeaderTold, Leftovers, Liveness,
     LogEntry, Partition, Passed, Placed, Promises, Read, Resolution, Seen, SendOp, Told, WireBatch,
@@ -33,6 +34,14 @@ fn content(value: &str) -> Content {
     }
 }
 
+fn entry(offset: i64, value: &str) -> LogEntry {
+    LogEntry {
+        offset,
+        content: content(value),
+        stamp: None,
+    }
+}
+
 /// Three sends `a`, `b`, `c` of one producer, all written in one batch each, all told.
 fn honest() -> History {
     let values = ["a", "b", "c"];
@@ -41,6 +50,7 @@ fn honest() -> History {
         partition: orders(),
         placed: Placed::BySender,
         content: content(value),
+        transaction: None,
         at: Duration::from_millis(order as u64),
         resolutions: vec![Resolution {
             ending: Ending::Written(Some(order as i64)),
@@ -48,10 +58,7 @@ fn honest() -> History {
             order,
         }],
     };
-    let entry = |(at, value): (usize, &&str)| LogEntry {
-        offset: at as i64,
-        content: content(value),
-    };
+    let logged = |(at, value): (usize, &&str)| entry(at as i64, value);
     let batch = |(at, value): (usize, &&str)| wire_batch(at as i32, value);
     History {
         promises: Promises {
@@ -63,7 +70,7 @@ fn honest() -> History {
             liveness: None,
         },
         sends: values.iter().enumerate().map(send).collect(),
-        logs: [(orders(), values.iter().enumerate().map(entry).collect())].into(),
+        logs: [(orders(), values.iter().enumerate().map(logged).collect())].into(),
         wire: values.iter().enumerate().map(batch).collect(),
         in_flight_most: 2,
         flushes: vec![FlushOp {
@@ -83,12 +90,17 @@ fn honest() -> History {
             event(1, Passed::Told(leads(Some(7), 3))),
             event(2, produce(13)),
         ],
+        transactions: Transactions {
+            epochs: Epochs::OnePerTransaction,
+            ..Transactions::default()
+        },
         left: Some(Leftovers::default()),
     }
 }
 
 fn read(offset: i64, value: &str, seen: Seen) -> Read {
     Read {
+        at: Duration::from_millis(9),
         partition: orders(),
         offset,
         value: content(value).value,
@@ -143,6 +155,7 @@ fn produce(version: i16) -> Passed {
 
 fn wire_batch(base_sequence: i32, bytes: &str) -> WireBatch {
     WireBatch {
+        producer: 1,
         partition: orders(),
         producer_id: 4000,
         epoch: 0,
@@ -213,10 +226,10 @@ fn an_honest_history_passes_by_every_law() {
 })]
 #[case::offset_of_nobody(Law::D2OffsetTruth, |h: Run<'_>| end(h, 2, Ending::Written(Some(9))))]
 #[case::second_copy(Law::D3SingleCopy, |h: Run<'_>| {
-    log(h).push(LogEntry { offset: 3, content: content("c") });
+    log(h).push(entry(3, "c"));
 })]
 #[case::made_up(Law::D4NoPhantom, |h: Run<'_>| {
-    log(h).push(LogEntry { offset: 3, content: content("nobody's") });
+    log(h).push(entry(3, "nobody's"));
 })]
 #[case::changed_key(Law::D4NoPhantom, |h: Run<'_>| log(h)[1].content.key = Some(Bytes::new()))]
 #[case::changed_timestamp(Law::D4NoPhantom, |h: Run<'_>| log(h)[1].content.timestamp_ms += 1)]
@@ -225,7 +238,7 @@ fn an_honest_history_passes_by_every_law() {
 })]
 #[case::unknown_twice(Law::D6UnknownOnce, |h: Run<'_>| {
     end(h, 2, unknown());
-    log(h).push(LogEntry { offset: 3, content: content("c") });
+    log(h).push(entry(3, "c"));
 })]
 #[case::hole_in_the_log(Law::D8Contiguity, |h: Run<'_>| {
     end(h, 2, Ending::Written(Some(5)));
@@ -243,7 +256,7 @@ fn an_honest_history_passes_by_every_law() {
     // Each told offset is true, of one copy or the other: duplicates are allowed here.
     h.promises.idempotent = false;
     end(h, 0, Ending::Written(Some(3)));
-    log(h).push(LogEntry { offset: 3, content: content("a") });
+    log(h).push(entry(3, "a"));
 })]
 #[case::ended_in_another_order(Law::O3CompletionOrder, |h: Run<'_>| {
     h.sends[0].resolutions[0].order = 1;
@@ -404,10 +417,7 @@ fn what_is_not_promised_is_said_and_not_judged() {
 fn witnesses_are_bounded_and_counts_are_full() {
     let mut history = honest();
     let phantoms = 3..100;
-    let phantom = |offset| LogEntry {
-        offset,
-        content: content(&format!("phantom {offset}")),
-    };
+    let phantom = |offset| entry(offset, &format!("phantom {offset}"));
     log(&mut history).extend(phantoms.map(phantom));
     let verdict = judge(&history);
     let witnesses = &verdict.broken[&Law::D4NoPhantom];

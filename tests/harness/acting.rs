@@ -58,6 +58,7 @@ impl World {
             partition,
             placed,
             content,
+            transaction: None,
             at: self.now,
             resolutions: Vec::new(),
         });

@@ -10,14 +10,17 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use kafka_mockbroker::Api;
-use kafka_mockbroker::engine::log::Log;
+use kafka_mockbroker::engine::log::{Log, StoredBatch};
+use kafka_mockbroker::engine::marker;
+use kafka_mockbroker::engine::open_transactions::Ending;
 use kafka_mockbroker::engine::topology::PartitionKey;
 use kafka_mockbroker::handlers::ClusterEngine;
-use kafka_mockbroker::wire::batch_view::BatchView;
+use kafka_mockbroker::wire::batch_view::{BatchView, CONTROL, TRANSACTIONAL};
 use kafka_mockbroker::wire::records::{DecodedRecord, decode};
 use kafka_mockbroker::wire::request::{RequestBody, TopicRef, parse};
 use kafka_producer::engine::effect::Input;
 
+use crate::history::transactions::{LogEnd, Marker, MarkerKind, Stamp};
 use crate::history::{Content, LogEntry, Partition, WireBatch};
 
 /// Whose request a frame is.
@@ -117,16 +120,16 @@ pub fn topics(cluster: &ClusterEngine) -> Vec<TopicName> {
         .collect()
 }
 
-/// The final log of every partition.
+/// The log of every partition.
 ///
 /// # Panics
 ///
-/// When the cluster cannot read its own log.
-#[must_use]
-pub fn logs(cluster: &ClusterEngine) -> BTreeMap<Partition, Vec<LogEntry>> {
-    let mut logs = BTreeMap::new();
-    for topic in cluster.cluster().topology().topics() {
-        for (number, _) in (0..).zip(&topic.partitions) {
+/// When the topology names a partition that is not there.
+pub fn every_log(cluster: &ClusterEngine) -> impl Iterator<Item = (Partition, &Log)> {
+    let topics = cluster.cluster().topology().topics();
+    topics.flat_map(move |topic| {
+        let numbers = (0..).zip(&topic.partitions);
+        numbers.map(move |(number, _)| {
             let name = Partition {
                 topic: Arc::clone(&topic.name),
                 number,
@@ -136,12 +139,71 @@ pub fn logs(cluster: &ClusterEngine) -> BTreeMap<Partition, Vec<LogEntry>> {
                 partition: number,
             };
             let partition = cluster.cluster().partition(key).expect("it was listed");
-            let batches = partition.log().batches().iter();
-            let records = batches.flat_map(|batch| batch.records().expect("a readable log"));
-            logs.insert(name, records.map(entry).collect());
-        }
-    }
-    logs
+            (name, partition.log())
+        })
+    })
+}
+
+/// The records of every log.
+#[must_use]
+pub fn logs(cluster: &ClusterEngine) -> BTreeMap<Partition, Vec<LogEntry>> {
+    every_log(cluster)
+        .map(|(name, log)| (name, data_in(log.batches()).collect()))
+        .collect()
+}
+
+/// The records of batches, without those of markers.
+///
+/// # Panics
+///
+/// When the cluster cannot read its own log.
+pub fn data_in(batches: &[StoredBatch]) -> impl Iterator<Item = LogEntry> {
+    let data = batches.iter().filter(|batch| !batch.header.has(CONTROL));
+    data.flat_map(|batch| {
+        let stamp = batch.header.has(TRANSACTIONAL).then_some(Stamp {
+            producer_id: batch.header.producer_id,
+            epoch: batch.header.producer_epoch,
+        });
+        let records = batch.records().expect("a readable log").into_iter();
+        records.map(move |record| LogEntry {
+            stamp,
+            ..entry(record)
+        })
+    })
+}
+
+/// The markers of every log.
+#[must_use]
+pub fn markers(cluster: &ClusterEngine) -> BTreeMap<Partition, Vec<Marker>> {
+    let of_batch = |batch: &StoredBatch| {
+        let marker = marker::Marker::of(batch)?;
+        Some(Marker {
+            offset: batch.header.base_offset,
+            stamp: Stamp {
+                producer_id: marker.producer_id,
+                epoch: marker.epoch,
+            },
+            kind: match marker.ending {
+                Ending::Commit => MarkerKind::Commit,
+                Ending::Abort => MarkerKind::Abort,
+            },
+        })
+    };
+    every_log(cluster)
+        .map(|(name, log)| (name, log.batches().iter().filter_map(of_batch).collect()))
+        .collect()
+}
+
+/// How far every log is to be read.
+#[must_use]
+pub fn ends(cluster: &ClusterEngine) -> BTreeMap<Partition, LogEnd> {
+    let end = |log: &Log| LogEnd {
+        last_stable_offset: log.last_stable_offset(),
+        high_watermark: log.high_watermark(),
+    };
+    every_log(cluster)
+        .map(|(name, log)| (name, end(log)))
+        .collect()
 }
 
 /// The offsets and values of a log's records from one offset to another.
@@ -155,6 +217,7 @@ pub fn values(log: &Log, range: Range<i64>) -> Vec<(i64, Bytes)> {
     let first = batches.partition_point(|batch| batch.header.last_offset() < range.start);
     let among = batches[first..].iter();
     let among = among.take_while(|batch| batch.header.base_offset < range.end);
+    let among = among.filter(|batch| !batch.header.has(CONTROL));
     let records = among.flat_map(|batch| batch.records().expect("a readable log"));
     records
         .filter(|record| range.contains(&record.offset))
@@ -183,6 +246,7 @@ fn entry(record: DecodedRecord) -> LogEntry {
             value: record.value.unwrap_or_default(),
             headers: record.headers.into_iter().map(named).collect(),
         },
+        stamp: None,
     }
 }
 
@@ -195,8 +259,8 @@ pub struct BatchInFrame {
     pub batch: WireBatch,
 }
 
-/// The batches of a Produce request; none in any other request. A topic that is named by an id
-/// that is not among `topics` keeps the id for a name.
+/// The batches of a Produce request, without the producer's number; none in any other request. A
+/// topic that is named by an id that is not among `topics` keeps the id for a name.
 #[must_use]
 pub fn batches(frame: &Bytes, topics: &[TopicName]) -> Vec<BatchInFrame> {
     if !frame.starts_with(&Api::Produce.key().to_be_bytes()) {
@@ -231,6 +295,7 @@ fn batch(frame: &Bytes, partition: Partition, bytes: Bytes) -> Option<BatchInFra
     // The reader hands out slices of the frame, so addresses tell the place.
     let at = bytes.as_ptr() as usize - frame.as_ptr() as usize;
     let batch = WireBatch {
+        producer: 0,
         partition,
         producer_id: header.producer_id,
         epoch: header.producer_epoch,

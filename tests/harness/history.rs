@@ -8,11 +8,15 @@
 //!
 //! *Not here*: whether it was right (`oracle.rs`).
 
+pub mod transactions;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+
+use transactions::{Stamp, Transactions};
 
 /// A partition by its topic's name and its number.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -81,6 +85,8 @@ pub struct SendOp {
     pub placed: Placed,
     /// What was sent.
     pub content: Content,
+    /// In which transaction, by its place in [`Transactions::all`]; nothing outside of one.
+    pub transaction: Option<usize>,
     /// When it was accepted, since the run's start.
     pub at: Duration,
     /// What the producer answered; one entry if it keeps its promise.
@@ -113,11 +119,15 @@ pub struct LogEntry {
     pub offset: i64,
     /// The record; a null value is told as empty here.
     pub content: Content,
+    /// Whose transaction it belongs to, if it belongs to one.
+    pub stamp: Option<Stamp>,
 }
 
 /// A batch as a producer put it on the wire.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WireBatch {
+    /// Whose it is.
+    pub producer: u32,
     /// Where it goes.
     pub partition: Partition,
     /// −1 without idempotence.
@@ -155,6 +165,8 @@ pub struct FlushReturn {
 /// An entry that somebody saw in a leader's log during the run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Read {
+    /// When.
+    pub at: Duration,
     /// Where.
     pub partition: Partition,
     /// At which offset.
@@ -172,6 +184,8 @@ pub enum Seen {
     Committed,
     /// It was before a record that `acks=all` acknowledged.
     BelowAcknowledged,
+    /// A consumer that reads committed records alone got it.
+    Stable,
 }
 
 /// Something that passed a producer's end of a connection.
@@ -293,6 +307,8 @@ pub struct History {
     pub reads: Vec<Read>,
     /// What passed the producers' ends of their connections, in order.
     pub events: Vec<WireEvent>,
+    /// What happened in transactions.
+    pub transactions: Transactions,
     /// What stayed behind when all producers were closed; nothing if they were not.
     pub left: Option<Leftovers>,
 }

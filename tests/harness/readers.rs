@@ -88,9 +88,11 @@ impl World {
         let partition = self.cluster.cluster().partition(key);
         let log = partition.expect("it was found").log();
         let values = capture::values(log, range).into_iter();
+        let at = self.now;
         self.readers
             .reads
             .extend(values.map(|(offset, value)| Read {
+                at,
                 partition: name.clone(),
                 offset,
                 value,

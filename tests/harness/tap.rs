@@ -88,7 +88,10 @@ impl Tap {
             partitions: partitions.collect(),
         };
         self.events.push(wire.event(what, at));
-        let batches = batches.into_iter().map(|found| found.batch);
+        let batches = batches.into_iter().map(|found| WireBatch {
+            producer: wire.producer,
+            ..found.batch
+        });
         self.batches.extend(batches);
         if api != Api::Produce || acks != Acks::None {
             let unanswered = self.unanswered.entry(wire.link).or_default();

@@ -27,6 +27,7 @@ use crate::acting::Flushes;
 use crate::capture;
 use crate::client::{Client, Outgoing, SendNumber};
 use crate::driving::Mailbox;
+use crate::history::transactions::Transactions;
 use crate::history::{
     Content, Durability, History, Leftovers, Liveness, LogEntry, Partition, Placed, Promises,
     SendOp,
@@ -278,6 +279,7 @@ impl World {
             flushes: self.flushes.all(),
             reads: self.readers.reads().to_vec(),
             events: self.tap.events().to_vec(),
+            transactions: Transactions::default(),
             left: (self.open_count() == 0).then(|| self.left()),
         }
     }

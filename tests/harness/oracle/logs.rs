@@ -37,7 +37,7 @@ pub(super) fn copy_is_single(case: &Case<'_>, verdict: &mut Verdict) {
     }
 }
 
-pub(super) fn unknown_is_there_at_most_once(case: &Case<'_>, verdict: &mut Verdict) {
+pub(super) fn unknown_is_there_once(case: &Case<'_>, verdict: &mut Verdict) {
     for send in case.history.sends.iter().filter(|send| is_unknown(send)) {
         count_copies(case, send, Law::D6UnknownOnce, verdict);
     }
@@ -79,8 +79,13 @@ pub(super) fn failure_is_absent(case: &Case<'_>, verdict: &mut Verdict) {
 
 pub(super) fn offsets_follow_one_another(case: &Case<'_>, verdict: &mut Verdict) {
     for (partition, log) in &case.history.logs {
-        for pair in log.windows(2) {
-            let (earlier, later) = (pair[0].offset, pair[1].offset);
+        let markers = case.history.transactions.markers.get(partition);
+        let markers = markers.into_iter().flatten().map(|marker| marker.offset);
+        let mut offsets: Vec<i64> = log.iter().map(|entry| entry.offset).collect();
+        offsets.extend(markers);
+        offsets.sort_unstable();
+        for pair in offsets.windows(2) {
+            let (earlier, later) = (pair[0], pair[1]);
             if later != earlier + 1 {
                 verdict.witness(
                     Law::D8Contiguity,
@@ -93,7 +98,7 @@ pub(super) fn offsets_follow_one_another(case: &Case<'_>, verdict: &mut Verdict)
 
 pub(super) fn what_was_read_stays(case: &Case<'_>, verdict: &mut Verdict) {
     let mut first: BTreeMap<(&Partition, i64), &Bytes> = BTreeMap::new();
-    let committed = |read: &&Read| read.seen == Seen::Committed;
+    let committed = |read: &&Read| matches!(read.seen, Seen::Committed | Seen::Stable);
     for read in case.history.reads.iter().filter(committed) {
         let place = (&read.partition, read.offset);
         let seen = *first.entry(place).or_insert(&read.value);

@@ -1,6 +1,7 @@
 //! What every caller is promised: an end, in time, and nothing that stays behind.
 
 use super::{Case, Law, Named, Verdict};
+use crate::history::transactions::{TransactionOp, TransactionOutcome};
 use crate::history::{Ending, Leftovers, SendOp};
 
 pub(super) fn each_send_ends_once(case: &Case<'_>, verdict: &mut Verdict) {
@@ -75,6 +76,17 @@ pub(super) fn what_is_sound_works(case: &Case<'_>, verdict: &mut Verdict) {
                     Named(send)
                 ),
             );
+        }
+    }
+    let later = |one: &TransactionOp| one.begun_at >= liveness.from;
+    for (number, transaction) in case.transactions().filter(|(_, one)| later(one)) {
+        let committed = transaction.outcome == TransactionOutcome::Committed;
+        let told_at = transaction.told_at.filter(|_| committed);
+        let took = told_at.map(|at| at.saturating_sub(transaction.begun_at));
+        if took.is_none_or(|took| took > liveness.within) {
+            let within = liveness.within;
+            let says = format!("transaction {number} is not committed within {within:?}");
+            verdict.witness(Law::P5Liveness, format!("{says}: {transaction:?}"));
         }
     }
 }

@@ -78,7 +78,7 @@ pub(super) fn sequences_are_unique(case: &Case<'_>, verdict: &mut Verdict) {
     }
 }
 
-pub(super) fn sequences_are_continuous(case: &Case<'_>, verdict: &mut Verdict) {
+pub(super) fn sequences_continue(case: &Case<'_>, verdict: &mut Verdict) {
     const WRAP: i64 = 1 << 31;
     for line in wire_lines(case) {
         parts_keep_their_sequences(&line, verdict);
@@ -126,10 +126,10 @@ fn parts_keep_their_sequences(line: &WireLine<'_>, verdict: &mut Verdict) {
 }
 
 pub(super) fn epochs_never_fall(case: &Case<'_>, verdict: &mut Verdict) {
-    let mut newest: BTreeMap<(i64, &Partition), i16> = BTreeMap::new();
+    let mut newest: BTreeMap<(u32, i64, &Partition), i16> = BTreeMap::new();
     for batch in &case.history.wire {
         let epoch = newest
-            .entry((batch.producer_id, &batch.partition))
+            .entry((batch.producer, batch.producer_id, &batch.partition))
             .or_insert(batch.epoch);
         if batch.epoch < *epoch {
             let witness = format!("{batch:?} comes after epoch {epoch}");
