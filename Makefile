@@ -16,7 +16,8 @@ REPORTS := $(TARGET_DIR)/conformance
 CARGO_DENY_VERSION := 0.20.2
 MSRV := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 CONFORMANCE_BUILD ?= cargo build --locked --quiet -p kafka-conformance --bin conformance
-MOCKBROKER_BUILD ?= cargo build --locked --quiet -p kafka-mockbroker --bin mockbroker
+INTEROP_BUILD ?= cargo build --locked --quiet -p kafka-mockbroker --bin mockbroker \
+    -p kafka-producer --example transfer
 
 CLIPPY := cargo clippy --locked --workspace --all-targets -- -D warnings
 
@@ -54,8 +55,9 @@ record: cargo ## Record what real Kafka answers anew. KAFKA_VERSION, KAFKA_IMAGE
 .PHONY: interop
 interop: cargo ## Third-party clients against the mock, or any broker. TARGET=HOST:PORT, CLIENTS.
 	@compose/setup-debian.sh --if-possible interop-tools
-	$(MOCKBROKER_BUILD)
-	@INTEROP_CACHE=$(TARGET_DIR)/interop tests/interop/run $(TARGET_DIR)/debug/mockbroker
+	$(INTEROP_BUILD)
+	@INTEROP_CACHE=$(TARGET_DIR)/interop tests/interop/run \
+	    $(TARGET_DIR)/debug/examples/transfer $(TARGET_DIR)/debug/mockbroker
 
 BENCHES := --bench cluster --bench record_path --bench end_to_end
 
@@ -174,7 +176,7 @@ ci: ## What the integration runs: check, test, conformance, bench-smoke, interop
 	    CONFORMANCE_BUILD="cargo build --locked --quiet --workspace --all-targets"
 	@.ci/step bench-smoke $(MAKE) bench-smoke
 	@.ci/step interop $(MAKE) interop \
-	    MOCKBROKER_BUILD="cargo build --locked --quiet --workspace --all-targets"
+	    INTEROP_BUILD="cargo build --locked --quiet --workspace --all-targets"
 
 # What the targets above need on the machine.
 

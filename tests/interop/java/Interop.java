@@ -129,6 +129,7 @@ public final class Interop {
         check("nulls", this::nulls);
         check("oversize", this::oversize);
         check("unknown-topic", this::unknownTopic);
+        new Transactions(this).write();
     }
 
     /** Kind → partitions. */
@@ -137,6 +138,7 @@ public final class Interop {
         CODECS.forEach(codec -> kinds.put(codec, MODES.size()));
         kinds.putAll(Map.of("keyed", KEYED_PARTITIONS, "bulk", BULK_PARTITIONS));
         kinds.putAll(Map.of("small", 1, "nulls", 1));
+        kinds.putAll(Transactions.kinds());
         return kinds;
     }
 
@@ -332,6 +334,7 @@ public final class Interop {
                 }
             });
         }
+        new Transactions(this).read();
     }
 
     void readSet(String topic, int partition) throws Exception {

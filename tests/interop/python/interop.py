@@ -84,6 +84,8 @@ class Run:
     def __init__(self, client, name, run, base, writers):
         self.client, self.name, self.base, self.writers = client, name, base, writers
         self.prefix = run
+        # What this client alone is asked; with `write`, `read`, and topics of its own.
+        self.more = client.more(self) if hasattr(client, "more") else None
         self.counts = {"ok": 0, "FAIL": 0, "skip": 0}
 
     def topic(self, kind, writer=None):
@@ -117,11 +119,14 @@ class Run:
         self.check("nulls", self.nulls)
         self.check("oversize", self.oversize)
         self.check("unknown-topic", self.unknown_topic)
+        if self.more:
+            self.more.write()
 
     def topics(self):
         """Kind → partitions."""
         kinds = {codec: len(MODES) for codec in CODECS}
-        return kinds | {"keyed": KEYED_PARTITIONS, "bulk": BULK_PARTITIONS, "small": 1, "nulls": 1}
+        kinds |= {"keyed": KEYED_PARTITIONS, "bulk": BULK_PARTITIONS, "small": 1, "nulls": 1}
+        return kinds | (self.more.topics if self.more else {})
 
     def replicas(self):
         return min(3, len(self.client.nodes()[0]))
@@ -239,6 +244,8 @@ class Run:
     def read(self):
         for writer in self.writers:
             self.check(f"read-{writer}", self.read_writer, writer)
+        if self.more:
+            self.more.read()
 
     def read_writer(self, writer):
         for codec in CODECS:

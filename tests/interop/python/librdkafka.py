@@ -7,6 +7,7 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic
 
 import interop
+from librdkafka_transactions import Transactions
 
 NAMES = {
     "_UNKNOWN_TOPIC": "UNKNOWN_TOPIC_OR_PARTITION",
@@ -49,6 +50,9 @@ class Client:
 
     def close(self):
         self.consumer.close()
+
+    def more(self, run):
+        return Transactions(run, self.common)
 
     def error_of(self, call, *arguments):
         try:
