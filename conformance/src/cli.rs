@@ -14,8 +14,9 @@ use std::time::Instant;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::case::Case;
+use crate::case::{Case, Objection};
 use crate::cases;
+use crate::copy::{self, CopyArguments};
 use crate::fidelity::command::{self, FidelityArguments, FidelityError, RecordArguments};
 use crate::filter::Pattern;
 use crate::progress::Progress;
@@ -47,6 +48,8 @@ enum Command {
     List(ListArguments),
     /// Read a topic to its end, count, and check the order of numbered values
     Read(ReadArguments),
+    /// Copy a topic in transactions, as EOS-06 has it done
+    Copy(CopyArguments),
 }
 
 #[derive(Debug, Args)]
@@ -96,6 +99,9 @@ pub enum CliError {
     /// A recording cannot be made or held against anything.
     #[error(transparent)]
     Fidelity(#[from] FidelityError),
+    /// A copy did not come to its end.
+    #[error("{}: expected {}, observed {}", .0.step, .0.expected, .0.observed)]
+    Copy(Objection),
     /// A report cannot be written.
     #[error("cannot write {path}: {source}")]
     Write {
@@ -129,6 +135,10 @@ pub async fn run(arguments: Arguments, out: &mut (dyn Write + Send)) -> Result<E
         Command::Fidelity(arguments) => match command::fidelity(&arguments, out).await? {
             true => Ok(Exit::Good),
             false => Ok(Exit::Bad),
+        },
+        Command::Copy(arguments) => match copy::copy(&arguments, out).await {
+            Ok(()) => Ok(Exit::Good),
+            Err(objection) => Err(CliError::Copy(objection)),
         },
         Command::Read(arguments) => {
             let verdict = read::read(&arguments).await;

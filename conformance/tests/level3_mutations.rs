@@ -40,6 +40,8 @@ enum Wrong {
     IsMute(Api),
     /// Metadata has this code for every topic from the fourth request on.
     MetadataSays(i16),
+    /// Offsets that are committed with a transaction are acknowledged and not kept.
+    ForgetsOffsets,
 }
 
 /// Each new rule of a case, broken. The comment says which one where the line does not.
@@ -92,6 +94,7 @@ const CLIENT_MUTATIONS: &[(&str, Wrong)] = &[
     ("LDR-12", Wrong::Survives(Action::Pause)),
     ("TMO-01", Wrong::Survives(Action::Pause)),
     ("TMO-05", Wrong::Survives(Action::Pause)),
+    ("EOS-06", Wrong::ForgetsOffsets),
 ];
 
 /// Client cases whose judgement no broker can change: two builds that are refused, and a port at
@@ -132,6 +135,9 @@ fn inject(mock: &MockCluster, wrong: Wrong) -> Vec<FaultGuard> {
             .nth(4)
             .always()
             .then(Fault::ApplyThenAnswer(ErrorCode(code))),
+        Wrong::ForgetsOffsets => Rule::on(Api::TxnOffsetCommit)
+            .always()
+            .then(Fault::Answer(ErrorCode(0))),
         _ => return Vec::new(),
     };
     vec![mock.inject(rule)]

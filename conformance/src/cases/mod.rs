@@ -15,6 +15,7 @@ mod client_ordering;
 mod client_produce;
 mod client_versions;
 mod cluster;
+mod copy_job;
 mod delivery;
 mod driven;
 mod framing;
@@ -80,6 +81,7 @@ const CHAPTERS: &[&[&[Case]]] = &[
     &[quotas::CASES],
     &[ordering::CASES, client_ordering::CASES],
     &[delivery::CASES],
+    &[copy_job::CASES],
 ];
 
 /// All cases, by chapter and within it by id.

@@ -12,6 +12,7 @@ pub mod answer;
 pub mod batch;
 pub mod codec;
 pub mod error_code;
+pub mod group_offsets;
 pub mod hex;
 pub mod produce;
 pub mod reader;
