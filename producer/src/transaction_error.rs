@@ -36,7 +36,7 @@ pub enum TransactionErrorKind {
     /// A newer producer has the `transactional.id`, or the transaction took longer than
     /// `transaction.timeout.ms`.
     Fenced,
-    /// A coordinator refused for good.
+    /// A coordinator refused: for good, unless the remedy is to call again.
     Refused,
     /// `max.block.ms` passed.
     TimedOut {
@@ -108,6 +108,9 @@ impl TransactionError {
             Denied::Abortable(failure) => {
                 Self::failed(TransactionErrorKind::Failed, abortable, failure)
             }
+            Denied::NotYet(failure) => {
+                Self::failed(TransactionErrorKind::Refused, Remedy::CallAgain, failure)
+            }
             Denied::Fatal(failure, _) => {
                 let kind = match failure.kind {
                     FailureKind::Refused(
@@ -175,6 +178,9 @@ impl fmt::Display for TransactionError {
             TransactionErrorKind::Fenced => f.write_str(
                 "fenced: a newer producer has the transactional id, or the transaction timed out",
             )?,
+            TransactionErrorKind::Refused if self.0.remedy == Remedy::CallAgain => {
+                f.write_str("refused")?;
+            }
             TransactionErrorKind::Refused => f.write_str("refused for good")?,
             TransactionErrorKind::TimedOut { waited } => {
                 write!(f, "no answer within {waited:?} (max.block.ms)")?;

@@ -94,11 +94,7 @@ impl ProducerHandle {
     }
 
     /// Asks, or waits again for what was asked before and has not been told.
-    async fn ask_or_resume(
-        &self,
-        what: Pending,
-        abortable: Remedy,
-    ) -> Result<(), TransactionError> {
+    async fn ask_or_resume(&self, what: Pending) -> Result<(), TransactionError> {
         let transactional = self.transactional()?;
         let reply = {
             let mut pending = transactional.lock();
@@ -124,7 +120,7 @@ impl ProducerHandle {
             return Err(TransactionError::timed_out(self.block_max));
         };
         transactional.told(&reply);
-        answer.map_err(|denied| TransactionError::denied(denied, abortable))
+        answer.map_err(|denied| TransactionError::denied(denied, Remedy::Abort))
     }
 
     async fn commit_offsets(
@@ -248,8 +244,7 @@ impl Producer {
     /// Dropping the future gives up waiting; the next call goes on where it stands.
     pub async fn init_transactions(&self) -> Result<Transactions, TransactionError> {
         let handle = self.handle();
-        let initialised = handle.ask_or_resume(Pending::Initialise, Remedy::CallAgain);
-        initialised.await?;
+        handle.ask_or_resume(Pending::Initialise).await?;
         Ok(Transactions {
             handle: Arc::clone(handle),
         })
@@ -307,7 +302,7 @@ impl Producer {
     /// Dropping the future gives up waiting; the next call goes on where it stands.
     pub async fn commit_transaction(&self) -> Result<(), TransactionError> {
         let commit = Pending::End(Decision::Commit);
-        self.handle().ask_or_resume(commit, Remedy::Abort).await
+        self.handle().ask_or_resume(commit).await
     }
 
     /// Kafka's `abortTransaction`: fails what is queued, waits for what is on its way, and aborts.
@@ -322,7 +317,7 @@ impl Producer {
     /// Dropping the future gives up waiting; the next call goes on where it stands.
     pub async fn abort_transaction(&self) -> Result<(), TransactionError> {
         let abort = Pending::End(Decision::Abort);
-        self.handle().ask_or_resume(abort, Remedy::Abort).await
+        self.handle().ask_or_resume(abort).await
     }
 }
 

@@ -137,9 +137,10 @@ pub enum Misuse {
 pub enum Denied {
     /// It was out of turn.
     Misuse(Misuse),
-    /// The transaction failed, and can only be aborted. Of an initialisation: it may be asked for
-    /// again.
+    /// The transaction failed, and can only be aborted.
     Abortable(Failure),
+    /// A producer id, or a higher epoch, was refused; the same may be asked for again.
+    NotYet(Failure),
     /// The producer can do nothing more.
     Fatal(Failure, Certainty),
 }
@@ -314,7 +315,7 @@ impl Transaction {
         }
         self.go(State::AbortableError);
         self.go(State::Uninitialised);
-        self.deny(&Denied::Abortable(failure.clone()), |_| true);
+        self.deny(&Denied::NotYet(failure.clone()), |_| true);
     }
 
     /// Something of the transaction left for a broker.
@@ -427,9 +428,13 @@ impl Transaction {
             return self.answer(id, Err(closed()));
         }
         match self.state {
-            State::Uninitialised => self.refuse(id, Misuse::NotInitialised),
-            State::Initialising if self.begun_by.is_none() => {
+            State::Uninitialised | State::Initialising if self.begun_by.is_none() => {
                 self.refuse(id, Misuse::NotInitialised);
+            }
+            // Its epoch was not raised when that was asked for last.
+            State::Uninitialised => {
+                self.waiting.push((id, Ask::Begin));
+                self.go(State::Initialising);
             }
             State::Initialising | State::Committing | State::Aborting => {
                 self.waiting.push((id, Ask::Begin));
@@ -470,11 +475,12 @@ impl Transaction {
             }
             State::Committing => self.refuse(id, Misuse::Committing),
             State::Aborting => self.refuse(id, Misuse::Aborting),
-            State::Uninitialised => self.refuse(id, Misuse::NotInitialised),
-            State::Initialising if self.begun_by.is_none() => {
+            State::Uninitialised | State::Initialising if self.begun_by.is_none() => {
                 self.refuse(id, Misuse::NotInitialised);
             }
-            State::Initialising | State::Ready => self.refuse(id, Misuse::NotInTransaction),
+            State::Uninitialised | State::Initialising | State::Ready => {
+                self.refuse(id, Misuse::NotInTransaction);
+            }
             State::FatalError => {}
         }
     }
@@ -503,11 +509,12 @@ impl Transaction {
             }
             (State::Committing, Decision::Abort) => self.refuse(id, Misuse::Committing),
             (State::Aborting, Decision::Commit) => self.refuse(id, Misuse::Aborting),
-            (State::Uninitialised, _) => self.refuse(id, Misuse::NotInitialised),
-            (State::Initialising, _) if self.begun_by.is_none() => {
+            (State::Uninitialised | State::Initialising, _) if self.begun_by.is_none() => {
                 self.refuse(id, Misuse::NotInitialised);
             }
-            (State::Initialising | State::Ready, _) => self.refuse(id, Misuse::NotInTransaction),
+            (State::Uninitialised | State::Initialising | State::Ready, _) => {
+                self.refuse(id, Misuse::NotInTransaction);
+            }
             (State::FatalError, _) => {}
         }
     }
@@ -716,7 +723,7 @@ mod tests {
             None => Now::Waits,
             Some(Ok(())) => Now::Done,
             Some(Err(Denied::Misuse(misuse))) => Now::Misuse(misuse),
-            Some(Err(Denied::Abortable(_))) => Now::Abortable,
+            Some(Err(Denied::Abortable(_) | Denied::NotYet(_))) => Now::Abortable,
             Some(Err(Denied::Fatal(..))) => Now::Fatal,
         };
         (machine.state(), now)
@@ -951,10 +958,28 @@ mod tests {
         let mut machine = in_state(Initialising);
         machine.on_not_initialised(&failure());
         assert_eq!(machine.state(), Uninitialised);
-        let denied = Err(Denied::Abortable(failure()));
+        let denied = Err(Denied::NotYet(failure()));
         assert_eq!(outputs(&mut machine), [Output::Answer(AskId(1), denied)]);
         machine.handle_ask(ASK, Ask::Initialise);
         machine.on_initialised();
         assert_eq!(machine.state(), Ready);
+    }
+
+    #[test]
+    fn an_epoch_whose_raise_is_refused_is_asked_for_again_by_the_next_begin() {
+        let mut machine = in_state(Committing);
+        machine.on_ended(Raise::Needed);
+        machine.handle_ask(ASK, Ask::Begin);
+        machine.on_not_initialised(&failure());
+        let denied = Output::Answer(ASK, Err(Denied::NotYet(failure())));
+        assert!(outputs(&mut machine).contains(&denied));
+        let late = AskId(10);
+        machine.handle_ask(late, ask_end(Decision::Commit));
+        let misuse = Denied::Misuse(Misuse::NotInTransaction);
+        assert_eq!(outputs(&mut machine), [Output::Answer(late, Err(misuse))]);
+        machine.handle_ask(AskId(11), Ask::Begin);
+        assert_eq!(machine.state(), Initialising);
+        machine.on_initialised();
+        assert_eq!(machine.state(), InTransaction);
     }
 }
