@@ -1,11 +1,15 @@
-//! What goes into a transaction and what does not: its doors, and epochs that are not raised.
+//! What goes into a transaction and what does not: its doors, epochs that are not raised, and plain
+//! threads.
 
 use std::time::Duration;
 
-use kafka_mockbroker::{Api, ErrorCode, Rule, Verdict};
-use kafka_producer::{ProduceErrorKind, Remedy, TransactionErrorKind};
+use kafka_mockbroker::{Api, ErrorCode, MockCluster, Rule, Verdict};
+use kafka_producer::{
+    CommitError, ConsumedOffset, ConsumerGroup, ProduceErrorKind, Producer, Record, Remedy,
+    TransactionErrorKind,
+};
 use promises::shell::Shell;
-use promises::transactional::{committed, pass, producer, settle, to};
+use promises::transactional::{committed, pass, producer, requests, settle, to};
 use rstest::rstest;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -97,4 +101,78 @@ async fn an_epoch_that_is_not_raised_is_asked_for_by_the_next_begin(#[case] code
     transaction.commit().await.unwrap();
     settle().await;
     assert_eq!(committed(&shell.cluster, 0), ["after"]);
+}
+
+/// A thread without a runtime, a cluster behind sockets: nothing but the blocking forms.
+#[test]
+fn plain_threads_commit_abort_and_copy() {
+    let cluster = MockCluster::builder()
+        .topic("orders", 1, 1)
+        .start()
+        .unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let entered = runtime.enter();
+    let builder = Producer::builder().bootstrap_servers(cluster.bootstrap_servers());
+    let producer = builder.transactional_id("plain").build().unwrap();
+    drop(entered);
+    let record = |value: &'static str| Record::to("orders").partition(0).value(value);
+    let group = ConsumerGroup::new("copiers");
+    let mut transactions = producer.init_transactions_blocking().unwrap();
+    let transaction = transactions.begin_blocking().unwrap();
+    transaction.send_blocking(record("aborted")).unwrap();
+    transaction.abort_blocking().unwrap();
+    let transaction = transactions.begin_blocking().unwrap();
+    transaction.send_blocking(record("by value")).unwrap();
+    let offset = || [ConsumedOffset::next("orders", 0, 7)];
+    transaction.send_offsets_blocking(offset(), &group).unwrap();
+    let committed_ = transaction.commit_blocking();
+    assert!(committed_.is_ok(), "{committed_:?}");
+    producer.begin_transaction_blocking().unwrap();
+    let delivery = producer.send_blocking(record("by name")).unwrap();
+    producer
+        .send_offsets_to_transaction_blocking(offset(), &group)
+        .unwrap();
+    producer.commit_transaction_blocking().unwrap();
+    delivery.wait().unwrap();
+    producer.begin_transaction_blocking().unwrap();
+    producer.abort_transaction_blocking().unwrap();
+    producer.close_blocking().unwrap();
+    assert_eq!(requests(&cluster, Api::TxnOffsetCommit).0, 2);
+    // Version 2 of transactions: each end is of one that left something.
+    assert_eq!(requests(&cluster, Api::EndTxn).0, 2);
+    let values = committed(&cluster, 0);
+    assert_eq!(
+        values.first().map(String::as_str),
+        Some("by value"),
+        "{values:?}"
+    );
+}
+
+#[test]
+fn plain_threads_wait_on_for_what_is_not_answered() {
+    let cluster = MockCluster::builder()
+        .topic("orders", 1, 1)
+        .start()
+        .unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let entered = runtime.enter();
+    let builder = Producer::builder().bootstrap_servers(cluster.bootstrap_servers());
+    let builder = builder.max_block(SECOND / 4).transactional_id("plain");
+    let producer = builder.build().unwrap();
+    drop(entered);
+    let mut transactions = producer.init_transactions_blocking().unwrap();
+    let slow = Rule::on(Api::EndTxn).count(1).then(Verdict::Delay(SECOND));
+    let _slow = cluster.inject(slow);
+    let transaction = transactions.begin_blocking().unwrap();
+    transaction
+        .send_blocking(Record::to("orders").value("slow"))
+        .unwrap();
+    let mut answer = transaction.commit_blocking();
+    let mut resumed = 0;
+    while let Err(CommitError::Unanswered(commit)) = answer {
+        answer = commit.resume_blocking();
+        resumed += 1;
+    }
+    assert!(answer.is_ok() && resumed > 0, "{answer:?} after {resumed}");
+    producer.close_blocking().unwrap();
 }

@@ -48,7 +48,7 @@
 //! | send many records at once | [`Producer::send_all`] |
 //! | know who leads and who keeps a topic's partitions | [`Producer::partitions_for`] |
 //! | have a function called in place of awaiting | [`Producer::send_with`], [`Producer::send_all_with`] |
-//! | send from threads without async code | [`Producer::send_blocking`], [`Delivery::wait`] |
+//! | send from threads without async code | [`Producer::send_blocking`], [`Delivery::wait`], [`Producer::init_transactions_blocking`] |
 //! | never wait | [`Producer::try_send`] |
 //! | have records count together or not at all | [`Producer::init_transactions`] |
 //! | choose partitions otherwise | [`partitioner`] |
@@ -80,6 +80,7 @@ pub mod serializer;
 #[doc(hidden)]
 pub mod wire;
 
+mod blocking_transactions;
 mod config;
 mod delivery;
 mod error;
