@@ -51,6 +51,7 @@
 //! | send from threads without async code | [`Producer::send_blocking`], [`Delivery::wait`], [`Producer::init_transactions_blocking`] |
 //! | never wait | [`Producer::try_send`] |
 //! | have records count together or not at all | [`Producer::init_transactions`] |
+//! | write a transaction while those before it are committed | [`Lanes`] |
 //! | choose partitions otherwise | [`partitioner`] |
 //! | see and change each record, and learn its fate | [`Interceptor`] |
 //! | have brokers asked before a record ends as possibly written | [`ProducerBuilder::outcome_resolve_timeout`] |
@@ -89,6 +90,7 @@ mod error_table;
 mod group_offsets;
 mod handle;
 mod interceptor;
+mod lanes;
 mod produce_error;
 mod producer;
 mod record;
@@ -114,6 +116,7 @@ pub use io::meters::snapshot::{Metric, MetricScope, Metrics};
 pub use io::meters::stages::{Spread, StageTimes};
 pub use io::names::DnsLookup;
 pub use io::sticky::Weighting;
+pub use lanes::{LaneCommit, LaneCommitError, LaneTransaction, Lanes, LanesError};
 pub use produce_error::{ProduceError, ProduceErrorKind};
 pub use producer::Producer;
 pub use record::{Header, Record};

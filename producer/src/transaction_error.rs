@@ -45,6 +45,9 @@ pub enum TransactionErrorKind {
     },
     /// The producer was closed, or its runtime ended.
     Closed,
+    /// One that was begun before it in the same [`Lanes`](crate::Lanes) was not committed, or
+    /// nobody knows; [`Lanes::go_on`](crate::Lanes::go_on) comes next.
+    EarlierNotCommitted,
 }
 
 /// What is left to do.
@@ -95,6 +98,14 @@ impl TransactionError {
 
     pub(crate) fn misuse(misuse: Misuse) -> Self {
         Self::new(TransactionErrorKind::Misuse(misuse), Remedy::FixCode)
+    }
+
+    pub(crate) fn earlier() -> Self {
+        Self::new(TransactionErrorKind::EarlierNotCommitted, Remedy::BeginAnew)
+    }
+
+    pub(crate) fn closed() -> Self {
+        Self::new(TransactionErrorKind::Closed, Remedy::NewProducer)
     }
 
     pub(crate) fn timed_out(waited: Duration) -> Self {
@@ -186,6 +197,9 @@ impl fmt::Display for TransactionError {
                 write!(f, "no answer within {waited:?} (max.block.ms)")?;
             }
             TransactionErrorKind::Closed => f.write_str("the producer is closed")?,
+            TransactionErrorKind::EarlierNotCommitted => {
+                f.write_str("an earlier transaction of these lanes was not committed")?;
+            }
         }
         if let Some(failure) = &self.0.failure {
             write!(f, ": {}", failure.words())?;

@@ -358,6 +358,15 @@ pub struct Transaction<'t> {
 }
 
 impl Transaction<'_> {
+    /// The same, kept apart from the [`Transactions`] it is of: whoever does so has none begun
+    /// there before it has ended.
+    pub(crate) fn held(self) -> Transaction<'static> {
+        Transaction {
+            open: self.open,
+            one_at_a_time: PhantomData,
+        }
+    }
+
     /// Hands a record over, as [`Producer::send`] does, as part of the transaction. What becomes of
     /// it is what becomes of the transaction: [`Transaction::commit`] waits until it is written,
     /// and fails if it is not. Who wants its delivery sends it with the producer while the

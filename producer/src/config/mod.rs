@@ -368,6 +368,17 @@ impl ProducerBuilder {
         self.set("transactional.id", id)
     }
 
+    /// The same for one of several lanes, with a `transactional.id` of its own.
+    pub(crate) fn lane(self, number: usize) -> Self {
+        match (self.pairs.get("transactional.id"), number) {
+            (None, _) | (_, 0) => self,
+            (Some(id), _) => {
+                let id = format!("{id}-lane-{number}");
+                self.transactional_id(id)
+            }
+        }
+    }
+
     /// `transaction.timeout.ms`: how long a transaction may be open before its coordinator aborts
     /// it, from 1 ms; brokers allow up to `transaction.max.timeout.ms`, 15 minutes by default.
     /// Default: 60 s. Until then an abandoned transaction holds up who reads committed records.
