@@ -55,20 +55,55 @@ pub enum Outcome {
 pub struct Delivery {
     batch: Arc<BatchCompletion>,
     timestamp_ms: i64,
-    index: u32,
-    waker_slot: WakerSlot,
+    place: Place,
 }
 
 /// A window of many deliveries should stay in the processor's cache.
 const _: () = assert!(size_of::<Delivery>() <= 24);
 
+/// A record's index in its batch and the place of its waker there, in one word: two halves that are
+/// written one by one and then moved as a whole hold up the processor.
+#[derive(Clone, Copy)]
+struct Place(u64);
+
+impl Place {
+    #[inline]
+    fn new(index: u32, waker_slot: WakerSlot) -> Self {
+        Self(u64::from(index) | u64::from(waker_slot.number()) << 32)
+    }
+
+    #[inline]
+    fn index(self) -> u32 {
+        (self.0 & u64::from(u32::MAX)) as u32
+    }
+
+    fn waker_slot(self) -> WakerSlot {
+        WakerSlot::from_number((self.0 >> 32) as u32)
+    }
+}
+
 impl Delivery {
+    #[inline]
     pub(crate) fn new(batch: Arc<BatchCompletion>, record: RecordInBatch) -> Self {
         Self {
             batch,
             timestamp_ms: record.timestamp_ms,
-            index: record.index,
-            waker_slot: WakerSlot::NONE,
+            place: Place::new(record.index, WakerSlot::NONE),
+        }
+    }
+
+    /// Itself.
+    #[inline]
+    pub(crate) fn rebuilt(self) -> Self {
+        let Self {
+            batch,
+            timestamp_ms,
+            place,
+        } = self;
+        Self {
+            batch,
+            timestamp_ms,
+            place,
         }
     }
 
@@ -108,18 +143,38 @@ impl Delivery {
 impl Future for Delivery {
     type Output = Result<Written, ProduceError>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.get_mut();
-        let record = RecordInBatch {
-            index: this.index,
-            timestamp_ms: this.timestamp_ms,
-        };
-        let is_first = this.waker_slot.is_none();
-        let settled = this.batch.poll_settled(&mut this.waker_slot, cx);
-        if is_first && settled.is_pending() {
-            this.batch.hurry();
+    // All that is not the good end stands apart, so that this is small where it is awaited.
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if self.batch.outcome().is_none() && self.poll_unsettled(cx).is_pending() {
+            return Poll::Pending;
         }
-        settled.map(|outcome| result_of(&this.batch, outcome, record))
+        match self.batch.outcome() {
+            Some(outcome) => Poll::Ready(result_of(&self.batch, outcome, self.record())),
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl Delivery {
+    #[inline]
+    fn record(&self) -> RecordInBatch {
+        RecordInBatch {
+            index: self.place.index(),
+            timestamp_ms: self.timestamp_ms,
+        }
+    }
+
+    #[cold]
+    fn poll_unsettled(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut waker_slot = self.place.waker_slot();
+        let is_first = waker_slot.is_none();
+        let settled = self.batch.poll_settled(&mut waker_slot, cx).map(drop);
+        self.place = Place::new(self.place.index(), waker_slot);
+        if is_first && settled.is_pending() {
+            self.batch.hurry();
+        }
+        settled
     }
 }
 
@@ -127,7 +182,7 @@ impl fmt::Debug for Delivery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Delivery")
             .field("batch", &self.batch)
-            .field("index", &self.index)
+            .field("index", &self.place.index())
             .finish_non_exhaustive()
     }
 }
@@ -142,19 +197,25 @@ where
 
 /// The first failure among a batch's records; `None` when they were written.
 pub(crate) fn failure_of(batch: &BatchCompletion, outcome: &BatchOutcome) -> Option<ProduceError> {
-    let mut ends = outcome.ends();
-    ends.find_map(|end| written_of(batch, end, Failure::clone).err())
+    let mut failed = outcome.ends().filter(|end| !end.is_written());
+    failed.next().map(|end| error_of(batch, end, None))
 }
 
 /// What a batch's outcome means for one of its records.
+#[inline]
 pub(crate) fn result_of(
     batch: &BatchCompletion,
     outcome: &BatchOutcome,
     record: RecordInBatch,
 ) -> Result<Written, ProduceError> {
-    let (outcome, index) = outcome.of_record(record.index);
-    let (base_offset, log_append_time_ms) =
-        written_of(batch, outcome, |failure| failure.of_record(index))?;
+    let (end, index) = outcome.of_record(record.index);
+    let BatchOutcome::Written {
+        base_offset,
+        log_append_time_ms,
+    } = *end
+    else {
+        return Err(error_of(batch, end, Some(index)));
+    };
     let offset = base_offset.map(|base| base.saturating_add(i64::from(index)));
     Ok(Written {
         partition: batch.partition(),
@@ -163,29 +224,23 @@ pub(crate) fn result_of(
     })
 }
 
-/// Base offset and append time of a written batch; else its failure, as it is `told`.
-fn written_of(
-    batch: &BatchCompletion,
-    outcome: &BatchOutcome,
-    told: impl Fn(&Failure) -> Failure,
-) -> Result<(Option<i64>, Option<i64>), ProduceError> {
-    let (failure, certainty) = match outcome {
-        BatchOutcome::Written {
-            base_offset,
-            log_append_time_ms,
-        } => return Ok((*base_offset, *log_append_time_ms)),
+/// Why a batch, or the record of this index in it, was not written.
+#[cold]
+fn error_of(batch: &BatchCompletion, end: &BatchOutcome, index: Option<u32>) -> ProduceError {
+    let (failure, certainty) = match end {
         BatchOutcome::NotWritten(failure) => (failure, Certainty::NotWritten),
         BatchOutcome::Unknown(failure) => (failure, Certainty::Unknown),
-        // A part is never in parts; if it were, nothing would be known of it.
-        BatchOutcome::Parts(_) => (&NOTHING_KNOWN, Certainty::Unknown),
+        // Not asked of what was written, and a part is never in parts; if it were, nothing would
+        // be known of it.
+        BatchOutcome::Written { .. } | BatchOutcome::Parts(_) => {
+            (&NOTHING_KNOWN, Certainty::Unknown)
+        }
     };
-    let partition = Some(batch.partition());
-    Err(ProduceError::failed(
-        told(failure),
-        certainty,
-        batch.topic(),
-        partition,
-    ))
+    let told = match index {
+        Some(index) => failure.of_record(index),
+        None => failure.clone(),
+    };
+    ProduceError::failed(told, certainty, batch.topic(), Some(batch.partition()))
 }
 
 const NOTHING_KNOWN: Failure = Failure::new(FailureKind::BadAnswer);

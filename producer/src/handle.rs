@@ -66,7 +66,7 @@ impl Drop for ProducerHandle {
 impl ProducerHandle {
     /// Accepts a record at once if nothing stands in the way: what nearly every record does. `None`
     /// changes nothing and says nothing; [`ProducerHandle::send`] finds out.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn accept_now(&self, topic: &TopicEntry, record: &Record<'_>) -> Option<Delivery> {
         let timestamp = match record.timestamp_ms {
             None => Timestamp::Clock,

@@ -96,6 +96,7 @@ mod producer;
 mod record;
 mod scratch;
 mod send_all;
+mod sending;
 mod topic;
 mod transaction_error;
 mod transactions;

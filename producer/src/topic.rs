@@ -3,6 +3,7 @@
 //! *Not here*: everything else about sending (`producer.rs`).
 
 use std::fmt;
+use std::future::Future;
 use std::sync::Arc;
 
 use crate::delivery::{Delivery, Written, callback};
@@ -13,6 +14,7 @@ use crate::io::topics::TopicEntry;
 use crate::produce_error::ProduceError;
 use crate::record::Record;
 use crate::send_all::{Calls, without_deliveries};
+use crate::sending::Sending;
 use crate::types::BrokerId;
 use crate::wire::message::Replicas;
 
@@ -114,11 +116,23 @@ impl Topic {
     /// # Cancellation
     ///
     /// Dropping the future before it is ready leaves the record unsent and holds nothing back.
-    pub async fn send(&self, record: Record<'_>) -> Result<Delivery, ProduceError> {
-        match self.handle.accept_now(&self.entry, &record) {
-            Some(delivery) => Ok(delivery),
-            None => self.handle.send(self.destination(), &record, None).await,
-        }
+    #[inline]
+    pub fn send<'a>(
+        &'a self,
+        record: Record<'a>,
+    ) -> impl Future<Output = Result<Delivery, ProduceError>> + Send + 'a {
+        Sending::new(self, record)
+    }
+
+    /// Accepts a record if nothing stands in the way; `None` changes nothing and says nothing.
+    #[inline(always)]
+    pub(crate) fn accept_now(&self, record: &Record<'_>) -> Option<Delivery> {
+        self.handle.accept_now(&self.entry, record)
+    }
+
+    /// Accepts a record, whatever stands in the way.
+    pub(crate) async fn accept(&self, record: Record<'_>) -> Result<Delivery, ProduceError> {
+        self.handle.send(self.destination(), &record, None).await
     }
 
     /// [`Producer::send_blocking`](crate::Producer::send_blocking) to this topic.

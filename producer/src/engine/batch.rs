@@ -131,7 +131,7 @@ impl<C> OpenBatch<C> {
     }
 
     /// Appends a record and says where, if it fits.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn append(&mut self, record: &RecordView<'_>) -> Result<Placed, NoRoom> {
         let place = Place {
             // Wraps for timestamps more than half the range apart, as Kafka's readers do.

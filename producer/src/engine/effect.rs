@@ -226,10 +226,21 @@ pub struct BatchPart {
 impl BatchOutcome {
     /// What counts for one record: the end of its batch or part, and its index there.
     #[must_use]
+    #[inline]
     pub fn of_record(&self, index: u32) -> (&Self, u32) {
-        let Self::Parts(parts) = self else {
-            return (self, index);
-        };
+        match self {
+            Self::Parts(parts) => self.of_record_in(parts, index),
+            whole => (whole, index),
+        }
+    }
+
+    /// Whether it is in the log, all of it.
+    pub(crate) fn is_written(&self) -> bool {
+        matches!(self, Self::Written { .. })
+    }
+
+    #[cold]
+    fn of_record_in<'a>(&'a self, parts: &'a [BatchPart], index: u32) -> (&'a Self, u32) {
         let behind = parts.partition_point(|part| part.first <= index);
         match behind.checked_sub(1).and_then(|at| parts.get(at)) {
             Some(part) => (&part.outcome, index - part.first),

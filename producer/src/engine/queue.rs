@@ -97,7 +97,7 @@ impl<C: Clone> PartitionQueue<C> {
     /// # Errors
     ///
     /// [`NoRoom`] when no batch is open or the record does not fit; the queue is unchanged.
-    #[inline]
+    #[inline(always)]
     pub fn append(&mut self, record: &RecordView<'_>) -> Result<Appended<C>, NoRoom> {
         let open = self.open.as_mut().ok_or(NoRoom::Batch)?;
         let Placed { index, bytes } = open.append(record)?;

@@ -183,7 +183,7 @@ impl Accumulator {
 
     /// Appends a record if its batch is open and has room: what nearly every record does.
     /// `None` changes nothing and says nothing; [`Accumulator::append`] finds out.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn append_now(
         &self,
         topic: &TopicEntry,
@@ -435,7 +435,7 @@ impl Accumulator {
         (accepted, after)
     }
 
-    #[inline]
+    #[inline(always)]
     fn register(
         &self,
         target: Target<'_>,

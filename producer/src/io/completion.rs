@@ -62,6 +62,17 @@ impl WakerSlot {
         self.0 == Self::NONE.0
     }
 
+    /// Itself as a number, to be kept with others.
+    #[inline]
+    pub(crate) fn number(self) -> u32 {
+        self.0
+    }
+
+    /// What [`WakerSlot::number`] told.
+    pub(crate) fn from_number(number: u32) -> Self {
+        Self(number)
+    }
+
     fn place(self) -> usize {
         usize::try_from(self.0).unwrap_or(usize::MAX)
     }
@@ -142,6 +153,7 @@ impl BatchCompletion {
         &self.topic
     }
 
+    #[inline]
     pub(crate) fn partition(&self) -> i32 {
         self.partition
     }
@@ -154,6 +166,7 @@ impl BatchCompletion {
         self.memory_bytes.load(Ordering::Relaxed)
     }
 
+    #[inline]
     pub(crate) fn outcome(&self) -> Option<&BatchOutcome> {
         self.outcome.get()
     }

@@ -11,7 +11,7 @@
 
 use crate::types::CompressionType;
 use crate::wire::batch_buffer::BatchBuffer;
-use crate::wire::primitives::{Prefix, length_value};
+use crate::wire::primitives::{length_value, put_varints, varint_bytes};
 use crate::wire::record_batch::{BatchHeader, HEADER_BYTES, ProducerStamp, reserve_header};
 
 /// One half: its header's room with the records behind it, and what its header says.
@@ -81,24 +81,24 @@ fn write(
     let base_timestamp_ms = records.first()?.timestamp_ms;
     let parts = || {
         (0..).zip(records).map(|(offset_delta, record)| {
-            let mut place = Prefix::new();
-            place.put_u8(0);
-            place.put_varint(record.timestamp_ms.wrapping_sub(base_timestamp_ms));
-            place.put_varint(offset_delta);
-            let mut length = Prefix::new();
-            length.put_varint(length_value(place.as_slice().len() + record.rest.len()));
-            (length, place, record.rest)
+            let delta_ms = record.timestamp_ms.wrapping_sub(base_timestamp_ms);
+            let body_bytes =
+                1 + varint_bytes(delta_ms) + varint_bytes(offset_delta) + record.rest.len();
+            (body_bytes, delta_ms, offset_delta, record.rest)
         })
     };
     let bytes: usize = parts()
-        .map(|(length, place, rest)| length.as_slice().len() + place.as_slice().len() + rest.len())
+        .map(|(body_bytes, ..)| varint_bytes(length_value(body_bytes)) + body_bytes)
         .sum();
     let mut buffer = lend(HEADER_BYTES + bytes);
     let room = buffer.as_mut_vec();
     reserve_header(room);
-    for (length, place, rest) in parts() {
-        room.extend_from_slice(length.as_slice());
-        room.extend_from_slice(place.as_slice());
+    for (body_bytes, delta_ms, offset_delta, rest) in parts() {
+        let attributes = 0;
+        put_varints(
+            room,
+            [length_value(body_bytes), attributes, delta_ms, offset_delta],
+        );
         room.extend_from_slice(rest);
     }
     let header = BatchHeader {

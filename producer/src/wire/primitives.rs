@@ -87,63 +87,48 @@ pub fn put_no_tags(buffer: &mut BytesMut, encoding: Encoding) {
     }
 }
 
-/// The few bytes that stand before a record's field, gathered so that they are copied once.
-#[derive(Debug)]
-pub(crate) struct Prefix {
-    /// One more, for the second byte of a varint that has none.
-    bytes: [u8; Prefix::CAPACITY + 1],
-    length: usize,
+/// Appends varints: written where they stand if there is room for the widest, so that nothing is
+/// copied.
+#[inline(always)]
+pub(crate) fn put_varints<const N: usize>(buffer: &mut Vec<u8>, values: [i64; N]) {
+    const { assert!(N <= VARINTS_MAX) }
+    let start = buffer.len();
+    let is_short = values.iter().all(|&value| zigzag(value) < 1 << 14);
+    if !is_short || buffer.capacity() - start < 2 * VARINTS_MAX {
+        return put_varints_apart(buffer, &values);
+    }
+    // One or two bytes each, written without a branch between them.
+    buffer.extend_from_slice(&[0; 2 * VARINTS_MAX]);
+    let Some(room) = buffer.last_chunk_mut::<{ 2 * VARINTS_MAX }>() else {
+        return;
+    };
+    let mut length = 0;
+    for value in values {
+        let bits = zigzag(value);
+        let more = u8::from(bits >= 0x80);
+        // The remainder changes nothing, and makes the bound plain to the compiler.
+        room[length % (2 * VARINTS_MAX)] = (bits & 0x7f) as u8 | (more << 7);
+        room[(length + 1) % (2 * VARINTS_MAX)] = (bits >> 7) as u8;
+        length += 1 + usize::from(more);
+    }
+    buffer.truncate(start + length);
 }
 
-impl Prefix {
-    /// Room for the widest prefix there is: five varints of ten bytes and three bytes, before the
-    /// first header of a record without key and value.
-    const CAPACITY: usize = 64;
-
-    #[inline]
-    pub(crate) fn new() -> Self {
-        Self {
-            bytes: [0; Self::CAPACITY + 1],
-            length: 0,
-        }
-    }
-
-    #[inline]
-    pub(crate) fn put_u8(&mut self, byte: u8) {
-        // Never more than 53; so the bound is plain to the compiler.
-        self.bytes[self.length % Self::CAPACITY] = byte;
-        self.length += 1;
-    }
-
-    /// Most take one byte or two, which are written without a branch between them.
-    #[inline]
-    pub(crate) fn put_varint(&mut self, value: i64) {
-        let bits = zigzag(value);
-        if bits >= 0x4000 {
-            return self.put_long_varint(bits);
-        }
-        let more = u8::from(bits >= 0x80);
-        let place = self.length % Self::CAPACITY;
-        self.bytes[place] = (bits & 0x7f) as u8 | (more << 7);
-        self.bytes[place + 1] = (bits >> 7) as u8;
-        self.length += 1 + usize::from(more);
-    }
-
-    #[cold]
-    fn put_long_varint(&mut self, bits: u64) {
-        let mut rest = bits;
+/// Long ones, or where little room is left.
+#[cold]
+fn put_varints_apart(buffer: &mut Vec<u8>, values: &[i64]) {
+    for &value in values {
+        let mut rest = zigzag(value);
         while rest >= 0x80 {
-            self.put_u8((rest & 0x7f) as u8 | 0x80);
+            buffer.push((rest & 0x7f) as u8 | 0x80);
             rest >>= 7;
         }
-        self.put_u8((rest & 0x7f) as u8);
-    }
-
-    #[inline]
-    pub(crate) fn as_slice(&self) -> &[u8] {
-        &self.bytes[..self.length]
+        buffer.push((rest & 0x7f) as u8);
     }
 }
+
+/// How many varints [`put_varints`] takes at once. A power of two.
+const VARINTS_MAX: usize = 8;
 
 /// Reads a frame field by field, within its bounds.
 #[derive(Clone, Copy, Debug)]
@@ -319,6 +304,7 @@ impl<'a> Reader<'a> {
 }
 
 /// Maps small magnitudes of either sign to small unsigned values: 0, −1, 1, −2 to 0, 1, 2, 3.
+#[inline]
 fn zigzag(value: i64) -> u64 {
     ((value << 1) ^ (value >> 63)).cast_unsigned()
 }
@@ -342,9 +328,11 @@ mod tests {
     #[case(i64::MAX, &[254, 255, 255, 255, 255, 255, 255, 255, 255, 1])]
     #[case(i64::MIN, &[255, 255, 255, 255, 255, 255, 255, 255, 255, 1])]
     fn a_varint_has_kafkas_bytes(#[case] value: i64, #[case] bytes: &[u8]) {
-        let mut prefix = Prefix::new();
-        prefix.put_varint(value);
-        assert_eq!(prefix.as_slice(), bytes);
+        for room in [0, 2 * VARINTS_MAX] {
+            let mut buffer = Vec::with_capacity(room);
+            put_varints(&mut buffer, [value]);
+            assert_eq!(buffer, bytes);
+        }
         assert_eq!(varint_bytes(value), bytes.len());
     }
 

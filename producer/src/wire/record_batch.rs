@@ -21,7 +21,7 @@
 use bytes::BufMut;
 
 use crate::types::{CompressionType, ProducerEpoch, ProducerId, Sequence};
-use crate::wire::primitives::{Prefix, length_value, varint_bytes};
+use crate::wire::primitives::{length_value, put_varints, varint_bytes};
 
 /// The header's size in bytes.
 pub const HEADER_BYTES: usize = 61;
@@ -137,24 +137,57 @@ impl<'a> PlacedRecord<'a> {
     }
 
     /// Appends the record; the buffer grows only when the caller left no room.
-    #[inline]
+    #[inline(always)]
     pub fn append_to(&self, buffer: &mut Vec<u8>) {
-        let mut prefix = Prefix::new();
-        prefix.put_varint(length_value(self.body_bytes));
-        prefix.put_u8(0); // the record's attributes: none are defined
-        prefix.put_varint(self.place.timestamp_delta_ms);
-        prefix.put_varint(i64::from(self.place.offset_delta));
-        put_field(buffer, &mut prefix, self.record.key);
-        put_field(buffer, &mut prefix, self.record.value);
-        if self.record.headers.is_empty() && prefix.as_slice().is_empty() {
+        let record = self.record;
+        let length = length_value(self.body_bytes);
+        // The record's attributes, of which none are defined: a byte, and as a varint the same.
+        let attributes = 0;
+        let value_length = length_of(record.value);
+        let [delta_ms, offset_delta] = [
+            self.place.timestamp_delta_ms,
+            i64::from(self.place.offset_delta),
+        ];
+        match record.key {
+            Some(key) => {
+                let key_length = length_value(key.len());
+                put_varints(
+                    buffer,
+                    [length, attributes, delta_ms, offset_delta, key_length],
+                );
+                buffer.extend_from_slice(key);
+                put_varints(buffer, [value_length]);
+            }
+            None => {
+                let null = -1;
+                let place = [
+                    length,
+                    attributes,
+                    delta_ms,
+                    offset_delta,
+                    null,
+                    value_length,
+                ];
+                put_varints(buffer, place);
+            }
+        }
+        if let Some(value) = record.value {
+            buffer.extend_from_slice(value);
+        }
+        if record.headers.is_empty() {
             return buffer.push(0);
         }
-        prefix.put_varint(length_value(self.record.headers.len()));
-        for header in self.record.headers {
-            put_field(buffer, &mut prefix, Some(header.key.as_bytes()));
-            put_field(buffer, &mut prefix, header.value);
+        put_headers(buffer, record.headers);
+    }
+}
+
+fn put_headers(buffer: &mut Vec<u8>, headers: &[HeaderView<'_>]) {
+    put_varints(buffer, [length_value(headers.len())]);
+    for header in headers {
+        for field in [Some(header.key.as_bytes()), header.value] {
+            put_varints(buffer, [length_of(field)]);
+            buffer.extend_from_slice(field.unwrap_or_default());
         }
-        buffer.extend_from_slice(prefix.as_slice());
     }
 }
 
@@ -197,32 +230,31 @@ pub fn complete_header(buffer: &mut [u8], header: &BatchHeader) {
     buffer[CRC_AT..CRC_END].copy_from_slice(&crc.to_be_bytes());
 }
 
-/// Appends a field behind its length; what stands before it is kept back until there are bytes to
-/// copy behind it.
+/// A field's length as it stands before it; −1 is null.
 #[inline]
-fn put_field(buffer: &mut Vec<u8>, prefix: &mut Prefix, field: Option<&[u8]>) {
-    let Some(bytes) = field else {
-        return prefix.put_varint(-1);
-    };
-    prefix.put_varint(length_value(bytes.len()));
-    buffer.extend_from_slice(prefix.as_slice());
-    buffer.extend_from_slice(bytes);
-    *prefix = Prefix::new();
+fn length_of(field: Option<&[u8]>) -> i64 {
+    field.map_or(-1, |bytes| length_value(bytes.len()))
 }
 
-#[inline]
+#[inline(always)]
 fn body_bytes(record: &RecordView<'_>, place: Place) -> usize {
-    let headers: usize = record
-        .headers
-        .iter()
-        .map(|header| field_bytes(Some(header.key.as_bytes())) + field_bytes(header.value))
-        .sum();
+    let headers_bytes = match record.headers {
+        [] => 1,
+        headers => headers_bytes(headers),
+    };
     1 + varint_bytes(place.timestamp_delta_ms)
         + varint_bytes(i64::from(place.offset_delta))
         + field_bytes(record.key)
         + field_bytes(record.value)
-        + varint_bytes(length_value(record.headers.len()))
-        + headers
+        + headers_bytes
+}
+
+/// Their count and themselves.
+fn headers_bytes(headers: &[HeaderView<'_>]) -> usize {
+    let each = headers
+        .iter()
+        .map(|header| field_bytes(Some(header.key.as_bytes())) + field_bytes(header.value));
+    varint_bytes(length_value(headers.len())) + each.sum::<usize>()
 }
 
 #[inline]
