@@ -226,7 +226,7 @@ pub fn complete_header(buffer: &mut [u8], header: &BatchHeader) {
     room.put_i16(epoch);
     room.put_i32(sequence);
     room.put_i32(count);
-    let crc = crc32c::crc32c(&buffer[CRC_END..]);
+    let crc = crc_fast::crc32_iscsi(&buffer[CRC_END..]);
     buffer[CRC_AT..CRC_END].copy_from_slice(&crc.to_be_bytes());
 }
 
