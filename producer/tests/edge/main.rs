@@ -22,6 +22,7 @@ mod ending;
 #[cfg(feature = "metrics")]
 mod facade;
 mod forgetting;
+mod giving_up;
 mod intercepting;
 mod many;
 mod measuring;
