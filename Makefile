@@ -69,8 +69,8 @@ bench: cargo ## How fast mock and producer are, as a table. Takes minutes. ARGS 
 	@awk -v dir=$(TARGET_DIR)/criterion -f mockbroker/benches/table.awk $(TARGET_DIR)/bench.txt
 
 .PHONY: bench-smoke
-bench-smoke: cargo ## Each benchmark once, to see that it works.
-	cargo test --locked --workspace $(BENCHES)
+bench-smoke: cargo ## Each benchmark once, to see that it works; and allocations are counted.
+	cargo test --locked --workspace $(BENCHES) --test allocations
 
 .PHONY: test
 test: cargo ## Unit tests, properties, simulation. Needs no Docker.

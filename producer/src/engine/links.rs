@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::engine::Engine;
-use crate::engine::brokers::{Negotiation, NodeKey, Phase};
+use crate::engine::brokers::{Negotiation, NodeKey, Phase, ReadyNode};
 use crate::engine::effect::{Action, Address, ConnectionId, CorrelationId, Frame};
 use crate::engine::in_flight::{Content, Request};
 use crate::engine::report::{ConnectionEvent, Report};
@@ -455,17 +455,18 @@ impl<C> Engine<C> {
 
     /// Ends the bootstrap connections that brokers' own connections have replaced.
     pub(super) fn retire_bootstrap(&mut self) {
-        let (brokers, bootstrap): (Vec<_>, Vec<_>) = self
-            .brokers
-            .all_ready()
-            .partition(|one| one.node.broker().is_some());
-        if brokers.is_empty() {
+        let is_brokers_own = |one: &ReadyNode| one.node.broker().is_some();
+        if !self.brokers.all_ready().any(|one| is_brokers_own(&one)) {
             return;
         }
-        for one in bootstrap {
-            if self.in_flight.count(one.connection) == 0 {
-                self.retire(one.connection);
-            }
+        let replaced = self
+            .brokers
+            .all_ready()
+            .filter(|one| !is_brokers_own(one) && self.in_flight.count(one.connection) == 0);
+        // Nearly always none, and then nothing is allocated.
+        let replaced: Vec<ConnectionId> = replaced.map(|one| one.connection).collect();
+        for connection in replaced {
+            self.retire(connection);
         }
     }
 

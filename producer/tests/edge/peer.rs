@@ -162,7 +162,8 @@ impl Peer {
             .expect("no test panics while it holds the script")
     }
 
-    async fn serve(self, mut pipe: DuplexStream) -> io::Result<()> {
+    /// Reads requests from a pipe and answers them until it ends.
+    pub(crate) async fn serve(self, mut pipe: DuplexStream) -> io::Result<()> {
         loop {
             let size = pipe.read_i32().await?;
             self.released(ANYTHING).await;
