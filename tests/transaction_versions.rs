@@ -63,6 +63,39 @@ async fn a_lost_batch_is_not_taken_for_the_next_transaction(#[values(0, 1, 2)] l
     assert_eq!(committed(&shell.cluster, 0), ["after"]);
 }
 
+/// Whatever got no answer may arrive later; with the epoch of the next transaction it would be taken
+/// for its end, or for its partition.
+#[rstest]
+#[case::end(Api::EndTxn)]
+#[case::partitions(Api::AddPartitionsToTxn)]
+#[case::offsets(Api::AddOffsetsToTxn)]
+#[tokio::test(start_paused = true)]
+async fn an_epoch_in_which_something_got_no_answer_has_one_transaction(
+    #[values(0, 1)] level: i16,
+    #[case] api: Api,
+) {
+    let shell = Shell::start();
+    shell.cluster.set_transaction_version(level).unwrap();
+    let producer = producer(&shell);
+    let mut transactions = producer.init_transactions().await.unwrap();
+    for value in ["a", "b", "c"] {
+        let lost = Rule::on(api).count(1).then(Verdict::CloseBefore);
+        let rule = (value == "b").then(|| shell.cluster.inject(lost));
+        let copy = transactions.begin().await.unwrap();
+        copy.deliver(to(0, value)).await.unwrap();
+        let read = [ConsumedOffset::next("orders", 1, 42)];
+        let group = ConsumerGroup::new("copiers");
+        copy.send_offsets(read, &group).await.unwrap();
+        copy.commit().await.unwrap();
+        assert!(rule.is_none_or(|rule| rule.hits() == 1));
+    }
+    settle().await;
+    assert_eq!(committed(&shell.cluster, 0), ["a", "b", "c"]);
+    let log = shell.cluster.records("orders", 0);
+    let epochs: Vec<i16> = log.iter().map(|one| one.producer.unwrap().epoch).collect();
+    assert_eq!(epochs, [0, 0, 1]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_cluster_may_be_raised_to_version_2_under_a_producer() {
     let shell = Shell::start();

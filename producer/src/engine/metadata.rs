@@ -413,9 +413,11 @@ impl Topic {
         row.error == ErrorCode::NONE && self.names.id != TopicId::ZERO && !self.is_same(row)
     }
 
-    /// Whether the row tells of the topic that is known: versions before 10 tell no id.
+    /// Whether the row tells of the topic that is known: versions before 10 tell no id, and the
+    /// first that is told is that of the topic which was known without.
     fn is_same(&self, row: &TopicAnswer) -> bool {
-        row.id == TopicId::ZERO || row.id == self.names.id
+        let either = [row.id, self.names.id];
+        either.contains(&TopicId::ZERO) || row.id == self.names.id
     }
 
     /// Takes in a row; says whether the view changed.
@@ -701,6 +703,17 @@ mod tests {
         learn(&mut metadata, row(0, 1, &[(1, 5)]));
         learn(&mut metadata, row(0, id, &[told]));
         assert_eq!(leader(&metadata), known);
+    }
+
+    /// A broker that tells ids may lag behind one that is too old for them.
+    #[test]
+    fn the_first_id_told_is_that_of_the_topic_known_without() {
+        let mut metadata = wanting();
+        learn(&mut metadata, row(0, 0, &[(1, 5)]));
+        learn(&mut metadata, row(0, 1, &[(2, 4)]));
+        assert_eq!(leader(&metadata), (Some(1), Some(5)));
+        learn(&mut metadata, row(0, 2, &[(2, 0)]));
+        assert_eq!(leader(&metadata), (Some(2), Some(0)), "another topic");
     }
 
     #[rstest]

@@ -42,8 +42,8 @@ pub(super) struct Transacting {
     pub(super) errand: Errand,
     /// Answers to the present question that asked for another try.
     pub(super) failures: u32,
-    /// Offset commits that got no answer: they may still arrive.
-    pub(super) offsets_lost: u32,
+    /// Partitions, offsets and their commits that got no answer: they may still arrive.
+    pub(super) questions_lost: u32,
     /// When a producer that is closing gives up.
     pub(super) closes_by: Option<Instant>,
 }
@@ -90,7 +90,7 @@ impl Transacting {
             level: Level::Explicit,
             errand: Errand::None,
             failures: 0,
-            offsets_lost: 0,
+            questions_lost: 0,
             closes_by: None,
         }
     }

@@ -261,6 +261,11 @@ impl Transaction {
         }
     }
 
+    /// Requests to end it that may still arrive, or may have been done unnoticed.
+    pub(crate) fn ends_unanswered(&self) -> u32 {
+        self.ends_unanswered
+    }
+
     /// Whether the coordinator has to be asked to end it.
     pub(crate) fn left_traces(&self) -> bool {
         self.traces == Traces::Some

@@ -40,10 +40,13 @@ impl<C> Engine<C> {
                 Some(coordinator) => coordinator.on_failed(until),
                 None => transacting.forget_asked_groups(),
             },
-            Question::OffsetCommit => transacting.offsets_lost += 1,
-            Question::Partitions => transacting.participants.on_not_added(),
+            Question::Offsets | Question::OffsetCommit => transacting.questions_lost += 1,
+            Question::Partitions => {
+                transacting.questions_lost += 1;
+                transacting.participants.on_not_added();
+            }
             // An end that got no answer stays counted as such.
-            Question::Identity | Question::Offsets | Question::End(_) => {}
+            Question::Identity | Question::End(_) => {}
         }
     }
 
@@ -292,9 +295,10 @@ impl<C> Engine<C> {
         let Some(transacting) = &mut self.transacting else {
             return;
         };
-        // What may still arrive must not find the same epoch.
-        let mut broken = transacting.offsets_lost > 0;
-        transacting.offsets_lost = 0;
+        // What may still arrive must not find the same epoch: an end would be the next one's.
+        let unanswered = transacting.machine.ends_unanswered() > 0;
+        let mut broken = unanswered || transacting.questions_lost > 0;
+        transacting.questions_lost = 0;
         for at in transacting.participants.all() {
             let Some(partition) = self.partitions.get_mut(&at) else {
                 continue;
