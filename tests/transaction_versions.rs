@@ -63,8 +63,8 @@ async fn a_lost_batch_is_not_taken_for_the_next_transaction(#[values(0, 1, 2)] l
     assert_eq!(committed(&shell.cluster, 0), ["after"]);
 }
 
-/// Whatever got no answer may arrive later; with the epoch of the next transaction it would be taken
-/// for its end, or for its partition.
+/// Whatever got no answer may arrive later; with the epoch of the next transaction it would be
+/// taken for its end, or for its partition.
 #[rstest]
 #[case::end(Api::EndTxn)]
 #[case::partitions(Api::AddPartitionsToTxn)]

@@ -91,7 +91,8 @@ pub struct GroupOffsets {
 
 impl GroupOffsets {
     /// Of one partition named twice the later counts.
-    pub(crate) fn new(group: ConsumerGroup, mut offsets: Vec<ConsumedOffset>) -> Self {
+    #[must_use]
+    pub fn new(group: ConsumerGroup, mut offsets: Vec<ConsumedOffset>) -> Self {
         offsets.reverse();
         offsets.sort_by(|one, other| {
             let place = |offset: &ConsumedOffset| (Arc::clone(&offset.topic), offset.partition);

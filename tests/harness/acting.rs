@@ -53,12 +53,13 @@ impl World {
             "producer {producer} accepts {:?} for {partition}",
             capture::Short(&content.value)
         ));
+        let transaction = self.transaction_of(client);
         self.sends.push(SendOp {
             producer,
             partition,
             placed,
             content,
-            transaction: None,
+            transaction,
             at: self.now,
             resolutions: Vec::new(),
         });
@@ -104,11 +105,9 @@ impl World {
                 let place = (partition.topic, partition.partition);
                 self.complete(client, place, (completion, outcome));
             }
-            // Without a transactional id there are no answers and no doors.
-            Action::TopicChanged { .. }
-            | Action::Answered { .. }
-            | Action::Doors(_)
-            | Action::Report(_) => {}
+            Action::Answered { id, answer } => self.answered(client, id, answer),
+            Action::Doors(doors) => self.set_doors(client, doors),
+            Action::TopicChanged { .. } | Action::Report(_) => {}
         }
     }
 
@@ -181,7 +180,9 @@ impl World {
         (connection, correlation_id): (ConnectionId, CorrelationId),
         (link, bytes): (LinkId, Bytes),
     ) {
+        let api = capture::api(&bytes);
         self.links.send(link, End::Broker, bytes, self.now);
+        self.strand_if_wanted(link, api);
         let now = self.producer_now();
         let written = Input::Written {
             connection,
@@ -248,7 +249,7 @@ impl World {
         }
     }
 
-    fn resolve(&mut self, send: SendNumber, ending: Ending) {
+    pub(crate) fn resolve(&mut self, send: SendNumber, ending: Ending) {
         let resolution = Resolution {
             ending,
             at: self.now,

@@ -15,6 +15,7 @@ use crate::world::World;
 impl World {
     pub(crate) fn drive_cluster(&mut self) {
         self.touched.cluster = true;
+        self.read_stable();
         while let Some(effect) = self.cluster.poll_effect() {
             match effect {
                 broker::Effect::Reply { connection, frame } => {

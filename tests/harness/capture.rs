@@ -14,6 +14,7 @@ use kafka_mockbroker::engine::log::{Log, StoredBatch};
 use kafka_mockbroker::engine::marker;
 use kafka_mockbroker::engine::open_transactions::Ending;
 use kafka_mockbroker::engine::topology::PartitionKey;
+use kafka_mockbroker::engine::txn_state::TxnState;
 use kafka_mockbroker::handlers::ClusterEngine;
 use kafka_mockbroker::wire::batch_view::{BatchView, CONTROL, TRANSACTIONAL};
 use kafka_mockbroker::wire::records::{DecodedRecord, decode};
@@ -204,6 +205,21 @@ pub fn ends(cluster: &ClusterEngine) -> BTreeMap<Partition, LogEnd> {
     every_log(cluster)
         .map(|(name, log)| (name, end(log)))
         .collect()
+}
+
+/// Transactional ids with a transaction that has not ended, and offsets that wait for a marker.
+#[must_use]
+pub fn unfinished(cluster: &ClusterEngine) -> Vec<String> {
+    let all = cluster.cluster().transactions().coordinator().all();
+    let open = all
+        .filter(|(_, known)| known.state == TxnState::Ongoing || known.state.preparing().is_some());
+    let open = open.map(|(id, known)| format!("{id} is {:?}", known.state));
+    let groups = cluster.cluster().groups();
+    let pending = groups.all().flat_map(|(group, _)| {
+        let partitions = groups.offsets().pending(group);
+        partitions.map(move |partition| format!("{group} waits for {partition:?}"))
+    });
+    open.chain(pending).collect()
 }
 
 /// The offsets and values of a log's records from one offset to another.

@@ -29,6 +29,7 @@ use kafka_producer::engine::queue::{
 };
 use kafka_producer::engine::ratio::Ratio;
 use kafka_producer::engine::time::Instant;
+use kafka_producer::engine::transaction::Doors;
 use kafka_producer::engine::{Engine, EngineConfig};
 use kafka_producer::wire::batch_buffer::BatchBuffer;
 use kafka_producer::wire::compression::{CompressedBatch, Compressor};
@@ -128,6 +129,16 @@ pub struct Client {
     memory: Memory,
     /// Since the last record was accepted.
     drain_requested: bool,
+    /// Whether records are accepted; without a transactional id they always are.
+    pub doors: Doors,
+    life: Life,
+}
+
+/// Whether the process still runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Life {
+    Alive,
+    Dead,
 }
 
 #[derive(Debug, Default)]
@@ -177,6 +188,8 @@ impl Client {
             waiting: VecDeque::new(),
             batches: Vec::new(),
             drain_requested: false,
+            doors: Doors::Open,
+            life: Life::Alive,
         }
     }
 
@@ -195,6 +208,9 @@ impl Client {
     /// Appends the next record whose topic is known, under the given number; where there is no
     /// memory for it, asks for what is queued to go.
     pub fn accept_next(&mut self, number: SendNumber, now: Instant) -> Option<Outgoing> {
+        if self.doors != Doors::Open {
+            return None;
+        }
         let known = |record: &Outgoing| {
             let view = self.engine.topic(self.index(&record.topic));
             matches!(view, TopicView::Known { .. })
@@ -238,6 +254,36 @@ impl Client {
     #[must_use]
     pub fn waiting_count(&self) -> usize {
         self.waiting.len()
+    }
+
+    /// Lets records in from now on, or none: tells the engine of those that are queued, and gives
+    /// back the one that waits.
+    pub fn set_doors(&mut self, doors: Doors, now: Instant) -> Option<Outgoing> {
+        let shut = doors != Doors::Open;
+        self.doors = doors;
+        if !shut {
+            return None;
+        }
+        let queues = self.queues.queues.iter();
+        let queued = queues.filter(|(_, queue)| queue.state().oldest_opened_at.is_some());
+        let queued: Vec<TopicPartition> = queued.map(|(partition, _)| *partition).collect();
+        for partition in queued {
+            self.engine.handle_input(Input::Queued { partition }, now);
+        }
+        self.waiting.pop_front()
+    }
+
+    /// The process is killed: nothing of it happens any more, and what it held is free.
+    pub fn die(&mut self) {
+        self.life = Life::Dead;
+        self.waiting.clear();
+        self.memory.used_bytes = 0;
+    }
+
+    /// Whether the process still runs.
+    #[must_use]
+    pub fn lives(&self) -> bool {
+        self.life == Life::Alive
     }
 
     /// The engine's next action.

@@ -66,6 +66,21 @@ pub enum Defect {
     LogRewritten,
     /// The network or a writer changes a record and nobody notices.
     RecordChanged,
+    /// The producer does not keep in mind that a record of its transaction was refused.
+    RefusalNotTold,
+    /// The producer commits a transaction of which a record failed.
+    CommitAfterFailure,
+    /// The producer calls a commit that nobody answered a failure.
+    UnansweredIsFailure,
+    /// The producer keeps its epoch after an end that nobody answered, in transactions that share
+    /// one.
+    EpochNotRaised,
+    /// The broker lets older processes write with the epoch of the newest.
+    NobodyIsFenced,
+    /// The broker gives readers of committed records what is not stable yet.
+    StableOffsetIgnored,
+    /// The broker loses markers.
+    MarkersLost,
 }
 
 /// A mistake at work in one run.

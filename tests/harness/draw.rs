@@ -14,6 +14,7 @@ use kafka_producer::engine::Idempotence;
 use kafka_producer::wire::compression::Codec;
 use kafka_producer::{Acks, CompressionType};
 
+use crate::draw_transactions;
 use crate::driving::{First, Lateness};
 use crate::faults::{Fault, Place, Plan, PlannedSend, Step};
 use crate::link::Latency;
@@ -38,11 +39,19 @@ pub enum Workload {
     Compression,
     /// Producers on a busy machine: their drivers look late.
     LateDriver,
+    /// Transactions with an epoch each, zombies, coordinators that crash over each step.
+    Transactions,
+    /// The same, of version 1 and below, some of them upgraded on the way.
+    TransactionsOfVersionOne,
+    /// Transactions that write what they read of other transactions.
+    Copy,
+    /// Transactions that move money between accounts.
+    Bank,
 }
 
 impl Workload {
     /// Every kind.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 11] = [
         Self::Mixed,
         Self::Plain,
         Self::Idempotent,
@@ -50,7 +59,18 @@ impl Workload {
         Self::SmallMemory,
         Self::Compression,
         Self::LateDriver,
+        Self::Transactions,
+        Self::TransactionsOfVersionOne,
+        Self::Copy,
+        Self::Bank,
     ];
+
+    /// Whether its producers have transactional ids.
+    #[must_use]
+    pub fn is_transactional(self) -> bool {
+        use Workload::{Bank, Copy, Transactions, TransactionsOfVersionOne};
+        matches!(self, Transactions | TransactionsOfVersionOne | Copy | Bank)
+    }
 
     /// The kind of this name.
     #[must_use]
@@ -61,6 +81,9 @@ impl Workload {
     /// The plan of a seed; of what happens in it no lines are written.
     #[must_use]
     pub fn draw(self, seed: u64) -> Plan {
+        if self.is_transactional() {
+            return draw_transactions::draw(self, seed);
+        }
         let mut workload = fastrand::Rng::with_seed(seed);
         let mut misfortune = fastrand::Rng::with_seed(seed ^ 0x5bd1_e995_cafe_f00d);
         let setting = self.draw_setting(seed, &mut workload);
@@ -83,6 +106,10 @@ impl fmt::Display for Workload {
             Self::SmallMemory => "small-memory",
             Self::Compression => "compression",
             Self::LateDriver => "late-driver",
+            Self::Transactions => "transactions",
+            Self::TransactionsOfVersionOne => "transactions-v1",
+            Self::Copy => "copy",
+            Self::Bank => "bank",
         })
     }
 }
@@ -130,7 +157,7 @@ fn draw_resolve_timeout(seed: u64) -> Duration {
 }
 
 impl Workload {
-    fn draw_setting(self, seed: u64, random: &mut fastrand::Rng) -> Setting {
+    pub(crate) fn draw_setting(self, seed: u64, random: &mut fastrand::Rng) -> Setting {
         let millis = |random: &mut fastrand::Rng, range| Duration::from_millis(random.u64(range));
         let (idempotence, acks) = self.draw_guarantee(random);
         let linger = millis(random, 0..=20);
@@ -168,6 +195,8 @@ impl Workload {
         };
         match self {
             Self::Mixed | Self::Plain | Self::Idempotent => {}
+            // Drawn as idempotent ones, and changed.
+            Self::Transactions | Self::TransactionsOfVersionOne | Self::Copy | Self::Bank => {}
             Self::Compression => {
                 setting.codec = draw_codec(seed, 4);
                 setting.batch_bytes = batch_bytes.max(1_000);
@@ -273,7 +302,7 @@ fn draw_faults(setting: &Setting, random: &mut fastrand::Rng) -> Vec<(Duration, 
 }
 
 /// One of a few, so that partitions are shared; half of them with bytes beyond ASCII.
-fn draw_key(random: &mut fastrand::Rng) -> Bytes {
+pub(crate) fn draw_key(random: &mut fastrand::Rng) -> Bytes {
     let number = random.u8(..8);
     match random.bool() {
         true => Bytes::from(format!("key {number}")),
@@ -281,7 +310,7 @@ fn draw_key(random: &mut fastrand::Rng) -> Bytes {
     }
 }
 
-fn draw_headers(random: &mut fastrand::Rng) -> Vec<(String, Option<Bytes>)> {
+pub(crate) fn draw_headers(random: &mut fastrand::Rng) -> Vec<(String, Option<Bytes>)> {
     let count = random.usize(0..=2);
     let header = |number| {
         (
@@ -292,7 +321,7 @@ fn draw_headers(random: &mut fastrand::Rng) -> Vec<(String, Option<Bytes>)> {
     (0..count).map(header).collect()
 }
 
-fn draw_fault(setting: &Setting, random: &mut fastrand::Rng) -> Fault {
+pub(crate) fn draw_fault(setting: &Setting, random: &mut fastrand::Rng) -> Fault {
     let broker = random.i32(1..=setting.brokers);
     let lasts = draw_duration(random, Duration::from_millis(1), FAULT_LASTS_MAX);
     match random.u8(..14) {
@@ -356,7 +385,7 @@ fn draw_rule(random: &mut fastrand::Rng) -> Rule {
 }
 
 /// What hides an answer, breaks it, or brings it late.
-fn draw_silence(random: &mut fastrand::Rng) -> Verdict {
+pub(crate) fn draw_silence(random: &mut fastrand::Rng) -> Verdict {
     let late = draw_duration(random, Duration::from_millis(1), FAULT_LASTS_MAX);
     match random.u8(..9) {
         0 => Verdict::Swallow,
@@ -374,11 +403,11 @@ fn draw_silence(random: &mut fastrand::Rng) -> Verdict {
     }
 }
 
-fn choose(codes: &[ErrorCode], random: &mut fastrand::Rng) -> ErrorCode {
+pub(crate) fn choose(codes: &[ErrorCode], random: &mut fastrand::Rng) -> ErrorCode {
     codes[random.usize(..codes.len())]
 }
 
-fn draw_duration(random: &mut fastrand::Rng, min: Duration, max: Duration) -> Duration {
+pub(crate) fn draw_duration(random: &mut fastrand::Rng, min: Duration, max: Duration) -> Duration {
     let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
     Duration::from_micros(random.u64(micros(min)..=micros(max)))
 }
@@ -400,7 +429,7 @@ const REFUSED_AFTER_APPEND: [ErrorCode; 2] = [
 
 const SENDS_MAX: usize = 60;
 const FLUSHES_MAX: usize = 3;
-const FAULTS_MAX: usize = 16;
+pub(crate) const FAULTS_MAX: usize = 16;
 /// More than a batch of one drawn record has.
 const RECORD_BYTES_MAX: usize = 400;
 /// No fault lasts longer.

@@ -69,6 +69,9 @@ pub(crate) struct Mailbox {
 impl World {
     /// Something arrives for a producer.
     pub(crate) fn post(&mut self, client: ClientNumber, link: LinkId, what: Arriving) {
+        if !self.clients[client.0].lives() {
+            return;
+        }
         if self.setting.lateness.max.is_zero() {
             self.hear_of_arrival(client, link, what);
             self.drive_client(client);
@@ -85,6 +88,9 @@ impl World {
         let Self {
             clients, mailboxes, ..
         } = self;
+        if !clients[client.0].lives() {
+            return None;
+        }
         let due = clients[client.0].engine.next_deadline();
         let called = [due, clients[client.0].compressed_at()];
         let called = called.into_iter().flatten();

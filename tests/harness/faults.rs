@@ -13,18 +13,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use kafka_mockbroker::Rule;
 use kafka_mockbroker::engine::moves::Move;
+use kafka_mockbroker::{Api, Rule};
 use kafka_producer::Acks;
 use kafka_producer::partitioner::murmur2;
 
 use crate::capture::Short;
 use crate::client::Outgoing;
 use crate::draw::FAULT_LASTS_MAX;
+use crate::draw_transactions::COPIES;
 use crate::history::{Content, History, Liveness, Placed};
 use crate::oracle::{self, Law};
 use crate::setting::Setting;
 use crate::trace::Tracing;
+use crate::traps::When;
+use crate::worker::{Bracketing, Job, PlannedTransaction, Predecessor, Wish, Work};
 use crate::world::{ClientNumber, World};
 
 /// Something that goes wrong.
@@ -44,6 +47,10 @@ pub enum Fault {
     Clog(i32, Duration),
     /// Producers may send so many bytes a second from now on.
     Quota(u32),
+    /// The broker that gets the next request of an API crashes over it, and is back after a while.
+    CrashOver(Api, When, Duration),
+    /// The next request of an API is so late, and its link with it.
+    Strand(Api, Duration),
 }
 
 impl fmt::Display for Fault {
@@ -56,6 +63,10 @@ impl fmt::Display for Fault {
             Self::Refuse(broker, duration) => write!(f, "broker {broker} refuses {duration:?}"),
             Self::Clog(broker, duration) => write!(f, "broker {broker} is clogged {duration:?}"),
             Self::Quota(bytes) => write!(f, "producers may send {bytes} bytes a second"),
+            Self::CrashOver(api, when, lasts) => {
+                write!(f, "whoever gets {api} crashes {when:?}, for {lasts:?}")
+            }
+            Self::Strand(api, lasts) => write!(f, "{api} is stranded for {lasts:?}"),
         }
     }
 }
@@ -95,6 +106,10 @@ pub enum Step {
     Send(PlannedSend),
     /// A producer is flushed.
     Flush(ClientNumber),
+    /// A transaction is there to be done.
+    Transaction(PlannedTransaction),
+    /// Another process is started under one of the transactional ids.
+    Replace(usize, Predecessor),
 }
 
 impl fmt::Display for Step {
@@ -110,6 +125,13 @@ impl fmt::Display for Step {
                 send.place
             ),
             Self::Flush(client) => write!(f, "producer {} is flushed", client.0),
+            Self::Transaction(planned) => write!(f, "id {}: {planned:?}", planned.id),
+            Self::Replace(id, predecessor) => {
+                write!(
+                    f,
+                    "id {id}: another process, the one before: {predecessor:?}"
+                )
+            }
         }
     }
 }
@@ -174,13 +196,19 @@ pub fn run(plan: &Plan) -> Run {
             }
             Step::Send(send) => send_planned(&mut world, send),
             Step::Flush(client) => world.flush(*client),
+            Step::Transaction(planned) => world.plan_transaction(planned),
+            Step::Replace(id, predecessor) => world.replace_process(*id, *predecessor),
         }
     }
     world.run_until(Plan::FAULTS_END + FAULT_LASTS_MAX);
     world.read_committed();
     world.heal();
-    settle(&mut world, &plan.setting);
+    match &plan.setting.transactions {
+        None => settle(&mut world, &plan.setting),
+        Some(bracketing) => settle_transactions(&mut world, &plan.setting, bracketing),
+    }
     world.read_committed();
+    world.take_stock();
     let diagnostics = world.cluster().journal().diagnostics();
     let refused = diagnostics.first();
     let refused = refused.map(|refused| format!("the cluster refused: {refused:?}"));
@@ -188,12 +216,13 @@ pub fn run(plan: &Plan) -> Run {
     let verdict = oracle::judge(&history);
     let left = world.open_count();
     let left = (left > 0).then(|| format!("{left} sends are still open"));
+    let complaint = world.complaint();
     let broken = (!verdict.holds()).then(|| verdict.to_string());
     Run {
         world,
         history,
         broken: verdict.laws(),
-        complaint: broken.or(left).or(refused),
+        complaint: broken.or(left).or(complaint).or(refused),
     }
 }
 
@@ -227,6 +256,76 @@ fn settle(world: &mut World, setting: &Setting) {
     probe(world, setting, PROBE);
     let patience = world.now() + within;
     step_while_open(world, patience);
+}
+
+/// After the last fault all that was planned must be done, and what nobody ends must time out; then
+/// one more transaction under each id must be committed soon.
+fn settle_transactions(world: &mut World, setting: &Setting, bracketing: &Bracketing) {
+    let healed_within = Plan::HEALED_WITHIN + setting.lateness.margin();
+    let timed_out_within = bracketing.timeout + bracketing.scan_interval * 2;
+    let within = setting.resolved_within() + timed_out_within + healed_within;
+    // Those that wait for each other: what is open, its process, its successor.
+    work_until_done(world, within * 4);
+    // Of two that began at the same time the older may have fenced the newer, which finds out.
+    for _ in 0..2 {
+        plan_probes(world, setting, bracketing);
+        work_until_done(world, within);
+    }
+    let quiet = world.now() + timed_out_within + setting.request_timeout * 2 + healed_within;
+    world.run_until(quiet.max(world.muted_until()));
+    let within = setting.request_timeout * 3 + healed_within * 2;
+    world.liveness = Some(Liveness {
+        from: world.now(),
+        within,
+    });
+    plan_probes(world, setting, bracketing);
+    work_until_done(world, within * 2);
+    // Markers are on their way for a moment.
+    world.run_until(world.now() + healed_within);
+}
+
+/// A transaction for the newest process of each id.
+fn plan_probes(world: &mut World, setting: &Setting, bracketing: &Bracketing) {
+    for (id, (_, job)) in bracketing.jobs.iter().enumerate() {
+        let work = match job {
+            Job::Copy(_) => continue,
+            Job::Planned => Work::Records(probes(setting, id, world.now()), None),
+            Job::Bank(_) => Work::Transfer {
+                from: 0,
+                to: 1,
+                amount: 1,
+            },
+        };
+        world.plan_for_newest(PlannedTransaction {
+            id,
+            work,
+            pause: Duration::ZERO,
+            wish: Wish::Commit,
+        });
+    }
+}
+
+fn work_until_done(world: &mut World, patience: Duration) {
+    let patience = world.now().max(world.muted_until()) + patience;
+    while world.is_at_work() && world.next_at().is_some_and(|at| at <= patience) {
+        world.step();
+    }
+}
+
+fn probes(setting: &Setting, id: usize, now: Duration) -> Vec<PlannedSend> {
+    let topics = setting.topics.iter().filter(|(topic, ..)| *topic != COPIES);
+    let places = topics.flat_map(|(topic, partitions, _)| {
+        (0..*partitions).map(move |partition| (*topic, partition))
+    });
+    let send = |(topic, partition)| PlannedSend {
+        client: ClientNumber(0),
+        topic: Arc::from(topic),
+        place: Place::Named(partition),
+        key: None,
+        value: format!("probe {id} {}ms {topic}-{partition}", now.as_millis()).into(),
+        headers: Vec::new(),
+    };
+    places.map(send).collect()
 }
 
 fn step_while_open(world: &mut World, patience: Duration) {
@@ -279,10 +378,18 @@ fn strike(world: &mut World, fault: &Fault) {
         Fault::Refuse(broker, duration) => world.refuse(*broker, *duration),
         Fault::Clog(broker, duration) => world.clog(*broker, *duration),
         Fault::Quota(bytes) => world.limit(Some(*bytes)),
+        Fault::CrashOver(api, when, lasts) => world.crash_over(*api, *when, *lasts),
+        Fault::Strand(api, lasts) => world.strand(*api, *lasts),
     }
 }
 
 fn send_planned(world: &mut World, send: &PlannedSend) {
+    let record = outgoing(world, send);
+    world.send_from(send.client, record);
+}
+
+/// A planned send as it is handed over now.
+pub(crate) fn outgoing(world: &World, send: &PlannedSend) -> Outgoing {
     let (partition, placed) = match send.place {
         Place::Named(partition) => (partition, Placed::BySender),
         Place::ByKey(partitions) => {
@@ -293,7 +400,7 @@ fn send_planned(world: &mut World, send: &PlannedSend) {
             (chosen, Placed::ByKey { partitions })
         }
     };
-    let record = Outgoing {
+    Outgoing {
         topic: Arc::clone(&send.topic),
         partition,
         placed,
@@ -303,8 +410,7 @@ fn send_planned(world: &mut World, send: &PlannedSend) {
             value: send.value.clone(),
             headers: send.headers.clone(),
         },
-    };
-    world.send_from(send.client, record);
+    }
 }
 
 /// Takes steps out of a plan as long as it still fails, halves first and single ones last.

@@ -14,6 +14,7 @@ use kafka_mockbroker::engine::quotas::QuotaEntity;
 use kafka_mockbroker::{Api, BrokerId, Rule};
 
 use crate::client::Outlet;
+use crate::defect::Defect;
 use crate::world::{ClientNumber, Leaders, World};
 
 impl World {
@@ -47,6 +48,7 @@ impl World {
     /// broker runs and is reached, every follower follows at once.
     pub fn heal(&mut self) {
         self.note("the faults are over");
+        self.remove_traps();
         self.limit(None);
         let brokers = || (1..=self.setting.brokers).map(BrokerId);
         let mut moves = Vec::new();
@@ -71,6 +73,12 @@ impl World {
             }
         }
         for (topic, partition) in self.setting.partitions() {
+            if self.setting.defect != Some(Defect::MarkersLost) {
+                moves.push(Move::ReleaseMarkers {
+                    topic: Arc::clone(&topic),
+                    partition,
+                });
+            }
             moves.push(Move::ReleaseIsrChanges {
                 topic: Arc::clone(&topic),
                 partition,

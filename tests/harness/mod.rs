@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`setting`] | what a world consists of |
 //! | [`world`], [`client`], [`driving`], [`link`] | level 1: both engines, no runtime, virtual time |
+//! | [`worker`] | processes that work in transactions, copy, and move money |
 //! | [`scenario`], [`draw`], [`faults`] | a world told step by step, or drawn from a seed |
 //! | [`shell`], [`transactional`] | level 2: the whole producer on a paused clock; its transactions |
 //! | [`defect`] | mistakes between the engines, to try the oracle |
@@ -25,9 +26,11 @@ pub mod capture;
 pub mod client;
 pub mod defect;
 pub mod draw;
+mod draw_transactions;
 pub mod driving;
 pub mod faults;
 pub mod history;
+mod jobs;
 pub mod link;
 mod misfortune;
 pub mod oracle;
@@ -38,7 +41,10 @@ pub mod shell;
 pub mod tap;
 pub mod trace;
 pub mod transactional;
+pub mod traps;
 pub mod tree;
+pub mod worker;
+mod working;
 pub mod world;
 
 /// The README's examples, compiled; the one that needs no broker is run.

@@ -6,16 +6,19 @@
 //!
 //! *Not here*: what must hold (`oracle/logs.rs`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
+use kafka_mockbroker::engine::log::Log;
 use kafka_mockbroker::engine::topology::PartitionKey;
+use kafka_mockbroker::wire::batch_view::{CONTROL, TRANSACTIONAL};
 use kafka_producer::Acks;
 
 use crate::capture;
 use crate::client::SendNumber;
-use crate::history::{Partition, Read, Seen};
+use crate::defect::Defect;
+use crate::history::{LogEntry, Partition, Read, Seen};
 use crate::world::World;
 
 /// What was read in a run.
@@ -25,12 +28,61 @@ pub(crate) struct Readers {
     /// By partition: the first offset that was not read yet.
     committed_to: BTreeMap<Partition, i64>,
     acknowledged_to: BTreeMap<Partition, i64>,
+    /// By partition: what a consumer of committed records was given.
+    stable: BTreeMap<Partition, Vec<LogEntry>>,
+    /// The same consumer's places, by partition and with their keys; looked up once.
+    stable_to: Vec<(Partition, PartitionKey, i64)>,
 }
 
 impl Readers {
     pub(crate) fn reads(&self) -> &[Read] {
         &self.reads
     }
+
+    /// What a consumer of committed records was given, by partition.
+    pub(crate) fn stable(&self) -> impl Iterator<Item = (&Partition, &Vec<LogEntry>)> {
+        self.stable.iter()
+    }
+
+    /// The same of one partition, from an offset on.
+    pub(crate) fn stable_from(
+        &self,
+        partition: &Partition,
+        offset: i64,
+    ) -> impl Iterator<Item = &LogEntry> {
+        let entries = self.stable.get(partition).map_or(&[][..], Vec::as_slice);
+        let first = entries.partition_point(|entry| entry.offset < offset);
+        entries[first..].iter()
+    }
+}
+
+/// What a consumer of committed records makes of batches, as Kafka's does: of the transactions that
+/// it is told are aborted it skips what stands between their first record and their marker.
+///
+/// *Source*: Kafka's `CompletedFetch.nextFetchedRecord`.
+fn committed_in(log: &Log, range: Range<i64>) -> Vec<LogEntry> {
+    let batches = log.batches();
+    let first = batches.partition_point(|batch| batch.header.last_offset() < range.start);
+    let among = batches[first..].iter();
+    let among = among.take_while(|batch| batch.header.base_offset < range.end);
+    let aborted = log.transactions().aborted(range.start, range.end);
+    let mut aborted: Vec<(i64, i64)> = aborted.map(|(id, first)| (first, id)).collect();
+    aborted.sort_unstable();
+    let mut aborted = aborted.into_iter().peekable();
+    let mut skipped = BTreeSet::new();
+    let mut given = Vec::new();
+    for batch in among {
+        let header = &batch.header;
+        while let Some((_, id)) = aborted.next_if(|(first, _)| *first <= header.last_offset()) {
+            skipped.insert(id);
+        }
+        if header.has(CONTROL) {
+            skipped.remove(&header.producer_id);
+        } else if !header.has(TRANSACTIONAL) || !skipped.contains(&header.producer_id) {
+            given.extend(capture::data_in(std::slice::from_ref(batch)));
+        }
+    }
+    given
 }
 
 impl World {
@@ -57,6 +109,53 @@ impl World {
                 self.readers.committed_to.insert(partition, end);
             }
         }
+    }
+
+    /// Gives a consumer of committed records what it can have and does not have yet; in a world
+    /// without transactional ids there is none.
+    pub(crate) fn read_stable(&mut self) {
+        if self.setting.transactions.is_none() {
+            return;
+        }
+        if self.readers.stable_to.is_empty() {
+            let places = self.setting.partitions().filter_map(|(topic, number)| {
+                let key = self.cluster.cluster().key(&topic, number).ok()?;
+                Some((Partition { topic, number }, key, 0))
+            });
+            self.readers.stable_to = places.collect();
+        }
+        for at in 0..self.readers.stable_to.len() {
+            let (_, key, from) = &self.readers.stable_to[at];
+            let (key, from) = (*key, *from);
+            let partition = self.cluster.cluster().partition(key);
+            let log = partition.expect("it was found").log();
+            let end = match self.setting.defect {
+                Some(Defect::StableOffsetIgnored) => log.high_watermark(),
+                _ => log.last_stable_offset(),
+            };
+            if from < end {
+                let given = committed_in(log, from..end);
+                self.readers.stable_to[at].2 = end;
+                self.give(at, given);
+            }
+        }
+    }
+
+    fn give(&mut self, at: usize, given: Vec<LogEntry>) {
+        let partition = self.readers.stable_to[at].0.clone();
+        let now = self.now;
+        self.readers.reads.extend(given.iter().map(|entry| Read {
+            at: now,
+            partition: partition.clone(),
+            offset: entry.offset,
+            value: entry.content.value.clone(),
+            seen: Seen::Stable,
+        }));
+        self.readers
+            .stable
+            .entry(partition)
+            .or_default()
+            .extend(given);
     }
 
     /// Reads what lies before a record that was acknowledged just now.

@@ -10,6 +10,7 @@ use kafka_mockbroker::engine::effect::BrokerId;
 use kafka_mockbroker::engine::topology::BrokerEndpoint;
 use kafka_mockbroker::engine::{ClusterConfig, TopicSpec};
 use kafka_producer::Acks;
+use kafka_producer::engine::config::TransactionsConfig;
 use kafka_producer::engine::effect::Address;
 use kafka_producer::engine::{EngineConfig, Idempotence};
 use kafka_producer::wire::compression::Codec;
@@ -18,6 +19,10 @@ use crate::defect::Defect;
 use crate::driving::Lateness;
 use crate::link::Latency;
 use crate::trace::Tracing;
+use crate::worker::Bracketing;
+
+/// How often a coordinator looks for transactions that are open for too long.
+const SCAN_INTERVAL: &str = "transaction.abort.timed.out.transaction.cleanup.interval.ms";
 
 /// The parts of a world; the defaults are Kafka's where Kafka has one.
 #[derive(Clone, Debug)]
@@ -64,6 +69,8 @@ pub struct Setting {
     pub retries_max: u32,
     /// `buffer.memory`, in bytes; nothing is as much as wanted.
     pub memory_bytes: Option<usize>,
+    /// What is done under transactional ids, if there are any.
+    pub transactions: Option<Bracketing>,
     /// A mistake between the engines, to try the oracle.
     pub defect: Option<Defect>,
     /// Whether lines are written of what happens.
@@ -97,6 +104,7 @@ impl Default for Setting {
             resolve_timeout: Duration::ZERO,
             retries_max: u32::try_from(i32::MAX).expect("positive"),
             memory_bytes: None,
+            transactions: None,
             defect: None,
             tracing: Tracing::Kept,
         }
@@ -148,7 +156,12 @@ impl Setting {
             ("broker.session.timeout.ms", self.session_ms),
             ("replica.lag.time.max.ms", self.lag_ms),
         ];
-        for (key, value) in settings {
+        let scan = self.transactions.as_ref().map(|one| {
+            let millis = one.scan_interval.as_millis();
+            let interval = u32::try_from(millis).expect("a moment");
+            (SCAN_INTERVAL, interval)
+        });
+        for (key, value) in settings.into_iter().chain(scan) {
             let set = config.set(key, &value.to_string());
             set.expect("the setting is allowed");
         }
@@ -185,6 +198,21 @@ impl Setting {
     /// A producer's part.
     #[must_use]
     pub fn engine_config(&self, producer: usize) -> EngineConfig {
+        self.engine_config_for(producer, None)
+    }
+
+    /// The part of a producer with one of the transactional ids.
+    ///
+    /// # Panics
+    ///
+    /// When the time-out of transactions is longer than weeks.
+    #[must_use]
+    pub fn engine_config_for(&self, producer: usize, id: Option<usize>) -> EngineConfig {
+        let transactions = self.transactions.as_ref().zip(id);
+        let transactions = transactions.map(|(all, id)| TransactionsConfig {
+            id: all.name(id),
+            timeout_ms: i32::try_from(all.timeout.as_millis()).expect("a while"),
+        });
         EngineConfig {
             client_id: Arc::from(format!("producer-{producer}")),
             bootstrap: (1..=self.brokers).map(address).collect(),
@@ -213,7 +241,7 @@ impl Setting {
             metadata_age_max: Duration::from_secs(300),
             rebootstrap_after: Some(Duration::from_secs(300)),
             metadata_idle_max: Duration::from_secs(300),
-            transactions: None,
+            transactions,
             seed: self.seed.wrapping_mul(31).wrapping_add(producer as u64),
         }
     }

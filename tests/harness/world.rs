@@ -16,6 +16,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use kafka_mockbroker::engine::effect as broker;
 use kafka_mockbroker::engine::journal::Event;
+use kafka_mockbroker::engine::moves::Move;
 use kafka_mockbroker::engine::time::Instant as BrokerInstant;
 use kafka_mockbroker::handlers::ClusterEngine;
 use kafka_mockbroker::{Api, RuleId};
@@ -27,7 +28,7 @@ use crate::acting::Flushes;
 use crate::capture;
 use crate::client::{Client, Outgoing, SendNumber};
 use crate::driving::Mailbox;
-use crate::history::transactions::Transactions;
+use crate::history::transactions::{Epochs, Transactions};
 use crate::history::{
     Content, Durability, History, Leftovers, Liveness, LogEntry, Partition, Placed, Promises,
     SendOp,
@@ -37,6 +38,9 @@ use crate::readers::Readers;
 use crate::setting::Setting;
 use crate::tap::{Tap, Wire};
 use crate::trace::Trace;
+use crate::traps::{Traps, When};
+use crate::worker::Upgrade;
+use crate::working::Workshop;
 
 /// A producer's number in its world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -85,6 +89,8 @@ pub struct World {
     pub(crate) touched: Touched,
     pub(crate) rules: Vec<RuleId>,
     pub(crate) liveness: Option<Liveness>,
+    pub(crate) workshop: Workshop,
+    pub(crate) traps: Traps,
     trace: Trace,
 }
 
@@ -106,7 +112,7 @@ impl World {
                 Instant::ZERO,
             )
         };
-        Self {
+        let mut world = Self {
             clients: (0..setting.producers).map(client).collect(),
             mailboxes: (0..setting.producers).map(|_| Mailbox::default()).collect(),
             links: Links::new(setting.latency, setting.seed),
@@ -126,10 +132,18 @@ impl World {
             touched: Touched::default(),
             rules: Vec::new(),
             liveness: None,
+            workshop: Workshop::default(),
+            traps: Traps::default(),
             trace: Trace::new(setting.tracing),
             cluster,
             setting,
+        };
+        let level = world.setting.transactions.as_ref().map(|one| one.level);
+        if let Some(level) = level.filter(|level| *level < FRESH_LEVEL) {
+            world.make_move(Move::SetTransactionVersion { level });
         }
+        world.open_workshop();
+        world
     }
 
     /// The time since the start.
@@ -216,6 +230,8 @@ impl World {
             .chain(cluster)
             .chain(self.links.next_at())
             .chain(unclog)
+            .chain(self.workshop.next_at())
+            .chain(self.traps.next_at())
             .min()
     }
 
@@ -240,6 +256,8 @@ impl World {
             }
             self.numbers()
                 .for_each(|client| self.look_if_called(client));
+            self.revive();
+            self.work_if_due();
         }
         self.check_invariants();
         true
@@ -279,8 +297,30 @@ impl World {
             flushes: self.flushes.all(),
             reads: self.readers.reads().to_vec(),
             events: self.tap.events().to_vec(),
-            transactions: Transactions::default(),
+            transactions: self.transactions(),
             left: (self.open_count() == 0).then(|| self.left()),
+        }
+    }
+
+    /// What happened in transactions; nothing, where nobody has a transactional id.
+    fn transactions(&self) -> Transactions {
+        let Some(bracketing) = &self.setting.transactions else {
+            return Transactions::default();
+        };
+        let one_each = bracketing.level == FRESH_LEVEL && bracketing.upgrade == Upgrade::Never;
+        Transactions {
+            instances: self.workshop.instances.clone(),
+            all: self.workshop.all.clone(),
+            epochs: match one_each {
+                true => Epochs::OnePerTransaction,
+                false => Epochs::Shared,
+            },
+            markers: capture::markers(&self.cluster),
+            ends: capture::ends(&self.cluster),
+            unfinished: capture::unfinished(&self.cluster),
+            offsets_seen: self.workshop.offsets_seen.clone(),
+            copying: self.copying().cloned(),
+            sums: self.workshop.sums.clone(),
         }
     }
 
@@ -363,7 +403,12 @@ impl World {
                     self.named(link),
                     capture::Request(&frame)
                 ));
-                self.cluster.handle_request(connection, frame, now);
+                if self.spring(link, &frame, When::Before) {
+                    return;
+                }
+                self.cluster.handle_request(connection, frame.clone(), now);
+                self.drive_cluster();
+                self.spring(link, &frame, When::After);
             }
             Arriving::Closed | Arriving::Refused => {
                 self.cluster.handle_disconnect(connection, now);
@@ -398,7 +443,7 @@ impl World {
         }
     }
 
-    fn hear(&mut self, client: ClientNumber, input: Input) {
+    pub(crate) fn hear(&mut self, client: ClientNumber, input: Input) {
         self.note(format_args!(
             "producer {} <- {}",
             client.0,
@@ -411,6 +456,9 @@ impl World {
     /// Lets a producer do all it wants, and accept all it can.
     pub(crate) fn drive_client(&mut self, client: ClientNumber) {
         self.touched.clients.insert(client);
+        if !self.clients[client.0].lives() {
+            return;
+        }
         loop {
             let now = self.producer_now();
             if let Some(action) = self.clients[client.0].poll_action(now) {
@@ -418,10 +466,11 @@ impl World {
                 continue;
             }
             let number = SendNumber(self.sends.len());
-            let Some(record) = self.clients[client.0].accept_next(number, now) else {
+            if let Some(record) = self.clients[client.0].accept_next(number, now) {
+                self.accepted(client, record);
+            } else if !self.work(client) {
                 return;
-            };
-            self.accepted(client, record);
+            }
         }
     }
 
@@ -480,6 +529,9 @@ pub fn record(topic: &str, partition: i32, value: &str, timestamp_ms: i64) -> Ou
         content,
     }
 }
+
+/// `transaction.version` of a fresh cluster.
+const FRESH_LEVEL: i16 = 2;
 
 /// How late a deadline may be kept: events of one instant are handled one after the other.
 const SCHEDULER_TICK: Duration = Duration::from_millis(1);

@@ -32,7 +32,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::error::{Failure, FailureKind};
-use crate::group_offsets::GroupOffsets;
+pub use crate::group_offsets::GroupOffsets;
 use crate::wire::transactional::Decision;
 
 /// Where the transactional id stands.

@@ -1,7 +1,7 @@
 //! What every caller is promised: an end, in time, and nothing that stays behind.
 
 use super::{Case, Law, Named, Verdict};
-use crate::history::transactions::{TransactionOp, TransactionOutcome};
+use crate::history::transactions::{Instance, TransactionOp, TransactionOutcome};
 use crate::history::{Ending, Leftovers, SendOp};
 
 pub(super) fn each_send_ends_once(case: &Case<'_>, verdict: &mut Verdict) {
@@ -62,7 +62,16 @@ pub(super) fn what_is_sound_works(case: &Case<'_>, verdict: &mut Verdict) {
     let Some(liveness) = case.history.promises.liveness else {
         return;
     };
-    let later = |send: &&SendOp| send.at >= liveness.from;
+    // Of processes under one id all but the newest are fenced.
+    let instances = &case.history.transactions.instances;
+    let superseded = |producer: u32| {
+        let own = instances.iter().find(|one| one.producer == producer);
+        own.is_some_and(|own| {
+            let newer = |one: &Instance| one.id == own.id && one.producer > producer;
+            instances.iter().any(newer)
+        })
+    };
+    let later = |send: &&SendOp| send.at >= liveness.from && !superseded(send.producer);
     for send in case.history.sends.iter().filter(later) {
         let end = send.resolutions.first();
         let written = end.filter(|end| matches!(end.ending, Ending::Written(_)));
@@ -78,7 +87,7 @@ pub(super) fn what_is_sound_works(case: &Case<'_>, verdict: &mut Verdict) {
             );
         }
     }
-    let later = |one: &TransactionOp| one.begun_at >= liveness.from;
+    let later = |one: &TransactionOp| one.begun_at >= liveness.from && !superseded(one.producer);
     for (number, transaction) in case.transactions().filter(|(_, one)| later(one)) {
         let committed = transaction.outcome == TransactionOutcome::Committed;
         let told_at = transaction.told_at.filter(|_| committed);
