@@ -3,11 +3,14 @@
 //! The number beside each is how many seeds were needed, doubled: more means that the workloads or
 //! the laws have become blind.
 
+use std::time::Duration;
+
+use kafka_mockbroker::Api;
 use kafka_producer::Acks;
 use kafka_producer::engine::Idempotence;
 use promises::defect::Defect;
 use promises::draw::Workload;
-use promises::faults::run;
+use promises::faults::{Fault, Step, run};
 use promises::oracle::Law;
 use rstest::rstest;
 
@@ -35,6 +38,14 @@ use rstest::rstest;
 #[case(Defect::LogRewritten, Law::D7StableLog, 4)]
 #[case(Defect::LogRewritten, Law::D9PrefixDurable, 4)]
 #[case(Defect::RecordChanged, Law::D4NoPhantom, 4)]
+#[case(Defect::RefusalNotTold, Law::T2CommittedVisible, 6)]
+#[case(Defect::CommitAfterFailure, Law::T2CommittedVisible, 6)]
+#[case(Defect::UnansweredIsFailure, Law::T1AbortedInvisible, 8)]
+#[case(Defect::EpochNotRaised, Law::T3Atomic, 4)]
+#[case(Defect::EpochNotRaised, Law::T1AbortedInvisible, 4)]
+#[case(Defect::NobodyIsFenced, Law::T6Fenced, 74)]
+#[case(Defect::StableOffsetIgnored, Law::T4NotBeforeCommit, 4)]
+#[case(Defect::MarkersLost, Law::T9NothingHangs, 6)]
 fn a_planted_defect_is_found_by_its_law(
     #[case] defect: Defect,
     #[case] law: Law,
@@ -44,10 +55,17 @@ fn a_planted_defect_is_found_by_its_law(
         Defect::RetryOvertaken => Workload::Idempotent,
         Defect::PartRenumbered => Workload::Compression,
         Defect::MemoryKept => Workload::SmallMemory,
+        Defect::EpochNotRaised => Workload::TransactionsOfVersionOne,
+        Defect::RefusalNotTold
+        | Defect::CommitAfterFailure
+        | Defect::UnansweredIsFailure
+        | Defect::NobodyIsFenced
+        | Defect::StableOffsetIgnored
+        | Defect::MarkersLost => Workload::Transactions,
         _ => Workload::Mixed,
     };
-    let finds = |seed: &u64| {
-        let mut plan = workload.draw(*seed);
+    let draw = |seed: u64| {
+        let mut plan = workload.draw(seed);
         plan.setting.defect = Some(defect);
         if defect == Defect::RetryOvertaken {
             // Whose order depends on it: one request at a time, and nothing else.
@@ -56,12 +74,24 @@ fn a_planted_defect_is_found_by_its_law(
             plan.setting.in_flight_max = 1;
             plan.setting.batch_bytes = 0;
         }
-        run(&plan).broken.contains(&law)
+        if defect == Defect::EpochNotRaised {
+            // What it is about: ends that arrive long after their senders gave them up.
+            let strand = |second| {
+                let fault = Fault::Strand(Api::EndTxn, Duration::from_secs(4));
+                (Duration::from_secs(second), Step::Fault(fault))
+            };
+            plan.steps.extend((1..20).map(strand));
+            plan.steps.sort_by_key(|(at, _)| *at);
+        }
+        plan
     };
-    let found_by = (0..seeds).find(finds);
+    let found_by = (0..seeds).find(|seed| run(&draw(*seed)).broken.contains(&law));
     println!("{defect:?} breaks {law:?} in seed {found_by:?} of {workload}");
-    assert!(
-        found_by.is_some(),
-        "{law:?} did not notice {defect:?} in {seeds} seeds"
-    );
+    let Some(seed) = found_by else {
+        panic!("{law:?} did not notice {defect:?} in {seeds} seeds");
+    };
+    let mut honest = draw(seed);
+    honest.setting.defect = None;
+    let complaint = run(&honest).complaint;
+    assert_eq!(complaint, None, "and without the defect");
 }

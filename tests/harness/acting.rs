@@ -7,6 +7,7 @@
 //! *Not here*: how long a frame travels (`link.rs`), what the cluster wants (`answers.rs`).
 
 use bytes::Bytes;
+use kafka_mockbroker::Api;
 use kafka_mockbroker::engine::effect as broker;
 use kafka_mockbroker::engine::topology::Process;
 use kafka_producer::engine::effect::{
@@ -16,7 +17,7 @@ use kafka_producer::{Failure, FailureKind, TopicIndex};
 
 use crate::capture;
 use crate::client::{BatchNumber, Connection, Outgoing, Outlet, SendNumber, without_size};
-use crate::defect::Defect;
+use crate::defect::{Defect, as_commit};
 use crate::history::{Ending, FlushOp, FlushReturn, Partition, Resolution, SendOp};
 use crate::link::{End, LinkId};
 use crate::setting::Setting;
@@ -155,8 +156,16 @@ impl World {
             Some(Defect::OldLeaderFollowed) => self.detour(client, link, &request),
             _ => link,
         };
+        let request = match capture::api(&request) {
+            Api::EndTxn if self.workshop.stubborn.contains(&client) => as_commit(&request),
+            _ => request,
+        };
+        let answer = self.tap.answered_here(&request);
         let wire = self.wire(client, link);
         let request = self.tap.sent(wire, request, self.setting.acks, self.now);
+        if let Some(answer) = answer {
+            return self.links.send(link, End::Client, answer, self.now);
+        }
         let written = self.clients[client.0].write(connection, correlation_id, request);
         if let Some(bytes) = written {
             self.leave(client, (connection, correlation_id), (link, bytes));

@@ -18,6 +18,7 @@ use crate::answer::Answer;
 use crate::capture::{BatchInFrame, TopicName, batches};
 use crate::history::{LogEntry, Partition, WireBatch};
 use crate::link::LinkId;
+use crate::unraised::Unraised;
 
 /// A mistake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +92,7 @@ pub struct Planted {
     reused: BTreeMap<(i64, i16, Partition), (i16, i32)>,
     /// The answer before the last, by link.
     earlier: BTreeMap<LinkId, Bytes>,
+    unraised: Unraised,
 }
 
 impl Planted {
@@ -101,6 +103,7 @@ impl Planted {
             defect,
             reused: BTreeMap::new(),
             earlier: BTreeMap::new(),
+            unraised: Unraised::default(),
         }
     }
 
@@ -110,6 +113,9 @@ impl Planted {
         for BatchInFrame { at, batch } in batches(&frame, topics) {
             let bytes = &mut changed[at..at + batch.bytes.len()];
             self.on_batch(bytes, &batch, sent);
+        }
+        if self.defect == Defect::EpochNotRaised {
+            self.unraised.on_question(&mut changed);
         }
         if self.defect == Defect::VersionsIgnored
             && let [0, 3, 0, version @ 9..13, ..] = &mut changed[..]
@@ -155,6 +161,22 @@ impl Planted {
                     });
                 }
             }
+            Defect::EpochNotRaised => {
+                if let Some((epoch, sequence)) = self.unraised.on_batch(batch, sent) {
+                    rewrite(bytes, |header| {
+                        header.producer_epoch = epoch;
+                        header.base_sequence = sequence;
+                    });
+                }
+            }
+            Defect::NobodyIsFenced => {
+                if let Some((epoch, sequence)) = as_newest(batch, sent) {
+                    rewrite(bytes, |header| {
+                        header.producer_epoch = epoch;
+                        header.base_sequence = sequence;
+                    });
+                }
+            }
             Defect::RecordChanged => {
                 // The last byte of a record without headers is their count; before it stands the
                 // value's end.
@@ -164,6 +186,14 @@ impl Planted {
                 rewrite(bytes, |_| {});
             }
             _ => {}
+        }
+    }
+
+    /// What answers a request in place of its broker, which never gets it.
+    pub fn on_question(&mut self, request: &Bytes) -> Option<Bytes> {
+        match self.defect {
+            Defect::EpochNotRaised => self.unraised.answer(request),
+            _ => None,
         }
     }
 
@@ -266,6 +296,34 @@ impl Defect {
             right
         }
     }
+}
+
+/// What a batch of an older process would have to carry to be taken for one of the newest.
+fn as_newest(batch: &WireBatch, sent: &[WireBatch]) -> Option<(i16, i32)> {
+    let of_id = sent
+        .iter()
+        .filter(|one| one.producer_id == batch.producer_id);
+    let newest = of_id.max_by_key(|one| one.epoch)?.epoch;
+    let same = |one: &&WireBatch| {
+        (one.producer_id, one.epoch, &one.partition)
+            == (batch.producer_id, newest, &batch.partition)
+    };
+    let ends = sent.iter().filter(same);
+    let ends = ends.map(|one| one.base_sequence.wrapping_add(one.record_count));
+    (newest > batch.epoch).then(|| (newest, ends.max().unwrap_or_default()))
+}
+
+/// An EndTxn that commits in place of one that aborts.
+///
+/// *Source*: Kafka's `EndTxnRequest.json`: the decision is the last byte, before tags.
+#[must_use]
+pub fn as_commit(request: &Bytes) -> Bytes {
+    let mut changed = BytesMut::from(&request[..]);
+    let tags = usize::from(crate::capture::version(request) >= 3);
+    if let Some(at) = changed.len().checked_sub(1 + tags) {
+        changed[at] = 1;
+    }
+    changed.freeze()
 }
 
 fn is_same_line(first: &WireBatch, second: &WireBatch) -> bool {

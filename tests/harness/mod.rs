@@ -43,6 +43,7 @@ pub mod trace;
 pub mod transactional;
 pub mod traps;
 pub mod tree;
+mod unraised;
 pub mod worker;
 mod working;
 pub mod world;

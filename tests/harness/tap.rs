@@ -102,6 +102,11 @@ impl Tap {
         request
     }
 
+    /// What answers a request in place of its broker, which never gets it: a planted defect.
+    pub fn answered_here(&mut self, request: &Bytes) -> Option<Bytes> {
+        self.planted.as_mut()?.on_question(request)
+    }
+
     /// An answer reached the producer; returns what the producer gets.
     pub fn answered(&mut self, wire: Wire, frame: Bytes, at: Duration) -> Bytes {
         let request = self.unanswered.entry(wire.link).or_default().pop_front();
