@@ -105,15 +105,25 @@ fn typed_json_sends_json_and_a_tombstone() {
 }
 
 #[rstest]
-#[case::throughput("throughput", "constant")]
-#[case::latency("latency", "json")]
-fn throughput_tells_what_a_record_costs(#[case] mode: &str, #[case] payload: &str) {
+#[case::throughput("throughput", "constant", 1, 0)]
+#[case::latency("latency", "json", 1, 0)]
+#[case::of_several_tasks("throughput", "json", 3, 0)]
+#[case::with_keys("throughput", "constant", 1, 7)]
+#[case::with_keys_of_several_tasks("throughput", "constant", 7, 100)]
+fn throughput_tells_what_a_record_costs(
+    #[case] mode: &str,
+    #[case] payload: &str,
+    #[case] tasks: usize,
+    #[case] keys: usize,
+) {
     let cluster = start();
     let servers = cluster.bootstrap_servers();
     let rest = ["--records", "500", "--mode", mode, "--payload", payload];
+    let [with_tasks, with_keys] = [tasks, keys].map(|count| count.to_string());
+    let several = ["--tasks", &with_tasks, "--keys", &with_keys];
     let output = run(
         "throughput",
-        &[&["--bootstrap", servers], &rest[..]].concat(),
+        &[&["--bootstrap", servers], &rest[..], &several].concat(),
     );
     let told: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(told["records"], 500);
@@ -123,6 +133,9 @@ fn throughput_tells_what_a_record_costs(#[case] mode: &str, #[case] payload: &st
     assert_eq!(told["p99_us"].is_f64(), mode == "latency", "{told}");
     let values = values(&cluster);
     assert_eq!(values.len(), 501, "and the warm-up's");
+    let records = (0..3).flat_map(|partition| cluster.records("orders", partition));
+    let seen: BTreeSet<_> = records.filter_map(|record| record.key).collect();
+    assert_eq!(seen.len(), keys);
     assert!(values.iter().flatten().all(|value| value.len() == 100));
 }
 

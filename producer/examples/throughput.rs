@@ -8,18 +8,26 @@
 //! `--mode latency` each record is awaited before the next is sent. One record goes ahead of the
 //! clocks, so that connections and metadata are there.
 //!
+//! With `--tasks` several tasks share the producer, the records and the handles; with `--keys` each
+//! record has a key, of so many in turn, and goes to its key's partition. Then the offsets of each
+//! task's records in a partition must rise in the order of its sends, or the program fails.
+//!
 //! CPU time is the whole process's, and counts from that first record on. The peak of the resident
 //! memory is told where the system tells it (Linux), and is null elsewhere.
 
 use std::collections::VecDeque;
 use std::error::Error;
 use std::io::Write;
+use std::num::NonZeroUsize;
+use std::ops::Range;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
-use kafka_producer::{Delivery, ProduceError, Producer, Record, Topic};
+use kafka_producer::{Delivery, ProduceError, Producer, Record, Topic, Written};
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::json;
+use tokio::task::JoinSet;
 
 /// What a record costs: its rate and its CPU time, or the time one takes alone.
 #[derive(Parser)]
@@ -54,6 +62,12 @@ struct Arguments {
     /// What is measured.
     #[arg(long, value_enum, default_value_t = Mode::Throughput)]
     mode: Mode,
+    /// How many tasks share the producer. Not with `--mode latency`, nor are keys.
+    #[arg(long, default_value = "1")]
+    tasks: NonZeroUsize,
+    /// How many different keys the records have; 0: none has a key.
+    #[arg(long, default_value_t = 0)]
+    keys: u32,
     /// Any other key of Kafka's producer, as KEY=VALUE; may be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_and_value)]
     settings: Vec<(String, String)>,
@@ -86,18 +100,25 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 async fn measure(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
+    let is_plain = arguments.tasks.get() == 1 && arguments.keys == 0;
+    if arguments.mode == Mode::Latency && !is_plain {
+        return Err("--mode latency has one task, and records without a key".into());
+    }
     let producer = producer(arguments)?;
     let topic = producer.topic(&arguments.topic).await?;
-    let values = values(arguments);
-    topic.send(Record::new().value(&values[0])).await?.await?;
+    let work = Arc::new(Work::new(arguments));
+    topic
+        .send(Record::new().value(&work.values[0]))
+        .await?
+        .await?;
 
     let started = Stopwatch::start();
     let latencies = match arguments.mode {
         Mode::Throughput => {
-            send_all(&topic, &values, arguments.records).await?;
+            send_all(&topic, &work).await?;
             Vec::new()
         }
-        Mode::Latency => send_each(&topic, &values, arguments.records).await?,
+        Mode::Latency => send_each(&topic, &work).await?,
     };
     let report = started.report(arguments, latencies);
     writeln!(std::io::stdout(), "{report}")?;
@@ -137,31 +158,117 @@ fn producer(arguments: &Arguments) -> Result<Producer, Box<dyn Error>> {
     Ok(builder.build()?)
 }
 
-/// Sends with a bounded window of records not yet settled; awaits every one.
-async fn send_all(topic: &Topic, values: &[Vec<u8>], records: usize) -> Result<(), ProduceError> {
-    let mut window: VecDeque<Delivery> = VecDeque::with_capacity(WINDOW);
-    for value in values.iter().cycle().take(records) {
-        if window.len() == WINDOW
-            && let Some(oldest) = window.pop_front()
-        {
-            oldest.await?;
+/// What is sent; all of it made before the clocks start.
+struct Work {
+    /// Used in turn.
+    values: Vec<Vec<u8>>,
+    /// Used in turn; none: records have no key.
+    keys: Vec<[u8; 4]>,
+    records: usize,
+    tasks: usize,
+}
+
+impl Work {
+    fn new(arguments: &Arguments) -> Self {
+        Self {
+            values: values(arguments),
+            keys: (0..arguments.keys).map(u32::to_be_bytes).collect(),
+            records: arguments.records,
+            tasks: arguments.tasks.get(),
         }
-        window.push_back(topic.send(Record::new().value(value)).await?);
     }
-    for delivery in window {
-        delivery.await?;
+
+    /// The numbers of one task's records.
+    fn share(&self, task: usize) -> Range<usize> {
+        let first =
+            |task: usize| self.records / self.tasks * task + task.min(self.records % self.tasks);
+        first(task)..first(task + 1)
+    }
+}
+
+/// Sends all records, the only task's from here.
+async fn send_all(topic: &Topic, work: &Arc<Work>) -> Result<(), Box<dyn Error>> {
+    if work.tasks == 1 {
+        return send_share(topic, work, 0).await;
+    }
+    let mut tasks = JoinSet::new();
+    for task in 0..work.tasks {
+        let (topic, work) = (topic.clone(), Arc::clone(work));
+        tasks.spawn(async move {
+            let sent = send_share(&topic, &work, task).await;
+            sent.map_err(|error| error.to_string())
+        });
+    }
+    while let Some(ended) = tasks.join_next().await {
+        ended??;
     }
     Ok(())
 }
 
+/// Sends with a bounded window of records not yet settled; awaits every one.
+async fn send_share(topic: &Topic, work: &Work, task: usize) -> Result<(), Box<dyn Error>> {
+    let window_max = (WINDOW / work.tasks).max(1);
+    let mut window: VecDeque<Delivery> = VecDeque::with_capacity(window_max);
+    let mut order = (work.tasks > 1 || !work.keys.is_empty()).then(Order::default);
+    let share = work.share(task);
+    let values = work.values.iter().cycle().take(share.len());
+    let mut keys = work.keys.iter().cycle();
+    let first_key = share.start % work.keys.len().max(1);
+    if let Some(before) = first_key.checked_sub(1) {
+        keys.nth(before);
+    }
+    for value in values {
+        if window.len() == window_max
+            && let Some(oldest) = window.pop_front()
+        {
+            let written = oldest.await?;
+            if let Some(order) = &mut order {
+                order.check(&written)?;
+            }
+        }
+        let delivery = match keys.next() {
+            None => topic.send(Record::new().value(value)).await?,
+            Some(key) => topic.send(Record::new().key(key).value(value)).await?,
+        };
+        window.push_back(delivery);
+    }
+    for delivery in window {
+        let written = delivery.await?;
+        if let Some(order) = &mut order {
+            order.check(&written)?;
+        }
+    }
+    Ok(())
+}
+
+/// The last offset of a task's records in each partition.
+#[derive(Default)]
+struct Order(Vec<i64>);
+
+impl Order {
+    /// Takes the next record of the task.
+    fn check(&mut self, written: &Written) -> Result<(), String> {
+        let Some(offset) = written.offset else {
+            return Ok(());
+        };
+        let partition = usize::try_from(written.partition).unwrap_or_default();
+        if self.0.len() <= partition {
+            self.0.resize(partition + 1, -1);
+        }
+        let last = std::mem::replace(&mut self.0[partition], offset);
+        if offset > last {
+            return Ok(());
+        }
+        Err(format!(
+            "partition {partition}: offset {offset} after {last}"
+        ))
+    }
+}
+
 /// Sends each when the one before is written; says how long each took.
-async fn send_each(
-    topic: &Topic,
-    values: &[Vec<u8>],
-    records: usize,
-) -> Result<Vec<Duration>, ProduceError> {
-    let mut latencies = Vec::with_capacity(records);
-    for value in values.iter().cycle().take(records) {
+async fn send_each(topic: &Topic, work: &Work) -> Result<Vec<Duration>, ProduceError> {
+    let mut latencies = Vec::with_capacity(work.records);
+    for value in work.values.iter().cycle().take(work.records) {
         let started = Instant::now();
         topic.send(Record::new().value(value)).await?.await?;
         latencies.push(started.elapsed());
@@ -169,7 +276,7 @@ async fn send_each(
     Ok(latencies)
 }
 
-/// The values, made before the clocks start and used in turn.
+/// The values.
 fn values(arguments: &Arguments) -> Vec<Vec<u8>> {
     let bytes = arguments.record_bytes;
     match arguments.payload {
