@@ -249,6 +249,15 @@ impl Partition {
         Ok(offset)
     }
 
+    /// Whether a leader has heard of a later epoch of a batch's producer: it is refused with 47, and
+    /// no coordinator asked, which may not know that producer id any more (observed on 4.3.1).
+    #[must_use]
+    pub fn is_fenced(&self, leader: BrokerId, batch: &ProducerBatch) -> bool {
+        let replica = self.replicas.replica(leader);
+        let known = replica.and_then(|replica| replica.producers().epoch(batch.producer_id));
+        known.is_some_and(|epoch| batch.epoch < epoch)
+    }
+
     /// A leader is about to ask a coordinator whether a batch is of a transaction; `false` when it
     /// need not, because the transaction is open here (`UnifiedLog.
     /// maybeStartTransactionVerification`).

@@ -84,6 +84,17 @@ impl Cluster {
         appended.map_err(Some)
     }
 
+    /// Whether a leader has heard of a later epoch of a batch's producer.
+    #[must_use]
+    pub fn is_fenced(
+        &self,
+        (key, broker): (PartitionKey, BrokerId),
+        batch: &ProducerBatch,
+    ) -> bool {
+        let partition = self.partitions.get(&key);
+        partition.is_some_and(|partition| partition.is_fenced(broker, batch))
+    }
+
     /// A leader is about to ask a coordinator whether a batch is of a transaction; `false` when it
     /// need not, because the transaction is open in its log.
     pub fn must_ask(

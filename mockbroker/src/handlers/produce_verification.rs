@@ -10,6 +10,7 @@
 //!
 //! ```text
 //!  open in the log at this epoch ───────────────────────────────────▶ to the log
+//!  a later epoch in the log ───────────────────────────────────────▶ refused: 47
 //!  first of its transaction here ─▶ the coordinator is asked ─ yes ─▶ to the log
 //!                                    │ 51, from v12 on: asked again,  │ no: its code, or what the
 //!                                    │ every 20 ms for 100 ms         ▼ version knows instead
@@ -70,6 +71,11 @@ pub struct Unverified {
 pub(super) type Words = BTreeMap<PartitionKey, Word>;
 
 impl Unverified {
+    /// The partition has a later epoch of its producer.
+    const FENCED: Self = Self {
+        code: ErrorCode::INVALID_PRODUCER_EPOCH,
+        reason: None,
+    };
     /// The coordinator was busy for as long as it was asked.
     pub(super) const CONCURRENT: Self = Self {
         code: ErrorCode::CONCURRENT_TRANSACTIONS,
@@ -116,7 +122,10 @@ pub(super) fn verify(
     for (key, batch) in batches {
         // Who does not lead says so at the append.
         let leads = cluster.leads(*key, context.broker);
-        if leads && cluster.must_ask((*key, context.broker), batch, bump) {
+        let at = (*key, context.broker);
+        if leads && cluster.is_fenced(at, batch) {
+            words.insert(*key, Word::Refused(Unverified::FENCED));
+        } else if leads && cluster.must_ask(at, batch, bump) {
             asks.insert(*key);
         } else {
             words.insert(*key, Word::ToTheLog(Verified::No));
