@@ -9,7 +9,7 @@ KAFKA_VERSION ?= 4.3.1
 CLUSTER ?= one-node
 # More arguments for the conformance program, e.g. ARGS="--filter 'IDM-*'".
 ARGS ?=
-TARGETS ?= --target mock --target docker
+TARGETS ?= --target mock --target mock-tv1 --target docker --target docker-tv1
 
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 REPORTS := $(TARGET_DIR)/conformance
@@ -35,9 +35,12 @@ conformance: cargo ## Judge the mock and real Kafka by the same cases. TARGETS, 
 	@mkdir -p $(REPORTS)
 	KAFKA_VERSION=$(KAFKA_VERSION) $(TARGET_DIR)/debug/conformance run $(TARGETS) \
 	    --json $(REPORTS)/report.jsonl --junit $(REPORTS)/junit.xml $(ARGS)
-	$(TARGET_DIR)/debug/conformance fidelity --json $(REPORTS)/fidelity.jsonl \
-	    > $(REPORTS)/fidelity.txt || { cat $(REPORTS)/fidelity.txt; exit 1; }
-	@tail -n 4 $(REPORTS)/fidelity.txt
+	@for mock in mock mock-tv1; do \
+	    $(TARGET_DIR)/debug/conformance fidelity --target $$mock \
+	        --json $(REPORTS)/fidelity-$$mock.jsonl > $(REPORTS)/fidelity-$$mock.txt \
+	        || { cat $(REPORTS)/fidelity-$$mock.txt; exit 1; }; \
+	    tail -n 4 $(REPORTS)/fidelity-$$mock.txt; \
+	done
 
 .PHONY: fidelity
 fidelity: cargo ## Hold the mock against the recording of real Kafka, field by field. ARGS.
@@ -51,6 +54,8 @@ record: cargo ## Record what real Kafka answers anew. KAFKA_VERSION, KAFKA_IMAGE
 	$(CONFORMANCE_BUILD)
 	KAFKA_VERSION=$(KAFKA_VERSION) $(TARGET_DIR)/debug/conformance record --target docker \
 	    --out conformance/goldens/kafka-$(KAFKA_VERSION).jsonl $(ARGS)
+	KAFKA_VERSION=$(KAFKA_VERSION) $(TARGET_DIR)/debug/conformance record --target docker-tv1 \
+	    --out conformance/goldens/kafka-$(KAFKA_VERSION)-tv1.jsonl $(ARGS)
 
 .PHONY: interop
 interop: cargo ## Third-party clients against the mock, or any broker. TARGET=HOST:PORT, CLIENTS.

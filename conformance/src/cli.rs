@@ -6,6 +6,7 @@
 //! | 1 | a bad verdict, nothing ran, real Kafka was required and not asked, or a difference that no rule explains |
 //! | 2 | arguments that make no sense, a recording that cannot be made or read, or a report that cannot be written |
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use clap::{Args, Parser, Subcommand};
+use tokio::task::JoinSet;
 
 use crate::case::{Case, Objection};
 use crate::cases;
@@ -23,7 +25,7 @@ use crate::progress::Progress;
 use crate::read::{self, ReadArguments};
 use crate::report::{RealKafka, Report, console, json, junit};
 use crate::runner::{RunOptions, TargetOutcome, TargetReport, run_target};
-use crate::target::{self, TargetSpec};
+use crate::target::{self, Target, TargetKind, TargetSpec, Unavailable};
 
 /// Set to 1, it is the same as `--require-real`.
 pub const REQUIRE_REAL_VARIABLE: &str = "CONFORMANCE_REQUIRE_REAL";
@@ -54,7 +56,8 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct RunArguments {
-    /// mock, docker, docker:IMAGE, or HOST:PORT[,HOST:PORT…]; may be repeated
+    /// mock, docker, docker:IMAGE, or HOST:PORT[,HOST:PORT…]; may be repeated. With -tv1 behind
+    /// mock or docker it has level 1 of transaction.version, and only cases that depend on it run
     #[arg(long = "target", value_name = "TARGET", default_values = ["mock", "docker"])]
     targets: Vec<TargetSpec>,
     /// Only cases whose id matches, such as 'IDM-*'; may be repeated
@@ -185,8 +188,11 @@ async fn run_cases(
     let options = RunOptions::of_this_run();
     let mut progress = Progress::on_stderr();
     let mut targets = Vec::new();
-    for spec in &arguments.targets {
-        targets.push(run_one(spec, &cases, &options, &mut progress).await);
+    let mut starting = Starting::default();
+    for (index, spec) in arguments.targets.iter().enumerate() {
+        progress.starting(&spec.to_string());
+        let started = starting.target(index, &arguments.targets).await;
+        targets.push(run_one((spec, started), &cases, &options, &mut progress).await);
     }
     progress.finish();
     let report = Report { targets, real };
@@ -204,21 +210,64 @@ async fn run_cases(
     })
 }
 
+type Started = Result<Box<dyn Target>, Unavailable>;
+
+/// Targets that start. Containers start beside each other, when the first one's turn has come: most
+/// of that time is waited.
+#[derive(Default)]
+struct Starting {
+    running: JoinSet<(usize, Started)>,
+    started: BTreeMap<usize, Started>,
+}
+
+impl Starting {
+    /// The target at `index`, started.
+    async fn target(&mut self, index: usize, specs: &[TargetSpec]) -> Started {
+        let Some(spec) = specs.get(index) else {
+            return Err(Unavailable::new("no such target", "name one"));
+        };
+        if spec.kind() != TargetKind::Docker {
+            return target::start(spec).await;
+        }
+        let before = specs.iter().take(index);
+        if before.filter(|of| of.kind() == spec.kind()).count() == 0 {
+            let containers = specs.iter().cloned().enumerate();
+            for (index, spec) in containers.filter(|(_, of)| of.kind() == TargetKind::Docker) {
+                let start = async move { (index, target::start(&spec).await) };
+                self.running.spawn(start);
+            }
+        }
+        loop {
+            if let Some(started) = self.started.remove(&index) {
+                return started;
+            }
+            match self.running.join_next().await {
+                Some(Ok((index, started))) => drop(self.started.insert(index, started)),
+                Some(Err(error)) => tracing::warn!(%error, "the start of a container ended"),
+                None => {
+                    let reason = "the start of the container ended without an outcome";
+                    return Err(Unavailable::new(reason, "docker ps -a"));
+                }
+            }
+        }
+    }
+}
+
 async fn run_one(
-    spec: &TargetSpec,
+    (spec, started): (&TargetSpec, Started),
     cases: &[Case],
     options: &RunOptions<'_>,
     progress: &mut Progress<io::Stderr>,
 ) -> TargetReport {
     let name = spec.to_string();
-    progress.starting(&name);
-    match target::start(spec).await {
+    let cases = cases::asked_at(spec.transactions(), cases);
+    match started {
         Ok(target) => {
-            let target: Arc<dyn target::Target> = Arc::from(target);
+            let target: Arc<dyn Target> = Arc::from(target);
             let told = |index, case: &Case| {
                 progress.case(&name, (index, cases.len()), case, Instant::now());
             };
-            run_target(target, cases, options, told).await
+            run_target(target, &cases, options, told).await
         }
         Err(unavailable) => TargetReport {
             kind: spec.kind(),
@@ -275,7 +324,7 @@ mod tests {
         };
         assert_eq!(
             run.targets,
-            [TargetSpec::Mock, TargetSpec::Docker { image: None }]
+            ["mock", "docker"].map(|name| name.parse().unwrap())
         );
         let Command::Run(run) = parsed(&["run", "--target", "a:1"]).unwrap().command else {
             panic!("not run")

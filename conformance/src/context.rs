@@ -20,8 +20,8 @@ use tokio::time::{Instant, sleep};
 use crate::case::{Objection, expect_eq};
 use crate::io::connection::Connection;
 use crate::io::transcript::{Mark, Transcript};
-use crate::probe::Probe;
-use crate::target::{Action, OwnBrokers, Target};
+use crate::probe::{Probe, probe};
+use crate::target::{Action, OwnBrokers, Target, TransactionVersion, Unavailable};
 use crate::wire::Request;
 use crate::wire::admin::Changed;
 use crate::wire::answer::{
@@ -139,12 +139,36 @@ impl Context {
     ///
     /// Safe: what was started by then ends with the dropped future.
     pub async fn beside(&self, count: u16, settings: &[(&str, &str)]) -> Result<Self, Objection> {
-        let wanted = OwnBrokers { count, settings };
-        let started = self.target().beside(&wanted).await;
-        let target = started
-            .map_err(|error| Objection::new("start brokers beside", "they answer", error))?;
+        self.beside_as(&OwnBrokers {
+            count,
+            settings,
+            transactions: TransactionVersion::Newest,
+        })
+        .await
+    }
+
+    /// The same with a level of `transaction.version`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::beside`].
+    ///
+    /// # Cancellation
+    ///
+    /// As [`Self::beside`].
+    pub async fn beside_as(&self, wanted: &OwnBrokers<'_>) -> Result<Self, Objection> {
+        let started = self.target().beside(wanted).await;
+        let refused =
+            |error: Unavailable| Objection::new("start brokers beside", "they answer", error);
+        let target = started.map_err(refused)?;
+        let probe = probe(target.as_ref()).await.map_err(refused)?;
         let run = (Arc::clone(&self.0.run_id), self.0.transcript.clone());
-        Ok(Self::new(target, self.0.probe.clone(), self.0.case_id, run))
+        Ok(Self::new(target, probe, self.0.case_id, run))
+    }
+
+    /// The level of `transaction.version` of the target.
+    pub fn transaction_version(&self) -> i16 {
+        self.probe().transaction_version
     }
 
     /// Does something to the broker with that node id.

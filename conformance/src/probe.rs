@@ -8,7 +8,8 @@ use std::fmt;
 use crate::case::Objection;
 use crate::io::connection::Connection;
 use crate::io::transcript::Transcript;
-use crate::target::{Target, Unavailable};
+use crate::target::{Target, TransactionVersion, Unavailable};
+use crate::wire::Request;
 use crate::wire::answer::{ApiVersions, ApiVersionsAnswer};
 
 /// What a target answered first.
@@ -18,6 +19,8 @@ pub struct Probe {
     pub apis: ApiVersionsAnswer,
     /// The release that answered.
     pub version: BrokerVersion,
+    /// The level of `transaction.version` that the cluster has settled on; 0 where none is told.
+    pub transaction_version: i16,
 }
 
 /// The release that answered, as far as it is known.
@@ -63,34 +66,59 @@ impl fmt::Display for BrokerVersion {
 ///
 /// Safe.
 pub async fn probe(target: &dyn Target) -> Result<Probe, Unavailable> {
-    let apis = ask(target).await.map_err(|objection| {
+    let (apis, transaction_version) = ask(target).await.map_err(|objection| {
         let reason = format!("{}: {}", objection.step, objection.observed);
         Unavailable::new(
             reason,
             "start a broker at that address, or use --target docker",
         )
     })?;
+    if target.transactions() == TransactionVersion::One && transaction_version != 1 {
+        let reason = format!("it has level {transaction_version} of transaction.version, not 1");
+        return Err(Unavailable::new(reason, "make kafka-image"));
+    }
     let version = match target.broker_version() {
         Some(version) => BrokerVersion::Told(version),
         None => release_by_ranges(&apis),
     };
-    Ok(Probe { apis, version })
+    Ok(Probe {
+        apis,
+        version,
+        transaction_version,
+    })
 }
 
-async fn ask(target: &dyn Target) -> Result<ApiVersionsAnswer, Objection> {
+async fn ask(target: &dyn Target) -> Result<(ApiVersionsAnswer, i16), Objection> {
     let mut last = Objection::new("connect", "an address", "the target names none");
     for address in target.bootstrap() {
         let asked = async {
             let mut connection = Connection::open(&address, &Transcript::default()).await?;
             // Version 0 is the one that every broker must answer.
-            connection.ask(&ApiVersions, 0).await
+            let apis = connection.ask(&ApiVersions, 0).await?;
+            let level = level(&mut connection, &apis).await;
+            level.map(|level| (apis, level))
         };
         match asked.await {
-            Ok(apis) => return Ok(apis),
+            Ok(told) => return Ok(told),
             Err(objection) => last = objection.within(&address),
         }
     }
     Err(last)
+}
+
+/// The level of `transaction.version`, told from version 3 of ApiVersions on (KIP-584).
+async fn level(connection: &mut Connection, apis: &ApiVersionsAnswer) -> Result<i16, Objection> {
+    const TOLD_FROM: i16 = 3;
+    let range = apis.range(ApiVersions::API_KEY);
+    let max = range.map_or(0, |range| range.max.min(ApiVersions::VERSION_MAX));
+    if max < TOLD_FROM {
+        return Ok(0);
+    }
+    let told = connection.ask(&ApiVersions, max).await?;
+    let features = told.finalized.map(|finalized| finalized.features);
+    let mut features = features.unwrap_or_default().into_iter();
+    let level = features.find(|(name, _)| name == "transaction.version");
+    Ok(level.map_or(0, |(_, level)| level))
 }
 
 /// The newest release whose mark `apis` shows.

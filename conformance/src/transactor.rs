@@ -153,6 +153,15 @@ impl Transactor {
         }
     }
 
+    /// An end of the transaction that is open, in the name of `stamp`.
+    pub fn end_txn(&self, stamp: Stamp, decision: Decision) -> EndTxn {
+        EndTxn {
+            id: self.id.clone(),
+            stamp,
+            decision,
+        }
+    }
+
     /// Is this producer from now on, with its first sequence.
     pub fn go_on_as(&mut self, (id, epoch): (i64, i16)) {
         self.stamp = Stamp {
@@ -268,11 +277,7 @@ impl Transactor {
         stamp: Stamp,
         decision: Decision,
     ) -> Result<EndTxnAnswer, Objection> {
-        let request = EndTxn {
-            id: self.id.clone(),
-            stamp,
-            decision,
-        };
+        let request = self.end_txn(stamp, decision);
         let patience = self.context.patience("EndTxn is decided".to_owned());
         loop {
             let answer = self.coordinator.ask(&request, version).await?;

@@ -12,15 +12,16 @@ use kafka_conformance::fidelity::recording::Recording;
 use kafka_conformance::fidelity::report::{self, FidelityReport};
 use kafka_conformance::fidelity::rule::Rule;
 use kafka_conformance::fidelity::run::{self, Outcome, play, recording};
-use kafka_conformance::target::{MockTarget, Target};
+use kafka_conformance::target::{MockTarget, Target, TransactionVersion};
 use kafka_mockbroker::{Api, ErrorCode, Rule as FaultRule, Verdict};
 
 fn mock() -> MockTarget {
-    MockTarget::of_one_broker().unwrap_or_else(|unavailable| panic!("{unavailable}"))
+    MockTarget::of_one_broker(TransactionVersion::Newest)
+        .unwrap_or_else(|unavailable| panic!("{unavailable}"))
 }
 
 fn kafka() -> Recording {
-    golden().unwrap_or_else(|error| panic!("{error}"))
+    golden(TransactionVersion::Newest).unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn wire_cases(matches: impl Fn(&str) -> bool) -> Vec<Case> {
@@ -52,6 +53,20 @@ async fn mock_answers_every_wire_case_as_kafka_did_field_by_field() {
     // A recording that no longer reads, or cases that ask nothing, must not pass as no difference.
     assert!(figures.exchanges > 3_000, "{figures:?}");
     assert!(figures.fields > 100_000, "{figures:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mock_at_level_1_answers_as_kafka_did_field_by_field() {
+    let level = TransactionVersion::One;
+    let kafka = golden(level).unwrap_or_else(|error| panic!("{error}"));
+    let mock = MockTarget::of_one_broker(level).unwrap_or_else(|error| panic!("{error}"));
+    let those = cases::asked_at(level, &wire_cases(|_| true));
+    let found = held(&played(mock, &those).await, &kafka);
+    assert!(found.succeeds(), "{}", printed(&found));
+    let figures = found.figures();
+    assert_eq!((figures.differences, figures.unknown), (0, 0));
+    assert!(figures.exchanges > 800, "{figures:?}");
+    assert!(figures.fields > 15_000, "{figures:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

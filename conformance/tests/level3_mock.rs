@@ -7,7 +7,7 @@ use std::sync::Arc;
 use kafka_conformance::case::{Case, Level};
 use kafka_conformance::cases;
 use kafka_conformance::runner::{CaseResult, RunOptions, TargetOutcome, run_target};
-use kafka_conformance::target::{MockTarget, Target};
+use kafka_conformance::target::{MockTarget, Target, TransactionVersion};
 use kafka_conformance::verdict::Verdict;
 use kafka_mockbroker::{Api, ErrorCode, Rule, Verdict as Fault};
 
@@ -39,7 +39,20 @@ fn mock() -> MockTarget {
 #[tokio::test(flavor = "multi_thread")]
 async fn mock_passes_every_case_that_it_can_be_asked() {
     let all: Vec<Case> = cases::all().copied().collect();
-    let results = run(mock(), &all).await;
+    expect_good(mock(), &all).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mock_at_level_1_passes_every_case_that_depends_on_it() {
+    let level = TransactionVersion::One;
+    let all: Vec<Case> = cases::all().copied().collect();
+    let those = cases::asked_at(level, &all);
+    let mock = MockTarget::at_level(level);
+    expect_good(mock.unwrap_or_else(|error| panic!("{error}")), &those).await;
+}
+
+async fn expect_good(target: MockTarget, all: &[Case]) {
+    let results = run(target, all).await;
     assert_eq!(results.len(), all.len());
     let bad: Vec<String> = results
         .iter()

@@ -18,6 +18,7 @@ mod cluster;
 mod copy_job;
 mod delivery;
 mod driven;
+mod eos_held_end;
 mod framing;
 mod framing_limits;
 mod idempotence;
@@ -39,8 +40,13 @@ mod time_outs_on_paths;
 mod transaction_ends;
 mod transactions;
 mod txn_client;
+mod txn_described;
+mod txn_offsets;
+mod txn_stage;
+mod txn_states;
 
 use crate::case::Case;
+use crate::target::TransactionVersion;
 
 /// The chapters in the order of reports, each of one file or several.
 const CHAPTERS: &[&[&[Case]]] = &[
@@ -74,12 +80,16 @@ const CHAPTERS: &[&[&[Case]]] = &[
     &[
         transactions::CASES,
         transaction_ends::CASES,
+        txn_states::CASES,
+        txn_offsets::CASES,
+        txn_described::CASES,
         txn_client::CASES,
     ],
     &[leader_changes::CASES, leader_faults::CASES],
     &[time_outs::CASES, time_outs_on_paths::CASES],
     &[quotas::CASES],
     &[ordering::CASES, client_ordering::CASES],
+    &[eos_held_end::CASES],
     &[delivery::CASES],
     &[copy_job::CASES],
 ];
@@ -91,6 +101,21 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         cases.sort_by_key(|case| case.id);
         cases
     })
+}
+
+/// Whether what a case sees may depend on the level of `transaction.version`.
+pub fn depends_on_transaction_version(case: &Case) -> bool {
+    let chapters = ["TXN-", "EOS-"];
+    chapters.iter().any(|chapter| case.id.starts_with(chapter))
+}
+
+/// Those that a target with that level is asked: all, but for an older level only where it matters.
+pub fn asked_at(level: TransactionVersion, cases: &[Case]) -> Vec<Case> {
+    let asked = |case: &&Case| match level {
+        TransactionVersion::Newest => true,
+        TransactionVersion::One => depends_on_transaction_version(case),
+    };
+    cases.iter().filter(asked).copied().collect()
 }
 
 #[cfg(test)]

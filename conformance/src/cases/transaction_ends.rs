@@ -96,7 +96,7 @@ pub(super) const CASES: &[Case] = &[
 ];
 
 /// A transactor that has written `values` records to partition 0 of a topic of two.
-async fn written(c: &Context, values: usize) -> Result<(Transactor, Topic), Objection> {
+pub(super) async fn written(c: &Context, values: usize) -> Result<(Transactor, Topic), Objection> {
     let topic = c.topic(2).await?;
     let mut transactor = c.transactor().await?;
     open(&mut transactor, &topic, ("a", values)).await?;
@@ -104,7 +104,7 @@ async fn written(c: &Context, values: usize) -> Result<(Transactor, Topic), Obje
 }
 
 /// Begins a transaction with a batch in partition 0.
-async fn open(
+pub(super) async fn open(
     transactor: &mut Transactor,
     topic: &Topic,
     (prefix, values): (&str, usize),
@@ -118,7 +118,7 @@ async fn open(
 
 /// Waits until readers of what is committed may read up to `last_stable`, and returns what one is
 /// told that reads from the beginning.
-async fn committed(
+pub(super) async fn committed(
     c: &Context,
     (topic, partition): (&Topic, i32),
     last_stable: i64,

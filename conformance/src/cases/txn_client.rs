@@ -2,23 +2,17 @@
 //!
 //! *Source*: `TransactionManager.java`, `KafkaProducer.java` of Kafka's clients; KIP-98, KIP-890.
 
-use std::collections::BTreeMap;
-use std::fmt;
-use std::time::Duration;
-
 use kafka_mockbroker::{Api, ErrorCode, Rule, Verdict};
 use kafka_producer::{
-    CommitError, ConsumedOffset, ConsumerGroup, Misuse, ProduceErrorKind, Producer,
-    ProducerBuilder, Record, Remedy, Transaction, TransactionError, TransactionErrorKind,
-    Transactions,
+    ConsumedOffset, ConsumerGroup, Misuse, ProduceErrorKind, Remedy, TransactionErrorKind,
 };
 
 use super::driven::mock;
+use super::txn_stage::{IN_TIME, Stage, done, expect_same, initialised, misused, not_committed};
 use crate::case::{Case, Level, Objection, expect_eq};
 use crate::client;
-use crate::context::{Context, Topic};
+use crate::context::Context;
 use crate::target::Capability;
-use crate::wire::records::StoredBatch;
 
 pub(super) const CASES: &[Case] = &[
     Case {
@@ -83,122 +77,6 @@ pub(super) const CASES: &[Case] = &[
         run: |c| Box::pin(commit_does_not_linger(c)),
     },
 ];
-
-const IN_TIME: Duration = Duration::from_secs(30);
-
-/// A topic of two partitions, and what its producers are built from.
-struct Stage {
-    context: Context,
-    topic: Topic,
-}
-
-impl Stage {
-    async fn set(c: &Context) -> Result<Self, Objection> {
-        let topic = c.topic(2).await?;
-        let context = c.clone();
-        Ok(Self { context, topic })
-    }
-
-    /// A builder whose transactional id is the topic's name.
-    fn builder(&self) -> ProducerBuilder {
-        let builder = self.context.client().max_block(IN_TIME);
-        builder.transactional_id(&self.topic.name)
-    }
-
-    async fn start(&self) -> Result<(Producer, Transactions), Objection> {
-        initialised(client::build(self.builder())?).await
-    }
-
-    fn record<'a>(&'a self, partition: i32, value: &'a str) -> Record<'a, &'a str> {
-        let record = Record::to(self.topic.name.as_str());
-        record.partition(partition).value(value)
-    }
-
-    /// Writes one record to each partition.
-    async fn write(&self, transaction: &Transaction<'_>, value: &str) -> Result<(), Objection> {
-        for partition in 0..2 {
-            let written = transaction.deliver(self.record(partition, value)).await;
-            written.map_err(|error| Objection::new("deliver", "written", error))?;
-        }
-        Ok(())
-    }
-
-    /// Objects unless both partitions hold these records that count, once all markers are there.
-    async fn expect_committed(&self, expected: &[&str]) -> Result<(), Objection> {
-        for partition in 0..2 {
-            let mut read = Vec::new();
-            // Markers are written after the end is answered.
-            for _ in 0..100 {
-                let batches = self.context.batches(&self.topic, partition).await?;
-                let Some(committed) = committed(&batches) else {
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                    continue;
-                };
-                read = committed;
-                break;
-            }
-            let step = format!("committed in partition {partition}");
-            expect_eq(step, format!("{expected:?}"), format!("{read:?}"))?;
-        }
-        Ok(())
-    }
-}
-
-async fn initialised(producer: Producer) -> Result<(Producer, Transactions), Objection> {
-    let transactions = done("init_transactions", producer.init_transactions().await)?;
-    Ok((producer, transactions))
-}
-
-fn done<T, E: fmt::Display>(step: &str, result: Result<T, E>) -> Result<T, Objection> {
-    result.map_err(|error| Objection::new(step, "done", error))
-}
-
-/// The values that count: those before a commit marker of their producer. `None` while some have
-/// no marker.
-fn committed(batches: &[StoredBatch]) -> Option<Vec<String>> {
-    let mut open: BTreeMap<i64, Vec<(i64, String)>> = BTreeMap::new();
-    let mut counts = Vec::new();
-    for batch in batches {
-        let id = batch.stamp.id;
-        if !batch.is_control() {
-            let values = batch.records.iter();
-            let values = values.map(|record| (record.offset, record.value_text()));
-            open.entry(id).or_default().extend(values);
-            continue;
-        }
-        let ended = open.remove(&id).unwrap_or_default();
-        let key = batch
-            .records
-            .first()
-            .and_then(|one| one.content.key.as_deref());
-        if key == Some(COMMIT_KEY) {
-            counts.extend(ended);
-        }
-    }
-    counts.sort();
-    let nothing_open = open.values().all(Vec::is_empty);
-    nothing_open.then(|| counts.into_iter().map(|(_, value)| value).collect())
-}
-
-/// Version 0, type 1.
-const COMMIT_KEY: &[u8] = &[0, 0, 0, 1];
-
-/// [`expect_eq`] of what has no words of its own.
-fn expect_same<T: fmt::Debug + PartialEq>(
-    step: impl fmt::Display,
-    expected: T,
-    observed: T,
-) -> Result<(), Objection> {
-    expect_eq(step, format!("{expected:?}"), format!("{observed:?}"))
-}
-
-fn not_committed(result: Result<(), CommitError>) -> Result<TransactionError, Objection> {
-    match result {
-        Err(CommitError::NotCommitted(error)) => Ok(error),
-        Err(other) => Err(Objection::new("commit", "not committed", other)),
-        Ok(()) => Err(Objection::new("commit", "not committed", "committed")),
-    }
-}
 
 async fn older_is_fenced(c: Context) -> Result<(), Objection> {
     let stage = Stage::set(&c).await?;
@@ -328,12 +206,6 @@ async fn out_of_turn(c: Context) -> Result<(), Objection> {
     }
     done("commit", producer.commit_transaction().await)?;
     stage.expect_committed(&["inside"]).await
-}
-
-fn misused(result: Result<(), TransactionError>, misuse: Misuse) -> Result<(), Objection> {
-    let kind = result.err().map(|error| error.kind());
-    let expected = Some(TransactionErrorKind::Misuse(misuse));
-    expect_same("a call out of turn", expected, kind)
 }
 
 async fn waiting_records_end(c: Context) -> Result<(), Objection> {

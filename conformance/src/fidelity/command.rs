@@ -15,10 +15,11 @@ use crate::case::{Case, Level};
 use crate::cases;
 use crate::filter::Pattern;
 use crate::progress::Progress;
-use crate::target::{self, MockTarget, Target, TargetSpec, Unavailable};
+use crate::target::{self, MockTarget, Target, TargetSpec, TransactionVersion, Unavailable};
 
-/// The recording that the crate carries.
-pub const GOLDEN: &str = include_str!("../../goldens/kafka-4.3.1.jsonl");
+/// The recordings that the crate carries, of Kafka with the newest transactions and with level 1.
+const GOLDEN: &str = include_str!("../../goldens/kafka-4.3.1.jsonl");
+const GOLDEN_LEVEL_1: &str = include_str!("../../goldens/kafka-4.3.1-tv1.jsonl");
 
 /// Records what a broker answers.
 #[derive(Debug, Args)]
@@ -144,7 +145,7 @@ pub async fn fidelity(
     let cases = selected(&arguments.filters)?;
     let recording = match &arguments.recording {
         Some(path) => read(path)?,
-        None => golden()?,
+        None => golden(arguments.target.transactions())?,
     };
     let played = played(&arguments.target, &cases).await?;
     let found = held(&played, &recording);
@@ -159,13 +160,17 @@ pub async fn fidelity(
     Ok(found.succeeds())
 }
 
-/// The recording that the crate carries.
+/// The recording that the crate carries of Kafka with these transactions.
 ///
 /// # Errors
 ///
 /// When it is none.
-pub fn golden() -> Result<Recording, FidelityError> {
-    Recording::read(GOLDEN).map_err(|source| FidelityError::Recording {
+pub fn golden(transactions: TransactionVersion) -> Result<Recording, FidelityError> {
+    let text = match transactions {
+        TransactionVersion::Newest => GOLDEN,
+        TransactionVersion::One => GOLDEN_LEVEL_1,
+    };
+    Recording::read(text).map_err(|source| FidelityError::Recording {
         path: "the recording of this program".to_owned(),
         source,
     })
@@ -200,18 +205,19 @@ fn selected(filters: &[Pattern]) -> Result<Vec<Case>, FidelityError> {
 }
 
 async fn played(spec: &TargetSpec, cases: &[Case]) -> Result<Played, FidelityError> {
+    let cases = cases::asked_at(spec.transactions(), cases);
     let mut progress = Progress::on_stderr();
     let name = spec.to_string();
     progress.starting(&name);
     let target: Arc<dyn Target> = match spec {
         // As many brokers as the recording has.
-        TargetSpec::Mock => Arc::new(MockTarget::of_one_broker()?),
+        TargetSpec::Mock(level) => Arc::new(MockTarget::of_one_broker(*level)?),
         other => Arc::from(target::start(other).await?),
     };
     let told = |index, case: &Case| {
         progress.case(&name, (index, cases.len()), case, Instant::now());
     };
-    let played = play(target, cases, told).await?;
+    let played = play(target, &cases, told).await?;
     progress.finish();
     Ok(played)
 }

@@ -27,6 +27,7 @@ pub fn normalise(case: CaseOf<'_>, exchanges: &mut [Exchange]) -> Uses {
         topic_ids: Vec::new(),
         own_topic_ids: BTreeSet::new(),
         producer_ids: Vec::new(),
+        member_ids: Vec::new(),
         times: Vec::new(),
         nodes: Vec::new(),
         uses: Uses::default(),
@@ -66,6 +67,7 @@ struct Normaliser<'a> {
     /// Made up by the case: they appeared in a request first.
     own_topic_ids: BTreeSet<String>,
     producer_ids: Vec<i64>,
+    member_ids: Vec<String>,
     times: Vec<i64>,
     nodes: Vec<i64>,
     uses: Uses,
@@ -77,6 +79,8 @@ enum Side {
     Answer,
 }
 
+const ERROR_CODE: &str = "error code";
+const PRODUCER_ID: &str = "producer id";
 /// What stands in place of the run's id.
 const RUN: &str = "RUN";
 const NO_ID: &str = "00000000000000000000000000000000";
@@ -128,8 +132,12 @@ impl Normaliser<'_> {
     fn value(&mut self, side: Side, field: &str, value: &mut Value) {
         match value {
             Value::Object(fields) => {
+                // Where there is no transaction, Kafka tells 0 of it, which is an id too.
+                let refused = fields.get(ERROR_CODE).is_some_and(|code| *code != 0);
                 for (name, value) in fields {
-                    self.value(side, name, value);
+                    if !(refused && name == PRODUCER_ID && *value == 0) {
+                        self.value(side, name, value);
+                    }
                 }
             }
             Value::Array(list) => {
@@ -164,6 +172,7 @@ impl Normaliser<'_> {
     fn text(&mut self, side: Side, field: &str, text: &str) -> Option<String> {
         match field {
             "topic id" => return self.topic_id(side, text),
+            "member id" | "leader member id" => return self.member_id(side, text),
             "cluster id" => return Some(self.placeholder(Rule::ClusterId, "cluster id")),
             "broker host" => return Some(self.placeholder(Rule::Address, "host")),
             _ => {}
@@ -184,7 +193,7 @@ impl Normaliser<'_> {
 
     fn number(&mut self, side: Side, field: &str, number: i64) -> Option<String> {
         match field {
-            "producer id" => self.producer_id(side, number),
+            PRODUCER_ID | "producers" => self.producer_id(side, number),
             "finalized features epoch" if number >= 0 => {
                 Some(self.placeholder(Rule::FeaturesEpoch, "features epoch"))
             }
@@ -194,9 +203,8 @@ impl Normaliser<'_> {
                 let place = self.nodes.iter().position(|&known| known == number)?;
                 Some(self.placeholder(Rule::NodeId, &format!("node {}", place + 1)))
             }
-            "base timestamp" | "max timestamp" | "timestamp" | "log append time" => {
-                self.time(side, number)
-            }
+            "base timestamp" | "max timestamp" | "timestamp" | "log append time" | "start time"
+            | "last timestamp" => self.time(side, number),
             _ => None,
         }
     }
@@ -235,6 +243,20 @@ impl Normaliser<'_> {
             (None, _) => return None,
         };
         Some(self.placeholder(Rule::ProducerId, &format!("producer {}", place + 1)))
+    }
+
+    /// A name that a case made up appears in a request first, and stays.
+    fn member_id(&mut self, side: Side, id: &str) -> Option<String> {
+        let known = self.member_ids.iter().position(|known| known == id);
+        let place = match (known, side) {
+            (Some(place), _) => place,
+            (None, Side::Answer) if !id.is_empty() => {
+                self.member_ids.push(id.to_owned());
+                self.member_ids.len() - 1
+            }
+            (None, _) => return None,
+        };
+        Some(self.placeholder(Rule::MemberId, &format!("member {}", place + 1)))
     }
 
     fn time(&mut self, side: Side, time: i64) -> Option<String> {
@@ -319,6 +341,27 @@ mod tests {
                               "d": {"topic id": id("0"), "producer id": -1}});
         assert_eq!(answer, expected);
         assert_eq!((uses.of(Rule::TopicId), uses.of(Rule::ProducerId)), (3, 3));
+    }
+
+    #[test]
+    fn one_member_in_place_of_another_stays_a_difference() {
+        let answer = json!({"a": {"member id": "m-7", "leader member id": "m-9"},
+                            "b": {"member id": "m-9"}, "c": {"member id": ""}});
+        let (request, answer, uses) = normal(json!({"member id": "stranger"}), answer);
+        assert_eq!(request, json!({"member id": "stranger"}));
+        let expected = json!({"a": {"member id": "<member 2>", "leader member id": "<member 1>"},
+                              "b": {"member id": "<member 1>"}, "c": {"member id": ""}});
+        assert_eq!((answer, uses.of(Rule::MemberId)), (expected, 3));
+    }
+
+    #[test]
+    fn what_a_refusal_tells_of_no_transaction_is_no_id() {
+        let answer = json!({"a": {"error code": 105, "producer id": 0},
+                            "b": {"error code": 0, "producer id": 0}});
+        let (_, answer, _) = normal(json!({}), answer);
+        let expected = json!({"a": {"error code": 105, "producer id": 0},
+                              "b": {"error code": 0, "producer id": "<producer 1>"}});
+        assert_eq!(answer, expected);
     }
 
     #[test]

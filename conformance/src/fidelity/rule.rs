@@ -20,6 +20,8 @@ pub enum Rule {
     TopicId,
     /// Ids that brokers give to producers.
     ProducerId,
+    /// Ids that coordinators give to members of groups.
+    MemberId,
     /// Times that the judge wrote.
     SentTime,
     /// Times of the broker's clock.
@@ -46,10 +48,11 @@ pub enum Rule {
 
 impl Rule {
     /// Every rule.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::RunId,
         Self::TopicId,
         Self::ProducerId,
+        Self::MemberId,
         Self::SentTime,
         Self::BrokerTime,
         Self::TimeInWords,
@@ -69,6 +72,7 @@ impl Rule {
             Self::RunId => "run id",
             Self::TopicId => "topic id",
             Self::ProducerId => "producer id",
+            Self::MemberId => "member id",
             Self::SentTime => "sent time",
             Self::BrokerTime => "broker time",
             Self::TimeInWords => "time in words",
@@ -89,6 +93,7 @@ impl Rule {
             Self::RunId => "topics are named for the run, so that runs do not meet",
             Self::TopicId => "a broker draws them at random (KIP-516)",
             Self::ProducerId => "they come in blocks that a broker asks the controller for",
+            Self::MemberId => "a coordinator draws them at random (KIP-394)",
             Self::SentTime => "records carry the time of the run",
             Self::BrokerTime => "it is the clock's: LogAppendTime and its limits",
             Self::TimeInWords => "messages quote times and the limits that follow from the clock",

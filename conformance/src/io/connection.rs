@@ -93,6 +93,11 @@ impl Connection {
         })
     }
 
+    /// The address it was opened to.
+    pub fn peer(&self) -> &str {
+        &self.peer
+    }
+
     /// Writes bytes as they are: no size prefix is added.
     ///
     /// # Errors

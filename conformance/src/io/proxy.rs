@@ -1,20 +1,23 @@
 //! A proxy in front of a cluster on which things go wrong: replies are lost, cut or kept, requests
 //! cut or swallowed, old metadata is told, brokers move to other ports.
 //!
-//! One listener per broker; Metadata answers are rewritten, so that a client stays behind the proxy
-//! whichever broker it talks to. Leader hints in Produce answers (KIP-951) and coordinators are
-//! told as they are: a client that follows them has left the proxy.
+//! One listener per broker; answers to Metadata and FindCoordinator are rewritten, so that a client
+//! stays behind the proxy whichever broker it talks to. Leader hints in Produce answers (KIP-951)
+//! are told as they are: a client that follows them has left the proxy.
 //!
 //! *Invariants*
 //! 1. A reply is hit after the broker sent it: the batch was judged, and stored if it was sound.
 //! 2. A listener relays to whichever broker has its port when a connection is accepted; when
 //!    brokers move, every connection ends.
-//! 3. Dropping the proxy ends its listeners and connections.
+//! 3. What is held is let go once, whether or not whoever asked is still there, and its answer is
+//!    kept for the case to read.
+//! 4. Dropping the proxy ends its listeners and connections.
 //!
 //! *Not here*: what is hit (`trouble.rs`), faults inside the broker, which only the mock can have.
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::future::pending;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -29,10 +32,11 @@ use super::connection::{FRAME_BYTES_MAX, with_size};
 use super::transcript::{Direction, Transcript};
 use super::trouble::{ReplyFate, RequestFate, Trouble, Troubles};
 use crate::case::Objection;
-use crate::wire::Request;
 use crate::wire::answer::{Broker, Metadata};
 use crate::wire::produce::Produce;
-use crate::wire::redirect::redirect;
+use crate::wire::redirect::{redirect, redirect_coordinator};
+use crate::wire::transactional::FindCoordinator;
+use crate::wire::{Request, read_response};
 
 /// Requests of one connection whose answers are outstanding; clients keep five.
 const OUTSTANDING_MAX: usize = 1_000;
@@ -50,7 +54,16 @@ struct Shared {
     places: Mutex<BTreeMap<i32, Place>>,
     troubles: Troubles,
     moved: watch::Sender<()>,
+    released: watch::Sender<Held>,
+    late_answer: Mutex<Option<(i16, Bytes)>>,
     transcript: Transcript,
+}
+
+/// Whether what is held was let go.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Held {
+    Back,
+    Released,
 }
 
 /// Where a broker is.
@@ -82,6 +95,8 @@ impl Proxy {
                 places: Mutex::new(BTreeMap::new()),
                 troubles: Troubles::new(trouble),
                 moved: watch::Sender::new(()),
+                released: watch::Sender::new(Held::Back),
+                late_answer: Mutex::new(None),
                 transcript: transcript.clone(),
             }),
             listeners: Mutex::new(JoinSet::new()),
@@ -133,6 +148,19 @@ impl Proxy {
     /// Nothing goes wrong any more; connections that went silent stay so.
     pub fn end_trouble(&self) {
         self.shared.troubles.end();
+    }
+
+    /// Lets go of what is held.
+    pub fn release(&self) {
+        self.shared.released.send_replace(Held::Released);
+    }
+
+    /// What the broker answered to the request that was held, once it did.
+    pub fn late_answer<R: Request>(&self) -> Option<R::Answer> {
+        let (version, frame) = self.shared.late_answer().clone()?;
+        read_response::<R>(&frame, version)
+            .ok()
+            .map(|(_, answer)| answer)
     }
 
     /// Keeps the last answer to Metadata, to be told again.
@@ -189,6 +217,11 @@ impl Proxy {
 }
 
 impl Shared {
+    fn late_answer(&self) -> MutexGuard<'_, Option<(i16, Bytes)>> {
+        let answer = self.late_answer.lock();
+        answer.unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn places(&self) -> MutexGuard<'_, BTreeMap<i32, Place>> {
         self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -238,6 +271,7 @@ struct Asked {
     correlation_id: i32,
     api_key: i16,
     version: i16,
+    fate: RequestFate,
 }
 
 impl fmt::Display for Asked {
@@ -246,6 +280,7 @@ impl fmt::Display for Asked {
             correlation_id,
             api_key,
             version,
+            ..
         } = self;
         match *api_key {
             Produce::API_KEY => write!(f, "{} v{version}", Produce::NAME)?,
@@ -276,21 +311,32 @@ async fn requests(
     asked: mpsc::Sender<Asked>,
     shared: &Shared,
 ) -> io::Result<()> {
-    while let Some(frame) = read_frame(&mut from).await? {
+    let mut held = Held::Back;
+    loop {
+        let frame = match read_frame(&mut from).await {
+            Ok(Some(frame)) => frame,
+            // Whoever asked is gone, and the answer is to be seen all the same.
+            _ if held == Held::Released => pending().await,
+            Ok(None) => return Ok(()),
+            Err(error) => return Err(error),
+        };
         let Some((&[k0, k1, v0, v1, c0, c1, c2, c3], _)) = frame.split_first_chunk() else {
             return Err(io::Error::other("a request without a header"));
         };
+        let api_key = i16::from_be_bytes([k0, k1]);
+        let fate = shared.troubles.on_request(api_key);
         let asks = Asked {
-            api_key: i16::from_be_bytes([k0, k1]),
+            api_key,
             version: i16::from_be_bytes([v0, v1]),
             correlation_id: i32::from_be_bytes([c0, c1, c2, c3]),
+            fate,
         };
-        let fate = shared.troubles.on_request(asks.api_key);
         if asks.api_key == Produce::API_KEY {
             let fate = match fate {
                 RequestFate::Passes => "",
                 RequestFate::Cut => ", cut",
                 RequestFate::Swallowed => ", swallowed",
+                RequestFate::Held => ", held",
             };
             let what = format!("{asks}, by the producer through the proxy{fate}");
             shared.transcript.note(Direction::Sent, what, &frame);
@@ -298,6 +344,11 @@ async fn requests(
         let request = with_size(&frame);
         match fate {
             RequestFate::Passes => {}
+            RequestFate::Held => {
+                let mut released = shared.released.subscribe();
+                let released = released.wait_for(|held| *held == Held::Released).await;
+                held = *released.map_err(io::Error::other)?;
+            }
             RequestFate::Cut => {
                 to.write_all(&request[..request.len() / 2]).await?;
                 from.as_ref().set_zero_linger()?;
@@ -314,7 +365,6 @@ async fn requests(
         }
         to.write_all(&request).await?;
     }
-    Ok(())
 }
 
 async fn replies(
@@ -339,6 +389,13 @@ async fn replies(
         if asked.api_key == Metadata::API_KEY {
             frame =
                 redirect(&frame, asked.version, HOST, &shared.ports()).map_err(io::Error::other)?;
+        }
+        if asked.api_key == FindCoordinator::API_KEY {
+            let told = redirect_coordinator(&frame, asked.version, HOST, &shared.ports());
+            frame = told.map_err(io::Error::other)?;
+        }
+        if asked.fate == RequestFate::Held {
+            *shared.late_answer() = Some((asked.version, frame.clone()));
         }
         frame = shared.troubles.change(asked.api_key, asked.version, frame);
         let fate = shared.troubles.on_reply(asked.api_key);

@@ -47,6 +47,17 @@ pub enum Trouble {
         /// Which.
         seed: u64,
     },
+    /// The first request of this API is held, and what comes behind it on its connection, until it
+    /// is let go: whoever asked may be gone by then.
+    Held(i16),
+    /// So many replies of this API never arrive, nor anything after them on their connections,
+    /// which stay open.
+    Unanswered {
+        /// The API.
+        api_key: i16,
+        /// How many.
+        count: u64,
+    },
     /// The first producer id that is given is said to have this epoch.
     FirstEpoch(i16),
     /// So many answers to Metadata tell the client to begin anew with its bootstrap addresses
@@ -62,6 +73,8 @@ pub(super) enum RequestFate {
     Cut,
     /// It does not arrive, nor does what comes behind it.
     Swallowed,
+    /// It arrives when it is let go.
+    Held,
 }
 
 /// What becomes of a reply.
@@ -172,10 +185,14 @@ impl Troubles {
     pub(super) fn on_request(&self, api_key: i16) -> RequestFate {
         let mut state = self.state();
         *state.asked.entry(api_key).or_default() += 1;
+        let trouble = state.trouble;
+        if trouble == Trouble::Held(api_key) && state.hits == 0 {
+            state.hits += 1;
+            return RequestFate::Held;
+        }
         if api_key != Produce::API_KEY {
             return RequestFate::Passes;
         }
-        let trouble = state.trouble;
         let fate = match trouble {
             Trouble::RequestsCut(count) if state.hits < count => RequestFate::Cut,
             Trouble::RequestsSwallowed(count) if state.hits < count => RequestFate::Swallowed,
@@ -191,6 +208,17 @@ impl Troubles {
 
     pub(super) fn on_reply(&self, api_key: i16) -> ReplyFate {
         let mut state = self.state();
+        match state.trouble {
+            Trouble::Unanswered {
+                api_key: unanswered,
+                count,
+            } if unanswered == api_key && state.hits < count => {
+                state.hits += 1;
+                return ReplyFate::Kept;
+            }
+            Trouble::Unanswered { .. } | Trouble::Held(_) => return ReplyFate::Passes,
+            _ => {}
+        }
         let produced = api_key == Produce::API_KEY;
         if !produced && !matches!(state.trouble, Trouble::EveryReplyCut(_)) {
             return ReplyFate::Passes;
@@ -320,6 +348,23 @@ mod tests {
         let (lost, passed) = (RequestFate::Swallowed, RequestFate::Passes);
         assert_eq!(fates, [lost, lost, passed, passed]);
         assert_eq!((troubles.asked(3), troubles.asked(PRODUCE)), (1, 4));
+    }
+
+    #[test]
+    fn the_first_request_of_an_api_is_held_and_replies_of_one_stay_away() {
+        let troubles = Troubles::new(Trouble::Held(26));
+        let fates = [PRODUCE, 26, 26].map(|api_key| troubles.on_request(api_key));
+        let (held, passed) = (RequestFate::Held, RequestFate::Passes);
+        assert_eq!(fates, [passed, held, passed]);
+        assert_eq!(troubles.on_reply(26), ReplyFate::Passes);
+        troubles.begin(Trouble::Unanswered {
+            api_key: 26,
+            count: 1,
+        });
+        let fates = [PRODUCE, 26, 26].map(|api_key| troubles.on_reply(api_key));
+        let (kept, passed) = (ReplyFate::Kept, ReplyFate::Passes);
+        assert_eq!(fates, [passed, kept, passed]);
+        assert_eq!(troubles.hits(), 1);
     }
 
     #[test]

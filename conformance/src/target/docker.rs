@@ -22,11 +22,15 @@ use testcontainers::core::IntoContainerPort;
 use testcontainers::core::client::docker_client_instance;
 use testcontainers::runners::AsyncRunner;
 use testcontainers::{ContainerAsync, GenericImage, ImageExt};
+use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use self::image::Reference;
 use self::run::Run;
-use super::{Action, Capabilities, Capability, Doing, OwnBrokers, Target, TargetKind, Unavailable};
+use super::{
+    Action, Capabilities, Capability, Doing, OwnBrokers, Target, TargetKind, TransactionVersion,
+    Unavailable,
+};
 
 /// Longest wait for the engine to say that it is there.
 const ENGINE_WAIT_MAX: Duration = Duration::from_secs(10);
@@ -38,6 +42,10 @@ const PORT_ATTEMPTS: u32 = 8;
 const CONTAINER_PORT: u16 = 9092;
 /// How many of the container's last lines an error shows.
 const LOG_LINES: usize = 12;
+/// Only one start makes the image where it is missing.
+static OBTAINING: Mutex<()> = Mutex::const_new(());
+/// Formats the data folder with the older transactions, then does what the image does.
+const FORMATTED_AT_LEVEL_1: &str = include_str!("docker/format-level-1.sh");
 /// The properties of the node, shared with the Compose file.
 const PROFILE: &str = include_str!("docker/one-node.env");
 
@@ -47,6 +55,7 @@ const PROFILE: &str = include_str!("docker/one-node.env");
 pub struct DockerTarget {
     name: String,
     image: String,
+    transactions: TransactionVersion,
     address: String,
     broker_version: Option<String>,
     // Declared before `run`: the container goes first, then the claim on it.
@@ -81,6 +90,10 @@ impl Target for DockerTarget {
         self.broker_version.clone()
     }
 
+    fn transactions(&self) -> TransactionVersion {
+        self.transactions
+    }
+
     fn capabilities(&self) -> Capabilities {
         Capabilities::of(&[
             Capability::OwnBrokers,
@@ -96,8 +109,7 @@ impl Target for DockerTarget {
                 let reason = format!("{} brokers asked for, a container is one", wanted.count);
                 return Err(Unavailable::new(reason, "use --target mock"));
             }
-            let target: Arc<dyn Target> =
-                Arc::new(start_with(Some(&self.image), wanted.settings).await?);
+            let target: Arc<dyn Target> = Arc::new(start_with(Some(&self.image), wanted).await?);
             Ok(target)
         })
     }
@@ -144,14 +156,22 @@ impl Drop for DockerTarget {
 
 /// Starts a node of `image`, or of the image that [`image::obtain`] finds, and waits until it
 /// answers.
-pub(super) async fn start(image: Option<&str>) -> Result<DockerTarget, Unavailable> {
-    start_with(image, &[]).await
+pub(super) async fn start(
+    image: Option<&str>,
+    transactions: TransactionVersion,
+) -> Result<DockerTarget, Unavailable> {
+    let wanted = OwnBrokers {
+        count: 1,
+        settings: &[],
+        transactions,
+    };
+    start_with(image, &wanted).await
 }
 
-/// The same with `settings`, keys of `server.properties` with their values.
+/// The same as it is wanted.
 async fn start_with(
     image: Option<&str>,
-    settings: &[(&str, &str)],
+    wanted: &OwnBrokers<'_>,
 ) -> Result<DockerTarget, Unavailable> {
     let docker = engine().await?;
     let run = Run::claim().map_err(|error| {
@@ -163,11 +183,15 @@ async fn start_with(
     run::sweep(&docker).await;
 
     let asked = image.map(str::to_owned).or_else(|| variable("KAFKA_IMAGE"));
-    let reference = image::obtain(&docker, asked.as_deref()).await?;
-    let (container, port) = start_container(&docker, &reference, (&run, settings)).await?;
+    let reference = {
+        let _others_wait = OBTAINING.lock().await;
+        image::obtain(&docker, asked.as_deref()).await?
+    };
+    let (container, port) = start_container(&docker, &reference, (&run, wanted)).await?;
     let mut target = DockerTarget {
-        name: format!("docker:{reference}"),
+        name: format!("docker{}:{reference}", wanted.transactions.suffix()),
         image: reference.to_string(),
+        transactions: wanted.transactions,
         address: format!("127.0.0.1:{port}"),
         broker_version: None,
         container: Some(container),
@@ -205,14 +229,17 @@ async fn engine() -> Result<Docker, Unavailable> {
 async fn start_container(
     docker: &Docker,
     reference: &Reference,
-    (run, settings): (&Run, &[(&str, &str)]),
+    (run, wanted): (&Run, &OwnBrokers<'_>),
 ) -> Result<(ContainerAsync<GenericImage>, u16), Unavailable> {
     let mut last_error = String::new();
     for attempt in 0..PORT_ATTEMPTS {
         let port = run::free_port(run.seed().wrapping_add(u64::from(attempt)));
         let mut request = request(reference, run, port);
-        for (key, value) in settings {
+        for (key, value) in wanted.settings {
             request = request.with_env_var(variable_of(key), *value);
+        }
+        if wanted.transactions == TransactionVersion::One {
+            request = request.with_cmd(["bash", "-c", FORMATTED_AT_LEVEL_1]);
         }
         match request.start().await {
             Ok(container) => return Ok((container, port)),

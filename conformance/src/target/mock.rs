@@ -1,16 +1,28 @@
 //! The mock cluster of this project, in this process.
 //!
-//! Three brokers, so that a client that asks the wrong one is found out; no automatic creation of
-//! topics, as in the container's profile.
+//! Three brokers, so that a client that asks the wrong one is found out; else as the container.
 
 use std::sync::Arc;
 
 use kafka_mockbroker::MockCluster;
 use kafka_mockbroker::engine::effect::BrokerId;
 
-use super::{Action, Capabilities, Capability, Doing, OwnBrokers, Target, TargetKind, Unavailable};
+use super::{
+    Action, Capabilities, Capability, Doing, OwnBrokers, Target, TargetKind, TransactionVersion,
+    Unavailable,
+};
 
 const BROKERS: u16 = 3;
+/// What a container has too (`compose/one-node.env`).
+const PROFILE: &[(&str, &str)] = &[
+    ("auto.create.topics.enable", "false"),
+    ("group.initial.rebalance.delay.ms", "0"),
+    ("group.min.session.timeout.ms", "100"),
+    (
+        "transaction.abort.timed.out.transaction.cleanup.interval.ms",
+        "200",
+    ),
+];
 /// The log of transactions and its partitions: a container has it by the time it is ready.
 const TRANSACTIONS: (&str, i32) = ("__transaction_state", 2);
 
@@ -19,6 +31,7 @@ const TRANSACTIONS: (&str, i32) = ("__transaction_state", 2);
 pub struct MockTarget {
     cluster: MockCluster,
     brokers: u16,
+    transactions: TransactionVersion,
 }
 
 impl MockTarget {
@@ -28,7 +41,20 @@ impl MockTarget {
     ///
     /// [`Unavailable`] when it cannot listen.
     pub fn start() -> Result<Self, Unavailable> {
-        Self::of(BROKERS, &[])
+        Self::at_level(TransactionVersion::Newest)
+    }
+
+    /// The same at a level of `transaction.version`.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`] when it cannot listen.
+    pub fn at_level(transactions: TransactionVersion) -> Result<Self, Unavailable> {
+        Self::of(&OwnBrokers {
+            count: BROKERS,
+            settings: &[],
+            transactions,
+        })
     }
 
     /// Starts a mock cluster of one broker, as the container is one.
@@ -36,29 +62,46 @@ impl MockTarget {
     /// # Errors
     ///
     /// [`Unavailable`] when it cannot listen.
-    pub fn of_one_broker() -> Result<Self, Unavailable> {
-        Self::of(1, &[])
+    pub fn of_one_broker(transactions: TransactionVersion) -> Result<Self, Unavailable> {
+        Self::of(&OwnBrokers {
+            count: 1,
+            settings: &[],
+            transactions,
+        })
     }
 
-    fn of(brokers: u16, settings: &[(&str, &str)]) -> Result<Self, Unavailable> {
-        let mut builder = MockCluster::builder()
-            .brokers(brokers)
-            .set("auto.create.topics.enable", "false")
-            .topic(TRANSACTIONS.0, TRANSACTIONS.1, 1);
-        for &(key, value) in settings {
-            builder = builder.set(key, value);
+    fn of(wanted: &OwnBrokers<'_>) -> Result<Self, Unavailable> {
+        let mut builder =
+            MockCluster::builder()
+                .brokers(wanted.count)
+                .topic(TRANSACTIONS.0, TRANSACTIONS.1, 1);
+        for (key, value) in PROFILE.iter().chain(wanted.settings) {
+            builder = builder.set(*key, *value);
         }
-        let cluster = builder.start().map_err(|error| {
+        let refused = |error: String| {
             let remedy = "free some TCP ports of 127.0.0.1 and run again";
             Unavailable::new(format!("the mock cluster does not start: {error}"), remedy)
-        })?;
-        Ok(Self { cluster, brokers })
+        };
+        let cluster = builder.start();
+        let cluster = cluster.map_err(|error| refused(error.to_string()))?;
+        if wanted.transactions == TransactionVersion::One {
+            let set = cluster.set_transaction_version(1);
+            set.map_err(|error| refused(error.to_string()))?;
+        }
+        Ok(Self {
+            cluster,
+            brokers: wanted.count,
+            transactions: wanted.transactions,
+        })
     }
 }
 
 impl Target for MockTarget {
     fn name(&self) -> &str {
-        "mock"
+        match self.transactions {
+            TransactionVersion::Newest => "mock",
+            TransactionVersion::One => "mock-tv1",
+        }
     }
 
     fn kind(&self) -> TargetKind {
@@ -75,6 +118,10 @@ impl Target for MockTarget {
 
     fn broker_version(&self) -> Option<String> {
         Some(format!("kafka-mockbroker {}", env!("CARGO_PKG_VERSION")))
+    }
+
+    fn transactions(&self) -> TransactionVersion {
+        self.transactions
     }
 
     fn capabilities(&self) -> Capabilities {
@@ -96,7 +143,7 @@ impl Target for MockTarget {
 
     fn beside<'a>(&'a self, wanted: &'a OwnBrokers<'a>) -> Doing<'a, Arc<dyn Target>> {
         Box::pin(async {
-            let target: Arc<dyn Target> = Arc::new(Self::of(wanted.count, wanted.settings)?);
+            let target: Arc<dyn Target> = Arc::new(Self::of(wanted)?);
             Ok(target)
         })
     }

@@ -40,6 +40,11 @@ pub trait Target: Send + Sync {
     /// range from the API versions that the broker offers.
     fn broker_version(&self) -> Option<String>;
 
+    /// The level of `transaction.version` that it was set up with.
+    fn transactions(&self) -> TransactionVersion {
+        TransactionVersion::Newest
+    }
+
     /// What may be done to this target besides sending requests.
     fn capabilities(&self) -> Capabilities;
 
@@ -110,6 +115,32 @@ pub struct OwnBrokers<'a> {
     pub count: u16,
     /// Keys of `server.properties` with their values.
     pub settings: &'a [(&'a str, &'a str)],
+    /// How transactions are done there.
+    pub transactions: TransactionVersion,
+}
+
+/// The level of `transaction.version` that brokers are set up with.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum TransactionVersion {
+    /// The newest, which is the default of Kafka: each transaction has an epoch of its own
+    /// (KIP-890).
+    #[default]
+    Newest,
+    /// 1: a producer keeps its epoch (KIP-98).
+    One,
+}
+
+/// What a target's name ends with when its level is 1.
+const LEVEL_1: &str = "-tv1";
+
+impl TransactionVersion {
+    /// What the names of targets have for it.
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::Newest => "",
+            Self::One => LEVEL_1,
+        }
+    }
 }
 
 /// What can be done to a broker.
@@ -206,12 +237,14 @@ impl Capabilities {
 /// Which target to start, as given on the command line.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum TargetSpec {
-    /// `mock`
-    Mock,
-    /// `docker` or `docker:IMAGE`
+    /// `mock` or `mock-tv1`
+    Mock(TransactionVersion),
+    /// `docker` or `docker:IMAGE`, `docker-tv1` or `docker-tv1:IMAGE`
     Docker {
         /// The image to run; `None` lets the target choose.
         image: Option<String>,
+        /// How transactions are done.
+        transactions: TransactionVersion,
     },
     /// `HOST:PORT[,HOST:PORT…]`
     Addresses(Vec<String>),
@@ -220,7 +253,8 @@ pub enum TargetSpec {
 /// A target argument that names no target.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error(
-    "target \"{given}\": {reason}; allowed: mock, docker, docker:IMAGE, HOST:PORT[,HOST:PORT…]"
+    "target \"{given}\": {reason}; allowed: mock, docker, docker:IMAGE, each with -tv1 before the \
+     colon, HOST:PORT[,HOST:PORT…]"
 )]
 pub struct TargetSpecError {
     given: String,
@@ -235,18 +269,26 @@ impl FromStr for TargetSpec {
             given: given.to_owned(),
             reason,
         };
-        match given {
-            "mock" => return Ok(Self::Mock),
-            "docker" => return Ok(Self::Docker { image: None }),
-            _ => {}
-        }
-        if let Some(image) = given.strip_prefix("docker:") {
-            if image.is_empty() {
+        let (kind, image) = match given.split_once(':') {
+            Some((kind, image)) => (kind, Some(image.to_owned())),
+            None => (given, None),
+        };
+        let (kind, transactions) = match kind.strip_suffix(LEVEL_1) {
+            Some(kind) => (kind, TransactionVersion::One),
+            None => (kind, TransactionVersion::Newest),
+        };
+        match (kind, image) {
+            ("mock", None) => return Ok(Self::Mock(transactions)),
+            ("docker", Some(image)) if image.is_empty() => {
                 return Err(refuse("no image after the colon".to_owned()));
             }
-            return Ok(Self::Docker {
-                image: Some(image.to_owned()),
-            });
+            ("docker", image) => {
+                return Ok(Self::Docker {
+                    image,
+                    transactions,
+                });
+            }
+            _ => {}
         }
         let addresses: Vec<String> = given.split(',').map(str::to_owned).collect();
         for address in &addresses {
@@ -265,19 +307,32 @@ impl FromStr for TargetSpec {
 impl fmt::Display for TargetSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Mock => f.write_str("mock"),
-            Self::Docker { image: None } => f.write_str("docker"),
-            Self::Docker { image: Some(image) } => write!(f, "docker:{image}"),
+            Self::Mock(level) => write!(f, "mock{}", level.suffix()),
+            Self::Docker {
+                image,
+                transactions,
+            } => {
+                write!(f, "docker{}", transactions.suffix())?;
+                image.iter().try_for_each(|image| write!(f, ":{image}"))
+            }
             Self::Addresses(addresses) => f.write_str(&addresses.join(",")),
         }
     }
 }
 
 impl TargetSpec {
+    /// How transactions are done there, as far as the name says.
+    pub fn transactions(&self) -> TransactionVersion {
+        match self {
+            Self::Mock(transactions) | Self::Docker { transactions, .. } => *transactions,
+            Self::Addresses(_) => TransactionVersion::Newest,
+        }
+    }
+
     /// The kind of target this starts.
     pub fn kind(&self) -> TargetKind {
         match self {
-            Self::Mock => TargetKind::Mock,
+            Self::Mock(_) => TargetKind::Mock,
             Self::Docker { .. } => TargetKind::Docker,
             Self::Addresses(_) => TargetKind::Address,
         }
@@ -315,8 +370,14 @@ impl Unavailable {
 /// Safe: what was started by then ends with the dropped future.
 pub async fn start(spec: &TargetSpec) -> Result<Box<dyn Target>, Unavailable> {
     match spec {
-        TargetSpec::Mock => Ok(Box::new(MockTarget::start()?)),
-        TargetSpec::Docker { image } => Ok(Box::new(docker::start(image.as_deref()).await?)),
+        TargetSpec::Mock(level) => Ok(Box::new(MockTarget::at_level(*level)?)),
+        TargetSpec::Docker {
+            image,
+            transactions,
+        } => {
+            let started = docker::start(image.as_deref(), *transactions);
+            Ok(Box::new(started.await?))
+        }
         TargetSpec::Addresses(addresses) => Ok(Box::new(AddressTarget {
             name: addresses.join(","),
             bootstrap: addresses.clone(),
@@ -364,9 +425,18 @@ mod tests {
     use super::*;
 
     #[rstest]
-    #[case("mock", TargetSpec::Mock)]
-    #[case("docker", TargetSpec::Docker { image: None })]
-    #[case("docker:own/kafka:4.3.1", TargetSpec::Docker { image: Some("own/kafka:4.3.1".into()) })]
+    #[case("mock", TargetSpec::Mock(TransactionVersion::Newest))]
+    #[case("mock-tv1", TargetSpec::Mock(TransactionVersion::One))]
+    #[case("docker", docker(None, TransactionVersion::Newest))]
+    #[case("docker-tv1", docker(None, TransactionVersion::One))]
+    #[case(
+        "docker:own/kafka:4.3.1",
+        docker(Some("own/kafka:4.3.1"), TransactionVersion::Newest)
+    )]
+    #[case(
+        "docker-tv1:own/kafka",
+        docker(Some("own/kafka"), TransactionVersion::One)
+    )]
     #[case("127.0.0.1:9092", TargetSpec::Addresses(vec!["127.0.0.1:9092".into()]))]
     #[case("a:1,b:2", TargetSpec::Addresses(vec!["a:1".into(), "b:2".into()]))]
     fn target_argument_survives_parse_and_print(#[case] given: &str, #[case] spec: TargetSpec) {
@@ -374,8 +444,18 @@ mod tests {
         assert_eq!(spec.to_string(), given);
     }
 
+    fn docker(image: Option<&str>, transactions: TransactionVersion) -> TargetSpec {
+        let image = image.map(str::to_owned);
+        TargetSpec::Docker {
+            image,
+            transactions,
+        }
+    }
+
     #[rstest]
     #[case("docker:", "no image after the colon")]
+    #[case("docker-tv1:", "no image after the colon")]
+    #[case("docker-tv0", "\"docker-tv0\" is not HOST:PORT")]
     #[case("kafka", "\"kafka\" is not HOST:PORT")]
     #[case(":9092", "\":9092\" is not HOST:PORT")]
     #[case("a:1,b", "\"b\" is not HOST:PORT")]

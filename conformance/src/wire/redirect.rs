@@ -1,6 +1,6 @@
-//! A Metadata answer whose brokers are said to live elsewhere: how a client is led through a proxy.
+//! Answers whose brokers are said to live elsewhere: how a client is led through a proxy.
 //!
-//! Only the list of brokers is written anew; every byte before and after it stays.
+//! Only where brokers are is written anew; every byte before and after it stays.
 
 use std::collections::BTreeMap;
 
@@ -9,6 +9,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use super::Request;
 use super::answer::Metadata;
 use super::reader::{DecodeError, Layout, Reader};
+use super::transactional::FindCoordinator;
 
 /// First version whose answer begins with a throttle time.
 const THROTTLE_FROM: i16 = 3;
@@ -73,6 +74,62 @@ pub fn redirect(
     out.put_slice(&frame[end..]);
     Ok(out.freeze())
 }
+
+/// `frame`, an answer to FindCoordinator at `version`, with broker N at `ports[N]` of `host`; one
+/// that names nobody, or a broker without a port, stays as it is.
+///
+/// # Errors
+///
+/// When the frame is no such answer.
+pub fn redirect_coordinator(
+    frame: &[u8],
+    version: i16,
+    host: &str,
+    ports: &BTreeMap<i32, u16>,
+) -> Result<Bytes, DecodeError> {
+    let layout = FindCoordinator::layout(version);
+    let mut reader = Reader::new(frame, layout);
+    let mut out = BytesMut::new();
+    let mut copied = 0;
+    let mut node = |reader: &mut Reader<'_>| {
+        let id = reader.i32("broker id")?;
+        let start = reader.position();
+        reader.string("broker host")?;
+        reader.i32("broker port")?;
+        if let Some(port) = ports.get(&id) {
+            out.put_slice(&frame[copied..start]);
+            put_string(Some(host), layout, &mut out);
+            out.put_i32(i32::from(*port));
+            copied = reader.position();
+        }
+        Ok(())
+    };
+    reader.i32("correlation id")?;
+    reader.tags("response header tags")?;
+    if version >= 1 {
+        reader.i32("throttle time")?;
+    }
+    if version < SEVERAL_FROM {
+        reader.i16("error code")?;
+        if version >= 1 {
+            reader.nullable_string("error message")?;
+        }
+        node(&mut reader)?;
+    } else {
+        reader.list("coordinators", |reader| {
+            reader.string("key")?;
+            node(reader)?;
+            reader.i16("error code")?;
+            reader.nullable_string("error message")?;
+            reader.tags("coordinator tags")
+        })?;
+    }
+    out.put_slice(&frame[copied..]);
+    Ok(out.freeze())
+}
+
+/// First version of FindCoordinator that asks for several (KIP-699).
+const SEVERAL_FROM: i16 = 4;
 
 enum Width {
     Two,
@@ -170,6 +227,57 @@ mod tests {
             redirect(&after, version, "kafka.example", &back).unwrap(),
             before
         );
+    }
+
+    /// An answer that names broker 3, or nobody.
+    fn coordinator(version: i16, node: i32) -> Bytes {
+        let layout = FindCoordinator::layout(version);
+        let flexible = layout == Layout::Flexible;
+        let mut out = BytesMut::new();
+        let tags = |out: &mut BytesMut| out.put_slice(if flexible { &[0] } else { &[] });
+        let (host, port) = if node < 0 {
+            ("", -1)
+        } else {
+            ("kafka.example", 9092)
+        };
+        out.put_i32(7);
+        tags(&mut out);
+        out.put_i32(0);
+        if version < SEVERAL_FROM {
+            out.put_i16(0);
+            put_string(Some("words"), layout, &mut out);
+        } else {
+            put_length(Some(1), Width::Four, layout, &mut out);
+            put_string(Some("transfers"), layout, &mut out);
+        }
+        out.put_i32(node);
+        put_string(Some(host), layout, &mut out);
+        out.put_i32(port);
+        if version >= SEVERAL_FROM {
+            out.put_i16(0);
+            put_string(Some("words"), layout, &mut out);
+            tags(&mut out);
+        }
+        tags(&mut out);
+        out.freeze()
+    }
+
+    #[rstest]
+    fn coordinator_is_behind_the_proxy_and_nobody_stays_nobody(
+        #[values(1, 2, 3, 4, 6)] version: i16,
+    ) {
+        let before = coordinator(version, 3);
+        let there = BTreeMap::from([(3, 4_000)]);
+        let after = redirect_coordinator(&before, version, "127.0.0.1", &there).unwrap();
+        let (correlation_id, new) = read_response::<FindCoordinator>(&after, version).unwrap();
+        assert_eq!((correlation_id, new.node), (7, 3));
+        assert_eq!(new.address, "127.0.0.1:4000");
+        let back = BTreeMap::from([(3, 9_092)]);
+        let back = redirect_coordinator(&after, version, "kafka.example", &back).unwrap();
+        assert_eq!(back, before);
+        let nobody = coordinator(version, -1);
+        let still = redirect_coordinator(&nobody, version, "127.0.0.1", &there).unwrap();
+        assert_eq!(still, nobody);
     }
 
     #[test]

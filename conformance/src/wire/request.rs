@@ -1,5 +1,5 @@
-//! Requests as bytes; with `transaction_request.rs` the only file here that imports
-//! `kafka_protocol`.
+//! Requests as bytes; with `transaction_request.rs` and `group_request.rs` the only file here that
+//! imports `kafka_protocol`.
 //!
 //! Bodies are laid out by that crate, headers by hand, since cases send headers that no client
 //! would (null client id, unknown keys, versions out of range).

@@ -10,6 +10,8 @@ use serde_json::{Map, Value, json};
 
 use super::answer::{ApiVersions, CreateTopic, InitProducerId, ListOffsets, Metadata};
 use super::batch::{CRC_COVERS_FROM, HEADER_BYTES};
+use super::described::{DescribeProducers, DescribeTransactions, ListTransactions};
+use super::groups::{AddOffsets, JoinGroup, OffsetFetch, TxnOffsetCommit};
 use super::produce::{Produce, TOPIC_ID_FROM};
 use super::reader::{DecodeError, Layout, Reader};
 use super::records::{FETCH_BY_ID_FROM, Fetch, FetchById, StoredRecord, read_batches};
@@ -43,6 +45,13 @@ impl Asked {
             FindCoordinator::API_KEY => FindCoordinator::NAME,
             AddPartitions::API_KEY => AddPartitions::NAME,
             EndTxn::API_KEY => EndTxn::NAME,
+            JoinGroup::API_KEY => JoinGroup::NAME,
+            AddOffsets::API_KEY => AddOffsets::NAME,
+            TxnOffsetCommit::API_KEY => TxnOffsetCommit::NAME,
+            OffsetFetch::API_KEY => OffsetFetch::NAME,
+            DescribeTransactions::API_KEY => DescribeTransactions::NAME,
+            ListTransactions::API_KEY => ListTransactions::NAME,
+            DescribeProducers::API_KEY => DescribeProducers::NAME,
             other => return format!("API {other}"),
         };
         name.to_owned()
@@ -63,9 +72,36 @@ pub fn request(frame: &[u8]) -> Option<Asked> {
     Some(Asked { tree, ..asked })
 }
 
+type Walk = fn(&mut Reader<'_>, i16) -> Result<(), DecodeError>;
+
+/// The layout and the walk of requests about groups and of what is known of transactions.
+fn group_walk(api_key: i16, version: i16) -> Option<(Layout, Walk)> {
+    Some(match api_key {
+        JoinGroup::API_KEY => (JoinGroup::layout(version), transaction_walk::join_group),
+        AddOffsets::API_KEY => (AddOffsets::layout(version), transaction_walk::add_offsets),
+        TxnOffsetCommit::API_KEY => (
+            TxnOffsetCommit::layout(version),
+            transaction_walk::txn_offset_commit,
+        ),
+        OffsetFetch::API_KEY => (OffsetFetch::layout(version), transaction_walk::offset_fetch),
+        DescribeTransactions::API_KEY => (
+            DescribeTransactions::layout(version),
+            transaction_walk::describe_transactions,
+        ),
+        ListTransactions::API_KEY => (
+            ListTransactions::layout(version),
+            transaction_walk::list_transactions,
+        ),
+        DescribeProducers::API_KEY => (
+            DescribeProducers::layout(version),
+            transaction_walk::describe_producers,
+        ),
+        _ => return None,
+    })
+}
+
 /// Client id, header tags and body. Bytes after the last field are kept too.
 fn body(api_key: i16, version: i16, rest: &[u8]) -> Result<Value, DecodeError> {
-    type Walk = fn(&mut Reader<'_>, i16) -> Result<(), DecodeError>;
     let (layout, walk): (Layout, Walk) = match api_key {
         Produce::API_KEY => (Produce::layout(version), produce),
         Fetch::API_KEY => (Fetch::layout(version), fetch),
@@ -83,7 +119,10 @@ fn body(api_key: i16, version: i16, rest: &[u8]) -> Result<Value, DecodeError> {
             transaction_walk::add_partitions,
         ),
         EndTxn::API_KEY => (EndTxn::layout(version), transaction_walk::end_txn),
-        _ => return Ok(unread(rest)),
+        _ => match group_walk(api_key, version) {
+            Some(walk) => walk,
+            None => return Ok(unread(rest)),
+        },
     };
     let mut reader = Reader::traced(rest, Layout::Plain);
     // The client id keeps its two-byte length in flexible headers too (KIP-482).
@@ -271,6 +310,13 @@ pub fn answer(api_key: i16, version: i16, frame: &[u8]) -> Option<Result<Value, 
         FindCoordinator::API_KEY => response_tree::<FindCoordinator>(frame, version),
         AddPartitions::API_KEY => response_tree::<AddPartitions>(frame, version),
         EndTxn::API_KEY => response_tree::<EndTxn>(frame, version),
+        JoinGroup::API_KEY => response_tree::<JoinGroup>(frame, version),
+        AddOffsets::API_KEY => response_tree::<AddOffsets>(frame, version),
+        TxnOffsetCommit::API_KEY => response_tree::<TxnOffsetCommit>(frame, version),
+        OffsetFetch::API_KEY => response_tree::<OffsetFetch>(frame, version),
+        DescribeTransactions::API_KEY => response_tree::<DescribeTransactions>(frame, version),
+        ListTransactions::API_KEY => response_tree::<ListTransactions>(frame, version),
+        DescribeProducers::API_KEY => response_tree::<DescribeProducers>(frame, version),
         _ => return None,
     };
     Some(tree.map(|mut tree| {

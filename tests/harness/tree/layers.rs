@@ -6,7 +6,7 @@ const PURE: &str = "engine/, wire/ and handlers/ decide, io/ acts: time, randomn
                     arguments there, so that the same seed gives the same run";
 
 /// Files that translate to and from the `kafka_protocol` crate, or folders of them.
-const ADAPTERS: [&str; 13] = [
+const ADAPTERS: [&str; 14] = [
     "producer/src/wire/control.rs",
     "mockbroker/src/wire/request.rs",
     "mockbroker/src/wire/reply.rs",
@@ -20,6 +20,7 @@ const ADAPTERS: [&str; 13] = [
     "mockbroker/src/wire/offsets.rs",
     "conformance/src/wire/request.rs",
     "conformance/src/wire/transaction_request.rs",
+    "conformance/src/wire/group_request.rs",
 ];
 
 /// No clock, task, lock, socket, thread, file, OS randomness or unordered map in a pure layer; its

@@ -1,0 +1,443 @@
+//! Transactions, continued: what their coordinators do while markers are on their way, when time
+//! passes, and when brokers go.
+//!
+//! *Source*: KIP-98, KIP-890; `TransactionCoordinator.scala`, `TransactionStateManager.scala`; the
+//! codes are those observed on 4.3.1.
+
+use std::time::Duration;
+
+use kafka_mockbroker::MockCluster;
+
+use super::driven::mock;
+use super::transaction_ends::{committed, open};
+use crate::case::{Case, Level, Objection, expect_eq};
+use crate::context::{Context, Topic};
+use crate::io::connection::Connection;
+use crate::target::{Action, Capability};
+use crate::transactor::{NEVER_GIVEN, Transactor, expect_codes};
+use crate::wire::answer::{InitProducerId, Metadata};
+use crate::wire::batch::{BatchSpec, Stamp, TRANSACTIONAL_BIT};
+use crate::wire::described::DescribeTransactions;
+use crate::wire::produce::Row;
+use crate::wire::transactional::{
+    AddPartitions, Decision, EndTxn, FindCoordinator, InitTransactional,
+};
+
+pub(super) const CASES: &[Case] = &[
+    Case {
+        id: "TXN-02",
+        level: Level::Wire,
+        sentence: "a broker that does not coordinate a transactional id answers 16 to whoever \
+                   begins, lets join or ends",
+        source: "TransactionStateManager.scala getTransactionState (NOT_COORDINATOR)",
+        needs: &[Capability::ThreeNodes],
+        run: |c| Box::pin(not_the_coordinator(c)),
+    },
+    Case {
+        id: "TXN-16",
+        level: Level::Wire,
+        sentence: "batches of two producers in one transactional request are refused with 49, \
+                   every one",
+        source: "ReplicaManager.scala handleProduceAppend",
+        needs: &[],
+        run: |c| Box::pin(two_producers(c)),
+    },
+    Case {
+        id: "TXN-27",
+        level: Level::Wire,
+        sentence: "while markers are on their way 51 is the answer to every end, to whoever begins \
+                   and to what is to join; an older end at the epoch before is 90",
+        source: "TransactionCoordinator.scala endTransaction, prepareInitProducerIdTransit",
+        needs: &[Capability::Injection],
+        run: |c| Box::pin(markers_on_their_way(c)),
+    },
+    Case {
+        id: "TXN-28",
+        level: Level::Wire,
+        sentence: "a transaction that is open for longer than its time-out is aborted, and its \
+                   producer fenced: 47 to what it writes, 90 to what is to join and to older ends",
+        source: "TransactionCoordinator.scala abortTimedOutTransactions; KAFKA-19367",
+        needs: &[],
+        run: |c| Box::pin(timed_out(c)),
+    },
+    Case {
+        id: "TXN-36",
+        level: Level::Wire,
+        sentence: "whoever takes over from a coordinator that was killed between decision and \
+                   markers writes them",
+        source: "TransactionCoordinator.scala onElection; TransactionStateManager.scala \
+                 loadTransactionsForTxnTopicPartition",
+        needs: &[
+            Capability::Injection,
+            Capability::OwnBrokers,
+            Capability::Restart,
+            Capability::ThreeNodes,
+        ],
+        run: |c| Box::pin(coordinator_killed(c)),
+    },
+    Case {
+        id: "TXN-37",
+        level: Level::Wire,
+        sentence: "a partition whose leader is down at the commit gets its marker once there is \
+                   one, and readers of what is committed go on",
+        source: "TransactionMarkerChannelManager.scala addTxnMarkersToBrokerQueue",
+        needs: &[
+            Capability::OwnBrokers,
+            Capability::Restart,
+            Capability::ThreeNodes,
+        ],
+        run: |c| Box::pin(leader_down(c)),
+    },
+    Case {
+        id: "TXN-38",
+        level: Level::Wire,
+        sentence: "a transactional id that is idle for longer than transactional.id.expiration.ms \
+                   is forgotten: 105, and 49 to what is to join",
+        source: "TransactionStateManager.scala removeExpiredTransactionalIds",
+        needs: &[Capability::OwnBrokers],
+        run: |c| Box::pin(idle_id(c)),
+    },
+];
+
+/// From here on each transaction has an epoch of its own.
+const OWN_EPOCHS: i16 = 2;
+/// The newest Produce before which partitions must have joined.
+const PRODUCE: i16 = 11;
+/// The newest EndTxn before which a transaction keeps its epoch.
+const END: i16 = 4;
+
+async fn not_the_coordinator(c: Context) -> Result<(), Objection> {
+    let topic = c.topic(1).await?;
+    let transactor = c.transactor().await?;
+    let request = FindCoordinator {
+        id: transactor.id.clone(),
+    };
+    let mut connection = c.connect().await?;
+    let found = connection
+        .ask(&request, c.version::<FindCoordinator>())
+        .await?;
+    let brokers = c.metadata(&Metadata::of(&[])).await?.brokers;
+    let mut others = brokers.iter().filter(|broker| broker.id != found.node);
+    let other = others.next();
+    let other = other.ok_or_else(|| Objection::new("brokers", "another one", "none"))?;
+    let mut connection = c.connect_to(&other.address).await?;
+    for version in 0..=c.version::<InitProducerId>() {
+        let request = InitTransactional::of(&transactor.id);
+        let answer = connection.ask(&request, version).await?;
+        let step = format!("InitProducerId v{version}");
+        expect_eq(step, 16, answer.error.0)?;
+    }
+    for version in 0..=c.version::<AddPartitions>() {
+        let request = AddPartitions {
+            id: transactor.id.clone(),
+            stamp: transactor.stamp,
+            topics: vec![(topic.name.clone(), vec![0])],
+        };
+        let answer = connection.ask(&request, version).await?;
+        let codes: Vec<i16> = answer.rows.iter().map(|row| row.2.0).collect();
+        expect_codes(format!("AddPartitionsToTxn v{version}"), &[16], &codes)?;
+    }
+    for version in 0..=c.version::<EndTxn>() {
+        let request = transactor.end_txn(transactor.stamp, Decision::Commit);
+        let answer = connection.ask(&request, version).await?;
+        expect_eq(format!("EndTxn v{version}"), 16, answer.error.0)?;
+    }
+    Ok(())
+}
+
+async fn two_producers(c: Context) -> Result<(), Objection> {
+    const WORDS: &str = "Transactional records contained more than one producer ID";
+    for version in c.produce_versions() {
+        // Some two of four have one leader, however many brokers there are.
+        let topic = c.topic(4).await?;
+        let leader = topic.leader_of(0);
+        let second = (1..4).find(|index| topic.leader_of(*index) == leader);
+        let second = second.ok_or_else(|| Objection::new("leaders", "one of two", "others"))?;
+        let mut transactor = c.transactor().await?;
+        transactor.join(3, &topic, &[0, second]).await?;
+        let ours = transactor.batch("a", 1);
+        let stamp = Stamp {
+            id: NEVER_GIVEN,
+            ..transactor.stamp
+        };
+        let theirs = BatchSpec::numbered("b", 1, c.now_ms()).stamped(stamp);
+        let theirs = BatchSpec {
+            attributes: theirs.attributes | TRANSACTIONAL_BIT,
+            ..theirs
+        };
+        let batches = vec![(0, ours.encode()), (second, theirs.encode())];
+        let mut request = topic.produce_all(batches);
+        request.transactional_id = Some(transactor.id.clone());
+        let mut connection = c.leader(&topic, 0).await?;
+        let rows = c.produce(&mut connection, &request, version).await?;
+        let expected = [0, second].map(|index| {
+            let row = Row::refused(index, 49, version);
+            row.saying(WORDS, version)
+        });
+        let step = format!("Produce v{version}");
+        expect_eq(step, format!("{expected:?}"), format!("{rows:?}"))?;
+        for index in [0, second] {
+            let step = format!("end of partition {index} after Produce v{version}");
+            expect_eq(step, 0, c.end_offset(&topic, index).await?)?;
+        }
+    }
+    Ok(())
+}
+
+fn held(cluster: &MockCluster, topic: &Topic) -> Result<(), Objection> {
+    let held = cluster.hold_markers(&topic.name, 0);
+    held.map_err(|error| Objection::new("hold markers", "held", error))
+}
+
+fn released(cluster: &MockCluster, topic: &Topic) -> Result<(), Objection> {
+    let released = cluster.release_markers(&topic.name, 0);
+    released.map_err(|error| Objection::new("release markers", "released", error))
+}
+
+async fn markers_on_their_way(c: Context) -> Result<(), Objection> {
+    let topic = c.topic(1).await?;
+    let mut transactor = c.transactor().await?;
+    transactor.begin().await?;
+    open(&mut transactor, &topic, ("a", 1)).await?;
+    held(mock(&c)?, &topic)?;
+    let version = match c.transaction_version() {
+        OWN_EPOCHS.. => c.version::<EndTxn>(),
+        _ => END,
+    };
+    let before = transactor.stamp;
+    let end = transactor.end_txn(before, Decision::Commit);
+    let answer = transactor.coordinator.ask(&end, version).await?;
+    expect_eq("the end", 0, answer.error.0)?;
+    if let Some(next) = answer.next {
+        transactor.go_on_as(next);
+    }
+    let other = Stamp {
+        id: NEVER_GIVEN,
+        ..before
+    };
+    for (what, stamp) in [
+        ("the epoch before", before),
+        ("the next epoch", transactor.stamp),
+        ("another producer", other),
+    ] {
+        for decision in [Decision::Commit, Decision::Abort] {
+            let end = transactor.end_txn(stamp, decision);
+            let answer = transactor.coordinator.ask(&end, version).await?;
+            let step = format!("EndTxn v{version}, {what}, {decision:?}");
+            let code = match (version, what) {
+                // Older ends look at the producer first.
+                (..=END, "another producer") => 49,
+                _ => 51,
+            };
+            expect_eq(step, code, answer.error.0)?;
+        }
+    }
+    if version > END {
+        let end = transactor.end_txn(before, Decision::Commit);
+        let answer = transactor.coordinator.ask(&end, END).await?;
+        expect_eq("EndTxn v4, the epoch before", 90, answer.error.0)?;
+    }
+    let begins = transactor.init(c.version::<InitProducerId>(), InitProducerId::NEW);
+    expect_eq("InitProducerId", 51, begins.await?.error.0)?;
+    let joins = AddPartitions {
+        id: transactor.id.clone(),
+        stamp: transactor.stamp,
+        topics: vec![(topic.name.clone(), vec![0])],
+    };
+    let joined = transactor.coordinator.ask(&joins, 3).await?;
+    let codes: Vec<i16> = joined.rows.iter().map(|row| row.2.0).collect();
+    expect_codes("AddPartitionsToTxn", &[51], &codes)?;
+    released(mock(&c)?, &topic)?;
+    committed(&c, (&topic, 0), 2).await?;
+    transactor.begin().await.map(drop)
+}
+
+/// A transactor whose transactions may be open for half a second.
+async fn hasty(c: &Context) -> Result<Transactor, Objection> {
+    let mut transactor = c.transactor().await?;
+    let request = InitTransactional {
+        timeout_ms: 500,
+        ..InitTransactional::of(&transactor.id)
+    };
+    let version = c.version::<InitProducerId>();
+    let answer = transactor.coordinator.ask(&request, version).await?;
+    expect_eq("InitProducerId, half a second", 0, answer.error.0)?;
+    transactor.go_on_as((answer.producer_id, answer.epoch));
+    Ok(transactor)
+}
+
+async fn timed_out(c: Context) -> Result<(), Objection> {
+    let topic = c.topic(1).await?;
+    let mut transactor = hasty(&c).await?;
+    open(&mut transactor, &topic, ("a", 1)).await?;
+    let answer = committed(&c, (&topic, 0), 2).await?;
+    let aborted = format!("{:?}", [(transactor.stamp.id, 0)]);
+    expect_eq("aborted", aborted, format!("{:?}", answer.aborted))?;
+    let late = transactor.batch("late", 1);
+    for version in c.produce_versions() {
+        let row = transactor.write(version, (&topic, 0), &late).await?;
+        let step = format!("Produce v{version}");
+        expect_eq(step, Row::refused(0, 47, version), row)?;
+    }
+    for version in 0..=c.version::<AddPartitions>() {
+        let code = if version < 2 { 47 } else { 90 };
+        let codes = transactor.join(version, &topic, &[0]).await?;
+        expect_codes(format!("AddPartitionsToTxn v{version}"), &[code], &codes)?;
+    }
+    for version in 0..=END {
+        let code = if version < 2 { 47 } else { 90 };
+        for decision in [Decision::Commit, Decision::Abort] {
+            let answer = transactor.end(version, decision).await?;
+            let step = format!("EndTxn v{version}, {decision:?}");
+            expect_eq(step, code, answer.error.0)?;
+        }
+    }
+    let named = InitProducerId {
+        producer_id: transactor.stamp.id,
+        epoch: transactor.stamp.epoch,
+    };
+    if c.transaction_version() < OWN_EPOCHS {
+        let begun = transactor
+            .init(c.version::<InitProducerId>(), named)
+            .await?;
+        return expect_eq("InitProducerId, naming itself", 90, begun.error.0);
+    }
+    let commit = transactor.end(END + 1, Decision::Commit).await?;
+    expect_eq("EndTxn v5, commit", 48, commit.error.0)?;
+    let abort = transactor.end(END + 1, Decision::Abort).await?;
+    expect_eq("EndTxn v5, abort", 0, abort.error.0)?;
+    let next = format!("{:?}", Some((named.producer_id, named.epoch + 1)));
+    expect_eq("EndTxn v5, next", next, format!("{:?}", abort.next))?;
+    let begun = transactor
+        .init(c.version::<InitProducerId>(), named)
+        .await?;
+    expect_eq("InitProducerId, naming itself", 0, begun.error.0)
+}
+
+/// Three brokers, a topic there, and a transactor that has written to a partition which another
+/// broker than its coordinator leads.
+struct Apart {
+    context: Context,
+    topic: Topic,
+    partition: i32,
+    transactor: Transactor,
+    coordinator: i32,
+}
+
+impl Apart {
+    async fn start(c: &Context) -> Result<Self, Objection> {
+        let context = c.beside(3, &[]).await?;
+        let topic = context.topic(3).await?;
+        let mut transactor = context.transactor().await?;
+        let coordinator = coordinator_of(&context, &transactor.id).await?;
+        let brokers = context.metadata(&Metadata::of(&[])).await?.brokers;
+        let named = brokers.iter().find(|broker| broker.id == coordinator);
+        let address = named.map(|broker| broker.address.as_str());
+        let partition = (0..3).find(|index| topic.leader_of(*index) != address);
+        let partition = partition.ok_or_else(|| Objection::new("leaders", "three", "one"))?;
+        let codes = transactor.join(3, &topic, &[partition]).await?;
+        expect_codes("AddPartitionsToTxn v3", &[0], &codes)?;
+        let batch = transactor.batch("a", 1);
+        let to = (&topic, partition);
+        let row = transactor.write(PRODUCE, to, &batch).await?;
+        expect_eq("a batch of it", 0, row.code.0)?;
+        Ok(Self {
+            context,
+            topic,
+            partition,
+            transactor,
+            coordinator,
+        })
+    }
+
+    async fn commit(&mut self) -> Result<(), Objection> {
+        let version = self.context.version::<EndTxn>();
+        let answer = self.transactor.end(version, Decision::Commit).await?;
+        expect_eq("EndTxn", 0, answer.error.0)
+    }
+
+    /// Objects unless whoever begins is told that markers are on their way.
+    async fn expect_on_their_way(&self, connection: &mut Connection) -> Result<(), Objection> {
+        let request = InitTransactional::of(&self.transactor.id);
+        let version = self.context.version::<InitProducerId>();
+        let answer = connection.ask(&request, version).await?;
+        expect_eq("InitProducerId meanwhile", 51, answer.error.0)
+    }
+}
+
+async fn coordinator_of(c: &Context, id: &str) -> Result<i32, Objection> {
+    let request = FindCoordinator { id: id.to_owned() };
+    let mut connection = c.connect().await?;
+    let found = connection
+        .ask(&request, c.version::<FindCoordinator>())
+        .await?;
+    Ok(found.node)
+}
+
+async fn coordinator_killed(c: Context) -> Result<(), Objection> {
+    let mut apart = Apart::start(&c).await?;
+    let context = apart.context.clone();
+    let cluster = mock(&context)?;
+    let held = cluster.hold_markers(&apart.topic.name, apart.partition);
+    held.map_err(|error| Objection::new("hold markers", "held", error))?;
+    apart.commit().await?;
+    context.act(apart.coordinator, Action::Kill).await?;
+    let id = apart.transactor.id.clone();
+    let patience = context.patience("another broker coordinates".to_owned());
+    while coordinator_of(&context, &id).await? == apart.coordinator {
+        patience.wait("the one that was killed".to_owned()).await?;
+    }
+    let mut connection = context.coordinator(&id).await?;
+    apart.expect_on_their_way(&mut connection).await?;
+    let released = cluster.release_markers(&apart.topic.name, apart.partition);
+    released.map_err(|error| Objection::new("release markers", "released", error))?;
+    committed(&context, (&apart.topic, apart.partition), 2).await?;
+    apart.transactor.coordinator = connection;
+    apart.transactor.begin().await.map(drop)
+}
+
+async fn leader_down(c: Context) -> Result<(), Objection> {
+    let mut apart = Apart::start(&c).await?;
+    let context = apart.context.clone();
+    let brokers = context.metadata(&Metadata::of(&[])).await?.brokers;
+    let address = apart.topic.leader_of(apart.partition);
+    let leader = brokers
+        .iter()
+        .find(|broker| Some(broker.address.as_str()) == address);
+    let leader = leader.ok_or_else(|| Objection::new("leader", "a broker", "nobody"))?;
+    context.act(leader.id, Action::Kill).await?;
+    apart.commit().await?;
+    let mut connection = context.coordinator(&apart.transactor.id).await?;
+    apart.expect_on_their_way(&mut connection).await?;
+    context.act(leader.id, Action::Start).await?;
+    let topic = context.led_now(&apart.topic).await?;
+    committed(&context, (&topic, apart.partition), 2).await?;
+    apart.transactor.begin().await.map(drop)
+}
+
+async fn idle_id(c: Context) -> Result<(), Objection> {
+    let settings = [
+        ("transactional.id.expiration.ms", "1000"),
+        (
+            "transaction.remove.expired.transaction.cleanup.interval.ms",
+            "200",
+        ),
+    ];
+    let own = c.beside(1, &settings).await?;
+    let topic = own.topic(1).await?;
+    let mut transactor = own.transactor().await?;
+    let ids = vec![transactor.id.clone()];
+    let describe = DescribeTransactions { ids };
+    let patience = own.patience("the id is forgotten".to_owned());
+    loop {
+        let rows = transactor.coordinator.ask(&describe, 0).await?;
+        let codes: Vec<i16> = rows.iter().map(|row| row.error.0).collect();
+        if codes == [105] {
+            break;
+        }
+        patience.wait(format!("codes {codes:?}")).await?;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let codes = transactor.join(3, &topic, &[0]).await?;
+    expect_codes("AddPartitionsToTxn", &[49], &codes)
+}
