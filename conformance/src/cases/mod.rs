@@ -40,6 +40,9 @@ mod time_outs_on_paths;
 mod transaction_ends;
 mod transactions;
 mod txn_client;
+mod txn_client_doubt;
+mod txn_client_errors;
+mod txn_client_waits;
 mod txn_described;
 mod txn_offsets;
 mod txn_stage;
@@ -84,6 +87,9 @@ const CHAPTERS: &[&[&[Case]]] = &[
         txn_offsets::CASES,
         txn_described::CASES,
         txn_client::CASES,
+        txn_client_doubt::CASES,
+        txn_client_errors::CASES,
+        txn_client_waits::CASES,
     ],
     &[leader_changes::CASES, leader_faults::CASES],
     &[time_outs::CASES, time_outs_on_paths::CASES],
@@ -103,10 +109,14 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
     })
 }
 
+/// Of transactions, and yet the same at any level; they take long, too.
+const AT_ANY_LEVEL: [&str; 2] = ["TXN-35", "TXN-38"];
+
 /// Whether what a case sees may depend on the level of `transaction.version`.
 pub fn depends_on_transaction_version(case: &Case) -> bool {
     let chapters = ["TXN-", "EOS-"];
-    chapters.iter().any(|chapter| case.id.starts_with(chapter))
+    let of_transactions = chapters.iter().any(|chapter| case.id.starts_with(chapter));
+    of_transactions && !AT_ANY_LEVEL.contains(&case.id)
 }
 
 /// Those that a target with that level is asked: all, but for an older level only where it matters.

@@ -36,8 +36,6 @@ pub(super) const CASES: &[Case] = &[
     },
 ];
 
-/// From here on each transaction has an epoch of its own.
-const OWN_EPOCHS: i16 = 2;
 /// From here on a batch joins its transaction by itself.
 const PRODUCE: i16 = 12;
 
@@ -195,12 +193,6 @@ async fn used_up_epochs(c: Context) -> Result<(), Objection> {
         epoch: before.epoch,
     };
     let version = c.version::<InitProducerId>();
-    if c.transaction_version() < OWN_EPOCHS {
-        let answer = transactor.init(version, named).await?;
-        expect_eq("InitProducerId", 0, answer.error.0)?;
-        expect_eq("another id", true, answer.producer_id != before.id)?;
-        return expect_eq("its epoch", 0, answer.epoch);
-    }
     let batch = transactor.batch("a", 1);
     let row = transactor.write(PRODUCE, (&topic, 0), &batch).await?;
     expect_eq("a batch", Row::written(0, 0, PRODUCE), row)?;

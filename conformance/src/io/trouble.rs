@@ -47,6 +47,16 @@ pub enum Trouble {
         /// Which.
         seed: u64,
     },
+    /// Of a hundred Produce requests, and of a hundred replies to them, so many are lost: half of
+    /// the request arrives, or the reply does not, and the connection is ended.
+    Lossy {
+        /// Replies of a hundred.
+        replies: u8,
+        /// Requests of a hundred.
+        requests: u8,
+        /// Which.
+        seed: u64,
+    },
     /// The first request of this API is held, and what comes behind it on its connection, until it
     /// is let go: whoever asked may be gone by then.
     Held(i16),
@@ -200,6 +210,7 @@ impl Troubles {
                 Some(kind) if kind < 64 => RequestFate::Cut,
                 _ => RequestFate::Passes,
             },
+            Trouble::Lossy { requests, .. } if state.draw(requests).is_some() => RequestFate::Cut,
             _ => RequestFate::Passes,
         };
         state.count(fate != RequestFate::Passes);
@@ -233,6 +244,7 @@ impl Troubles {
             Trouble::RepliesLost { percent, .. } if state.draw(percent).is_some() => {
                 ReplyFate::Lost
             }
+            Trouble::Lossy { replies, .. } if state.draw(replies).is_some() => ReplyFate::Lost,
             Trouble::RepliesKept(count) if state.hits < count => ReplyFate::Kept,
             Trouble::Many { percent, .. } => match state.draw(percent) {
                 Some(..64) => ReplyFate::Cut,
@@ -267,7 +279,9 @@ impl Troubles {
 
 fn random(trouble: Trouble) -> fastrand::Rng {
     fastrand::Rng::with_seed(match trouble {
-        Trouble::RepliesLost { seed, .. } | Trouble::Many { seed, .. } => seed,
+        Trouble::RepliesLost { seed, .. }
+        | Trouble::Many { seed, .. }
+        | Trouble::Lossy { seed, .. } => seed,
         _ => 0,
     })
 }

@@ -1,5 +1,5 @@
 //! Requests that change a cluster while a case runs: DeleteTopics, CreatePartitions,
-//! AlterClientQuotas.
+//! AlterClientQuotas, UpdateFeatures.
 //!
 //! *Source*: Kafka's message definitions (`clients/src/main/resources/common/message`).
 
@@ -123,6 +123,44 @@ impl Request for SetQuota {
             Ok(Changed { error, message })
         })?;
         only(reader, entries)
+    }
+}
+
+/// Raises one feature.
+#[derive(Clone, Debug)]
+pub struct RaiseFeature {
+    /// Its name.
+    pub feature: &'static str,
+    /// The level it then has.
+    pub level: i16,
+}
+
+impl Request for RaiseFeature {
+    type Answer = Changed;
+    const API_KEY: i16 = 57;
+    const NAME: &'static str = "UpdateFeatures";
+    /// The next one tells nothing of each feature.
+    const VERSION_MAX: i16 = 1;
+    const FLEXIBLE_FROM: i16 = 0;
+
+    fn body(&self, version: i16) -> Result<Bytes, EncodeError> {
+        request::raise_feature(self, version)
+    }
+
+    fn read_answer(reader: &mut Reader<'_>, _: i16) -> Result<Self::Answer, DecodeError> {
+        reader.i32("throttle time")?;
+        let error = ErrorCode(reader.i16("error code")?);
+        let message = reader.nullable_string("error message")?;
+        let rows = reader.list("features", |reader| {
+            reader.string("feature")?;
+            let error = ErrorCode(reader.i16("error code")?);
+            let message = reader.nullable_string("error message")?;
+            reader.tags("feature tags")?;
+            Ok(Changed { error, message })
+        })?;
+        reader.tags("body tags")?;
+        let refused = rows.into_iter().find(|row| row.error != ErrorCode::NONE);
+        Ok(refused.unwrap_or(Changed { error, message }))
     }
 }
 

@@ -12,10 +12,12 @@ use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use kafka_protocol::messages::update_features_request::FeatureUpdateKey;
 use kafka_protocol::messages::{
     AlterClientQuotasRequest, ApiVersionsRequest, BrokerId, CreatePartitionsRequest,
     CreateTopicsRequest, DeleteTopicsRequest, FetchRequest, InitProducerIdRequest,
     ListOffsetsRequest, MetadataRequest, ProduceRequest, ProducerId, TopicName,
+    UpdateFeaturesRequest,
 };
 use kafka_protocol::protocol::{Encodable, StrBytes};
 
@@ -181,6 +183,20 @@ pub(super) fn alter_client_quotas(
         .with_ops(vec![op]);
     let request = AlterClientQuotasRequest::default().with_entries(vec![entry]);
     encode("AlterClientQuotas", &request, version)
+}
+
+/// The body of UpdateFeatures for one feature.
+pub(super) fn raise_feature(
+    question: &super::admin::RaiseFeature,
+    version: i16,
+) -> Result<Bytes, EncodeError> {
+    let update = FeatureUpdateKey::default()
+        .with_feature(text(question.feature))
+        .with_max_version_level(question.level);
+    let request = UpdateFeaturesRequest::default()
+        .with_timeout_ms(TIMEOUT_MS)
+        .with_feature_updates(vec![update]);
+    encode("UpdateFeatures", &request, version)
 }
 
 /// The body of InitProducerId.
