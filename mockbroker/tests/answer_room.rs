@@ -9,7 +9,7 @@ mod world;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use consumers::{join_with, joined, log_of, sync};
-use frames::{NewTopic, create_topics, flexible, header, put_compact, put_text};
+use frames::{Batch, NewTopic, create_topics, flexible, header, put_compact, put_text};
 use kafka_mockbroker::engine::effect::BrokerId;
 use world::{LEADER, World, is_closed, only_answer};
 
@@ -143,4 +143,50 @@ fn a_transaction_is_described_again_and_again_within_bounds() {
     let answer = ask(&mut world, coordinator, describe_transactions(3));
     assert!(answer.len() > 3 * 40 * 249, "each has its row");
     assert_refused(&mut world, coordinator, describe_transactions(8_400));
+}
+
+/// DescribeProducers of one partition several times.
+fn describe_producers(times: u32) -> Bytes {
+    let mut frame = flexible(61, 0);
+    frame.put_u8(2);
+    put_compact(&mut frame, "orders");
+    put_count(&mut frame, times);
+    for _ in 0..times {
+        frame.put_i32(0);
+    }
+    frame.put_slice(&[0, 0]);
+    frame.freeze()
+}
+
+/// DescribeConfigs, version 1, of one topic several times, with synonyms.
+fn describe_configs(times: i32) -> Bytes {
+    let mut frame = header(32, 1, 1);
+    frame.put_i32(times);
+    for _ in 0..times {
+        frame.put_u8(2);
+        put_text(&mut frame, "orders");
+        frame.put_i32(-1);
+    }
+    frame.put_u8(1);
+    frame.freeze()
+}
+
+#[test]
+fn producers_are_described_again_and_again_within_bounds() {
+    let mut world = World::new();
+    for id in 0..300 {
+        world.append(-1, Batch::idempotent(id, 0, 1));
+    }
+    let answer = ask(&mut world, LEADER, describe_producers(3));
+    assert!(answer.len() > 3 * 300 * 30, "each has its row");
+    assert_refused(&mut world, LEADER, describe_producers(8_000));
+}
+
+#[test]
+fn configs_are_described_again_and_again_within_bounds() {
+    let mut world = World::new();
+    let once = ask(&mut world, LEADER, describe_configs(1)).len();
+    let thrice = ask(&mut world, LEADER, describe_configs(3)).len();
+    assert!(thrice > 2 * once, "each has its row");
+    assert_refused(&mut world, LEADER, describe_configs(150_000));
 }

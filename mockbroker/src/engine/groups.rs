@@ -332,6 +332,7 @@ impl Cluster {
 
     pub(super) fn check_groups(&self) {
         self.groups.offsets.check_invariants();
+        self.groups.waiting.check_invariants();
         let mut bytes = 0;
         for (name, group) in &self.groups.known {
             group.check_invariants();

@@ -13,6 +13,7 @@
 //!    is touched, so that who waits is looked at. What is left of it by the next request, or the
 //!    next time that comes, nobody waits for.
 //! 2. Time passes for a group only while its coordinator runs.
+//! 3. The deadlines by time are those by group.
 //!
 //! *Source* apache/kafka `group-coordinator/…/group/GroupCoordinatorService.java`.
 //!
@@ -22,7 +23,7 @@
 //! on with it, also where members were to join again.
 
 use core::time::Duration;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::cluster::Cluster;
@@ -43,7 +44,51 @@ pub const MEMBERS_MAX: usize = 2_000;
 pub struct Waiting {
     tickets: Ticket,
     answers: BTreeMap<Ticket, Told>,
-    deadlines: BTreeMap<Arc<str>, Instant>,
+    deadlines: Deadlines,
+}
+
+/// When groups go on by themselves, by group and by time.
+#[derive(Clone, Debug, Default)]
+struct Deadlines {
+    by_group: BTreeMap<Arc<str>, Instant>,
+    by_time: BTreeSet<(Instant, Arc<str>)>,
+}
+
+impl Deadlines {
+    /// A group goes on at another time, or not by itself.
+    fn set(&mut self, group: &Arc<str>, deadline: Option<Instant>) {
+        let before = match deadline {
+            Some(deadline) => {
+                self.by_time.insert((deadline, Arc::clone(group)));
+                self.by_group.insert(Arc::clone(group), deadline)
+            }
+            None => self.by_group.remove(group),
+        };
+        if let Some(before) = before.filter(|before| Some(*before) != deadline) {
+            self.by_time.remove(&(before, Arc::clone(group)));
+        }
+    }
+
+    /// Those whose time has come, the earliest first.
+    fn due(&self, now: Instant) -> Vec<Arc<str>> {
+        let due = self.by_time.iter().take_while(|(at, _)| *at <= now);
+        due.map(|(_, group)| Arc::clone(group)).collect()
+    }
+
+    fn check_invariants(&self) {
+        let by_group = self.by_group.iter();
+        let by_time: BTreeSet<_> = by_group
+            .map(|(group, at)| (*at, Arc::clone(group)))
+            .collect();
+        assert_eq!(by_time, self.by_time, "memberships 3");
+    }
+}
+
+impl Waiting {
+    /// Panics when an invariant of this file does not hold.
+    pub(super) fn check_invariants(&self) {
+        self.deadlines.check_invariants();
+    }
 }
 
 impl Cluster {
@@ -201,10 +246,7 @@ impl Cluster {
         let changed = change(group);
         let answers = group.take_answers();
         let after = group.bytes();
-        match group.next_deadline() {
-            Some(deadline) => waiting.deadlines.insert(Arc::clone(name), deadline),
-            None => waiting.deadlines.remove(name),
-        };
+        waiting.deadlines.set(name, group.next_deadline());
         if !answers.is_empty() {
             waiting.answers.extend(answers);
             self.touched.push(log);
@@ -223,10 +265,7 @@ impl Cluster {
     pub(super) fn advance_groups(&mut self, now: Instant) {
         self.forget_answers();
         let delay = self.first_join_delay();
-        let due = self.groups.waiting.deadlines.iter();
-        let due = due.filter(|(_, deadline)| **deadline <= now);
-        let due: Vec<Arc<str>> = due.map(|(name, _)| Arc::clone(name)).collect();
-        for name in due {
+        for name in self.groups.waiting.deadlines.due(now) {
             if let Some((log, _)) = self.running_group_coordinator(&name) {
                 self.change_group(&name, log, |group| group.on_time(now, delay));
             }
@@ -235,9 +274,9 @@ impl Cluster {
 
     /// When a group goes on by itself next, of those whose coordinators run.
     pub(super) fn next_group_deadline(&self) -> Option<Instant> {
-        let deadlines = self.groups.waiting.deadlines.iter();
-        let running = deadlines.filter(|(name, _)| self.running_group_coordinator(name).is_some());
-        running.map(|(_, deadline)| *deadline).min()
+        let mut deadlines = self.groups.waiting.deadlines.by_time.iter();
+        let first = deadlines.find(|(_, name)| self.running_group_coordinator(name).is_some());
+        first.map(|(deadline, _)| *deadline)
     }
 
     fn running_group_coordinator(&self, group: &str) -> Option<(PartitionKey, BrokerId)> {

@@ -18,8 +18,9 @@
 //! hash order. No documentation of keys is given. Loggers, client metrics and groups (kinds 8, 16
 //! and 32) are refused.
 
-use super::Context;
+use super::answer_room::{AnswerRoom, Full, ROW_BYTES};
 use super::find_coordinator::UNKNOWN_KIND;
+use super::{Answer, Context};
 use crate::config::{self, BrokerConfig, TopicConfig};
 use crate::engine::Cluster;
 use crate::engine::dynamic_config::AlterScope;
@@ -30,6 +31,7 @@ use crate::wire::admin_reply::{
     self, AdminReply, ConfigEntry, ConfigResult, ConfigSource, ConfigType, Mutability,
 };
 use crate::wire::admin_request::{ConfigResource, DescribeConfigs, Synonyms};
+use crate::wire::reply::Reply;
 
 /// `ConfigResource.Type.TOPIC`.
 pub(super) const TOPIC: i8 = 2;
@@ -38,11 +40,11 @@ pub(super) const TOPIC: i8 = 2;
 pub(super) const BROKER: i8 = 4;
 
 /// Answers with the configuration of topics and of this broker.
-#[must_use]
-pub fn handle(cluster: &Cluster, context: &Context, request: &DescribeConfigs) -> AdminReply {
+pub fn handle(cluster: &mut Cluster, context: &Context, request: &DescribeConfigs) -> Answer {
     let known = |resource: &ConfigResource| matches!(resource.kind, TOPIC | BROKER);
     // Kafka fails at the whole request, not at one resource, and then has no text of its own.
     let whole = request.resources.iter().all(known);
+    let mut room = AnswerRoom::new();
     let results = request.resources.iter().map(|resource| {
         let result = if whole {
             entries(cluster, context, resource)
@@ -58,18 +60,37 @@ pub fn handle(cluster: &Cluster, context: &Context, request: &DescribeConfigs) -
         if request.synonyms == Synonyms::NotAsked {
             configs.iter_mut().for_each(|entry| entry.synonyms.clear());
         }
+        room.take(
+            configs
+                .iter()
+                .map(bytes_of)
+                .fold(ROW_BYTES, usize::saturating_add),
+        )?;
         let overwriting = context.injection.topic_overwriting(&resource.name);
-        ConfigResult {
+        Ok(ConfigResult {
             kind: resource.kind,
             name: resource.name.clone(),
             error: overwriting.unwrap_or(error),
             message,
             configs,
-        }
+        })
     });
-    AdminReply::DescribeConfigs(admin_reply::DescribeConfigs {
-        results: results.collect(),
-    })
+    let results: Result<Vec<_>, Full> = results.collect();
+    match results {
+        Ok(results) => {
+            let told = admin_reply::DescribeConfigs { results };
+            Answer::Reply(Reply::Admin(AdminReply::DescribeConfigs(told)))
+        }
+        Err(full) => full.answer(cluster, context),
+    }
+}
+
+/// What an entry takes in an answer.
+fn bytes_of(entry: &ConfigEntry) -> usize {
+    let synonyms = entry.synonyms.iter();
+    let synonyms = synonyms.map(|(key, value, _)| ROW_BYTES + key.len() + value.len());
+    let own = ROW_BYTES + entry.key.len() + entry.value.len();
+    synonyms.fold(own, usize::saturating_add)
 }
 
 type Refused = (ErrorCode, Option<String>);

@@ -9,41 +9,57 @@
 //!
 //! *Deviations* producers come by id, where Kafka has a hash order.
 
-use super::Context;
-use super::hosting;
+use super::answer_room::{AnswerRoom, Full, ROW_BYTES};
+use super::{Answer, Context, hosting};
 use crate::engine::Cluster;
 use crate::engine::time::Instant;
 use crate::engine::topology::name_fault;
 use crate::error_code::ErrorCode;
 use crate::wire::admin_reply::{AdminReply, DescribedProducer, DescribedProducers};
 use crate::wire::admin_request::DescribeProducers;
+use crate::wire::reply::Reply;
 
 /// Answers with what is known of producers.
-#[must_use]
 pub fn handle(
-    cluster: &Cluster,
+    cluster: &mut Cluster,
     context: &Context,
     request: &DescribeProducers,
     now: Instant,
-) -> AdminReply {
-    let topics = request.topics.iter().map(|(topic, indexes)| {
+) -> Answer {
+    let mut room = AnswerRoom::new();
+    let mut topics = Vec::new();
+    for (topic, indexes) in &request.topics {
         let rows = indexes.iter().map(|index| {
-            let told = producers(cluster, context, (topic, *index), now);
-            let (error, message, producers) = match told {
-                Ok(producers) => (ErrorCode::NONE, None, producers),
-                Err((error, message)) => (error, message, Vec::new()),
-            };
-            let overwriting = context.injection.partition_overwriting(topic, *index);
-            DescribedProducers {
-                index: *index,
-                error: overwriting.unwrap_or(error),
-                message,
-                producers,
-            }
+            let row = row(cluster, context, (topic, *index), now);
+            let producers = size_of_val(row.producers.as_slice());
+            room.take(ROW_BYTES.saturating_add(producers)).map(|()| row)
         });
-        (topic.clone(), rows.collect())
-    });
-    AdminReply::DescribeProducers(topics.collect())
+        match rows.collect::<Result<Vec<_>, Full>>() {
+            Ok(rows) => topics.push((topic.clone(), rows)),
+            Err(full) => return full.answer(cluster, context),
+        }
+    }
+    Answer::Reply(Reply::Admin(AdminReply::DescribeProducers(topics)))
+}
+
+fn row(
+    cluster: &Cluster,
+    context: &Context,
+    (topic, index): (&str, i32),
+    now: Instant,
+) -> DescribedProducers {
+    let told = producers(cluster, context, (topic, index), now);
+    let (error, message, producers) = match told {
+        Ok(producers) => (ErrorCode::NONE, None, producers),
+        Err((error, message)) => (error, message, Vec::new()),
+    };
+    let overwriting = context.injection.partition_overwriting(topic, index);
+    DescribedProducers {
+        index,
+        error: overwriting.unwrap_or(error),
+        message,
+        producers,
+    }
 }
 
 type Refused = (ErrorCode, Option<String>);

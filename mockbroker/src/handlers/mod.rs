@@ -366,10 +366,10 @@ fn handle_admin(
             offset_for_leader_epoch::handle(cluster, context, request)
         }
         AdminRequest::DescribeProducers(request) => {
-            describe_producers::handle(cluster, context, request, now)
+            return describe_producers::handle(cluster, context, request, now);
         }
         AdminRequest::DescribeConfigs(request) => {
-            describe_configs::handle(cluster, context, request)
+            return describe_configs::handle(cluster, context, request);
         }
         AdminRequest::IncrementalAlterConfigs(request) => {
             incremental_alter_configs::handle(cluster, context, request, now)
