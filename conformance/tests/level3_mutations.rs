@@ -125,7 +125,7 @@ const CLIENT_MUTATIONS: &[(&str, Wrong)] = &[
 ];
 
 /// Client cases whose judgement no broker can change: two builds that are refused, a port at which
-/// nobody is, a runtime that ends, and a broker that the case restricts until nothing is asked of it.
+/// nobody is, a runtime that ends, and a broker that is restricted until nothing is asked of it.
 const WITHOUT_A_BROKER: [&str; 5] = ["APV-10", "IDM-34", "TMO-09", "TMO-11", "TMO-17"];
 
 /// A mock that is wrong, and so are those beside it.

@@ -34,7 +34,9 @@ fn write_table(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         .iter()
         .filter(|target| !target.results().is_empty())
         .collect();
-    let Some(first) = ran.first() else {
+    // A target of an older level is asked fewer cases.
+    let longest = ran.iter().rev().max_by_key(|target| target.results().len());
+    let Some(longest) = longest else {
         return Ok(());
     };
     write!(out, "{:<ID_WIDTH$}", "case")?;
@@ -47,13 +49,12 @@ fn write_table(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         )?;
     }
     writeln!(out, "  promise")?;
-    for (index, row) in first.results().iter().enumerate() {
+    for row in longest.results() {
         write!(out, "{:<ID_WIDTH$}", row.id)?;
         for target in &ran {
-            let word = target
-                .results()
-                .get(index)
-                .map_or("", |result| result.verdict.word());
+            let mut results = target.results().iter();
+            let result = results.find(|result| result.id == row.id);
+            let word = result.map_or("", |result| result.verdict.word());
             write!(out, "  {word:<width$}", width = column_width(target))?;
         }
         writeln!(out, "  {}", row.sentence)?;
@@ -208,6 +209,25 @@ mod tests {
         let kafka = passing("docker", TargetKind::Docker);
         let text = printed(vec![failing(), kafka], RealKafka::Required);
         assert_eq!(text, include_str!("golden/console.txt"));
+    }
+
+    #[test]
+    fn verdict_stands_in_the_row_of_its_case() {
+        let mut fewer = failing();
+        if let TargetOutcome::Ran { results, .. } = &mut fewer.outcome {
+            results.remove(0);
+        }
+        let text = printed(vec![fewer, failing()], RealKafka::Optional);
+        let words = |row: usize| -> Vec<&str> {
+            let line = text.lines().nth(row).unwrap_or_default();
+            line.split_whitespace().skip(1).take(2).collect()
+        };
+        assert_ne!(
+            words(1)[0],
+            words(1)[1],
+            "the first has no such case: {text}"
+        );
+        assert_eq!(words(2)[0], words(2)[1], "{text}");
     }
 
     #[test]

@@ -249,8 +249,8 @@ impl Partition {
         Ok(offset)
     }
 
-    /// Whether a leader has heard of a later epoch of a batch's producer: it is refused with 47, and
-    /// no coordinator asked, which may not know that producer id any more (observed on 4.3.1).
+    /// Whether a leader has heard of a later epoch of a batch's producer: it is refused with 47,
+    /// and no coordinator asked, which may not know that producer id any more (observed on 4.3.1).
     #[must_use]
     pub fn is_fenced(&self, leader: BrokerId, batch: &ProducerBatch) -> bool {
         let replica = self.replicas.replica(leader);
