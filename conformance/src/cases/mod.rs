@@ -18,7 +18,11 @@ mod cluster;
 mod copy_job;
 mod delivery;
 mod driven;
+mod eos_cluster;
+mod eos_faults;
 mod eos_held_end;
+mod eos_levels;
+mod eos_transactions;
 mod framing;
 mod framing_limits;
 mod idempotence;
@@ -27,6 +31,7 @@ mod leader_faults;
 mod metadata;
 mod metadata_cluster;
 mod ordering;
+mod ordering_restart;
 mod produce;
 mod produce_fields;
 mod produce_replicas;
@@ -94,10 +99,20 @@ const CHAPTERS: &[&[&[Case]]] = &[
     &[leader_changes::CASES, leader_faults::CASES],
     &[time_outs::CASES, time_outs_on_paths::CASES],
     &[quotas::CASES],
-    &[ordering::CASES, client_ordering::CASES],
-    &[eos_held_end::CASES],
+    &[
+        ordering::CASES,
+        client_ordering::CASES,
+        ordering_restart::CASES,
+    ],
+    &[
+        eos_faults::CASES,
+        copy_job::CASES,
+        eos_cluster::CASES,
+        eos_transactions::CASES,
+        eos_held_end::CASES,
+        eos_levels::CASES,
+    ],
     &[delivery::CASES],
-    &[copy_job::CASES],
 ];
 
 /// All cases, by chapter and within it by id.
