@@ -124,8 +124,10 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
     })
 }
 
-/// Of transactions, and yet the same at any level; they take long, too.
-const AT_ANY_LEVEL: [&str; 2] = ["TXN-35", "TXN-38"];
+/// Without transactions, the same at any level, or at a level of their own; they take long, too.
+const AT_ANY_LEVEL: [&str; 8] = [
+    "EOS-01", "EOS-02", "EOS-03", "EOS-04", "EOS-05", "EOS-19", "TXN-35", "TXN-38",
+];
 
 /// Whether what a case sees may depend on the level of `transaction.version`.
 pub fn depends_on_transaction_version(case: &Case) -> bool {
