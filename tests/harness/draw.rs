@@ -128,7 +128,7 @@ fn draw_codec(seed: u64, kinds: u8) -> Codec {
 }
 
 /// From a hiccup to a machine that hardly gets to it; drawn apart, too.
-fn draw_lateness(seed: u64) -> Lateness {
+pub(crate) fn draw_lateness(seed: u64) -> Lateness {
     let mut random = fastrand::Rng::with_seed(seed.rotate_left(40));
     let max_ms = random.choice([1, 20, 150, 400]).unwrap_or(1);
     Lateness {

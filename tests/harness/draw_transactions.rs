@@ -14,7 +14,7 @@ use kafka_producer::engine::Idempotence;
 
 use crate::draw::{
     FAULT_LASTS_MAX, FAULTS_MAX, Workload, choose, draw_duration, draw_fault, draw_headers,
-    draw_key, draw_silence,
+    draw_key, draw_lateness, draw_silence,
 };
 use crate::faults::{Fault, Place, Plan, PlannedSend, Step};
 use crate::history::transactions::Copying;
@@ -37,6 +37,12 @@ pub(crate) fn draw(workload: Workload, seed: u64) -> Plan {
     if workload == Workload::Copy {
         // A copy is larger than its original.
         setting.message_bytes_max = None;
+    }
+    // Drawn apart, so that it changes nothing of the other seeds.
+    if fastrand::Rng::with_seed(seed.rotate_left(23)).u8(..4) == 0 {
+        setting.lateness = draw_lateness(seed);
+        // Each step towards a broker that is well again may be late.
+        setting.delivery_timeout += setting.lateness.margin();
     }
     let bracketing = draw_bracketing(workload, &setting, &mut random);
     setting

@@ -267,8 +267,8 @@ fn settle_transactions(world: &mut World, setting: &Setting, bracketing: &Bracke
     // Those that wait for each other: what is open, its process, its successor.
     work_until_done(world, within * 4);
     // Of two that began at the same time the older may have fenced the newer, which finds out.
-    for _ in 0..2 {
-        plan_probes(world, setting, bracketing);
+    for says in ["search", "second search"] {
+        plan_probes(world, (setting, bracketing), says);
         work_until_done(world, within);
     }
     let quiet = world.now() + timed_out_within + setting.request_timeout * 2 + healed_within;
@@ -278,18 +278,18 @@ fn settle_transactions(world: &mut World, setting: &Setting, bracketing: &Bracke
         from: world.now(),
         within,
     });
-    plan_probes(world, setting, bracketing);
+    plan_probes(world, (setting, bracketing), "probe");
     work_until_done(world, within * 2);
     // Markers are on their way for a moment.
     world.run_until(world.now() + healed_within);
 }
 
 /// A transaction for the newest process of each id.
-fn plan_probes(world: &mut World, setting: &Setting, bracketing: &Bracketing) {
+fn plan_probes(world: &mut World, (setting, bracketing): (&Setting, &Bracketing), says: &str) {
     for (id, (_, job)) in bracketing.jobs.iter().enumerate() {
         let work = match job {
             Job::Copy(_) => continue,
-            Job::Planned => Work::Records(probes(setting, id, world.now()), None),
+            Job::Planned => Work::Records(probes(setting, id, says), None),
             Job::Bank(_) => Work::Transfer {
                 from: 0,
                 to: 1,
@@ -312,7 +312,7 @@ fn work_until_done(world: &mut World, patience: Duration) {
     }
 }
 
-fn probes(setting: &Setting, id: usize, now: Duration) -> Vec<PlannedSend> {
+fn probes(setting: &Setting, id: usize, says: &str) -> Vec<PlannedSend> {
     let topics = setting.topics.iter().filter(|(topic, ..)| *topic != COPIES);
     let places = topics.flat_map(|(topic, partitions, _)| {
         (0..*partitions).map(move |partition| (*topic, partition))
@@ -322,7 +322,7 @@ fn probes(setting: &Setting, id: usize, now: Duration) -> Vec<PlannedSend> {
         topic: Arc::from(topic),
         place: Place::Named(partition),
         key: None,
-        value: format!("probe {id} {}ms {topic}-{partition}", now.as_millis()).into(),
+        value: format!("{says} {id} {topic}-{partition}").into(),
         headers: Vec::new(),
     };
     places.map(send).collect()
