@@ -267,12 +267,13 @@ fn settle_transactions(world: &mut World, setting: &Setting, bracketing: &Bracke
     // Those that wait for each other: what is open, its process, its successor.
     work_until_done(world, within * 4);
     // Of two that began at the same time the older may have fenced the newer, which finds out.
-    for says in ["search", "second search"] {
-        plan_probes(world, (setting, bracketing), says);
-        work_until_done(world, within);
-    }
+    plan_probes(world, (setting, bracketing), "search");
+    work_until_done(world, within);
     let quiet = world.now() + timed_out_within + setting.request_timeout * 2 + healed_within;
     world.run_until(quiet.max(world.muted_until()));
+    // What arrived meanwhile of long ago has the next batch of its producer refused with 45.
+    plan_probes(world, (setting, bracketing), "second search");
+    work_until_done(world, within);
     let within = setting.request_timeout * 3 + healed_within * 2;
     world.liveness = Some(Liveness {
         from: world.now(),
