@@ -168,12 +168,14 @@ impl Delivery {
     #[cold]
     fn poll_unsettled(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let mut waker_slot = self.place.waker_slot();
-        let is_first = waker_slot.is_none();
+        if waker_slot.is_none() {
+            self.batch.hurry();
+            if self.batch.look() {
+                return Poll::Ready(());
+            }
+        }
         let settled = self.batch.poll_settled(&mut waker_slot, cx).map(drop);
         self.place = Place::new(self.place.index(), waker_slot);
-        if is_first && settled.is_pending() {
-            self.batch.hurry();
-        }
         settled
     }
 }

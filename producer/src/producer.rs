@@ -30,6 +30,7 @@ use crate::io::driver::Driver;
 use crate::io::inbox::End;
 use crate::io::meters::Meters;
 use crate::io::meters::snapshot::Metrics;
+use crate::io::shared_driver::SharedDriver;
 use crate::io::transport::Connector;
 use crate::io::waiting::Patience;
 use crate::produce_error::ProduceError;
@@ -116,7 +117,9 @@ impl Producer {
         if let Some(chain) = interceptors.clone() {
             driver.call_at_end(Box::new(move || chain.close()));
         }
-        runtime.spawn(driver);
+        let (shared, task) = SharedDriver::new(driver, runtime.clone());
+        accumulator.inbox.lend(&shared);
+        runtime.spawn(task);
         drop(entered);
         let handle = ProducerHandle {
             accumulator,

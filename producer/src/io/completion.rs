@@ -171,6 +171,18 @@ impl BatchCompletion {
         self.outcome.get()
     }
 
+    /// Whether somebody is called when it is settled.
+    pub(crate) fn has_callbacks(&self) -> bool {
+        !self.lock_waiting().callbacks.is_empty()
+    }
+
+    /// Looks for its outcome at the socket, for a moment and if it is the only one on its way; says
+    /// whether it came.
+    pub(crate) fn look(&self) -> bool {
+        let inbox = self.inbox.as_ref();
+        inbox.is_some_and(|inbox| inbox.look_until(|| self.outcome.get().is_some()))
+    }
+
     /// Fixes the outcome, and wakes nobody yet.
     pub(crate) fn settle(&self, outcome: BatchOutcome) {
         // A second outcome would be a bug of the engine's; the first was maybe told already.

@@ -21,7 +21,7 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, Read};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -109,6 +109,21 @@ impl Connection {
             if let Err(error) = result {
                 self.on_lost(&error, inputs);
             }
+        }
+    }
+
+    /// Whether it is open over a socket that [`Connection::look`] can look at.
+    pub(crate) fn can_look(&self) -> bool {
+        matches!(&self.state, State::Open(stream) if stream.transport.socket().is_some())
+    }
+
+    /// Reads what is in the socket, whether or not the runtime knows of it yet. What ends the
+    /// connection is left for [`Connection::poll`] to find.
+    pub(crate) fn look(&mut self, inputs: &mut Vec<Input>) {
+        if let State::Open(stream) = &mut self.state
+            && let Err(error) = stream.look(self.id, inputs)
+        {
+            self.on_lost(&error, inputs);
         }
     }
 
@@ -208,13 +223,34 @@ impl Stream {
                 Poll::Ready(Err(error)) => return Err(error),
                 Poll::Pending => return Ok(()),
             }
-            while let Some(frame) = split_frame(&mut self.received)? {
-                inputs.push(Input::Received {
-                    connection: id,
-                    frame,
-                });
-            }
+            self.split_frames(id, inputs)?;
         }
+    }
+
+    fn look(&mut self, id: ConnectionId, inputs: &mut Vec<Input>) -> io::Result<()> {
+        let mut room = [0; LOOK_BYTES];
+        let read = match self.transport.socket() {
+            Some(socket) => (&*socket).read(&mut room),
+            None => Ok(0),
+        };
+        match read {
+            // The end can be read again.
+            Ok(0) => return Ok(()),
+            Ok(bytes) => self.received.extend_from_slice(&room[..bytes]),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) => return Err(error),
+        }
+        self.split_frames(id, inputs)
+    }
+
+    fn split_frames(&mut self, id: ConnectionId, inputs: &mut Vec<Input>) -> io::Result<()> {
+        while let Some(frame) = split_frame(&mut self.received)? {
+            inputs.push(Input::Received {
+                connection: id,
+                frame,
+            });
+        }
+        Ok(())
     }
 
     fn untouched_from(&self) -> Option<CorrelationId> {
@@ -283,6 +319,9 @@ const PREFIX_BYTES: usize = 4;
 
 /// The largest answer that is read; Kafka's producer asks nothing whose answer comes near.
 const ANSWER_BYTES_MAX: usize = 100 * 1024 * 1024;
+
+/// The most that a look reads: more than the answer to a request of a few batches.
+const LOOK_BYTES: usize = 512;
 
 /// Room kept free for each read.
 const READ_BYTES: usize = 4 * 1024;

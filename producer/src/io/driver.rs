@@ -1,8 +1,8 @@
 //! The driver: inputs in, actions out, sleep until the next deadline.
 //!
 //! One task per producer owns the engine and all connections, and is the only one to read the clock
-//! for the engine. Callers reach it through the inbox; it reaches their records through the
-//! partitions' locks.
+//! for the engine; a caller may stand in for it (`shared_driver.rs`). Callers reach it through the
+//! inbox; it reaches their records through the partitions' locks.
 //!
 //! *State*
 //! ```text
@@ -70,6 +70,8 @@ pub(crate) struct Driver {
     /// Asks that the engine has not answered.
     replies: BTreeMap<AskId, Arc<Reply>>,
     at_end: Option<AtEnd>,
+    /// Whether a caller polls it, who must not run callbacks.
+    in_place: bool,
 }
 
 /// What is called when a driver has ended, after the last batch was announced.
@@ -118,7 +120,38 @@ impl Driver {
             desk: None,
             replies: BTreeMap::new(),
             at_end: None,
+            in_place: false,
         }
+    }
+
+    /// Polls it for a caller: all but callbacks, and its end, for which its task is woken.
+    pub(crate) fn poll_in_place(&mut self, cx: &mut Context<'_>) {
+        self.in_place = true;
+        let polled = Pin::new(&mut *self).poll(cx);
+        self.in_place = false;
+        if polled.is_ready() || !self.settled.is_empty() {
+            cx.waker().wake_by_ref();
+        }
+    }
+
+    /// Polls it for a caller if an answer has arrived, whether or not the runtime knows of it yet.
+    pub(crate) fn poll_arrived(&mut self, cx: &mut Context<'_>) {
+        for connection in self.connections.values_mut() {
+            connection.look(&mut self.inputs);
+        }
+        if !self.inputs.is_empty() {
+            self.poll_in_place(cx);
+        }
+    }
+
+    /// Whether one answer is on its way, over a socket that [`Driver::poll_arrived`] looks at.
+    pub(crate) fn awaits_one_answer(&self) -> bool {
+        self.engine.requests_in_flight() == 1 && self.can_look()
+    }
+
+    fn can_look(&self) -> bool {
+        let mut connections = self.connections.values();
+        !self.connections.is_empty() && connections.all(Connection::can_look)
     }
 
     /// Tells what happens as the producer of this `client.id`.
@@ -287,7 +320,8 @@ impl Driver {
 
     /// Releases what settled batches held, then wakes who waits for them.
     fn announce_settled(&mut self) {
-        if self.settled.is_empty() {
+        let mut settled = self.settled.iter();
+        if self.settled.is_empty() || self.in_place && settled.any(|batch| batch.has_callbacks()) {
             return;
         }
         let bytes = self.settled.iter().map(|batch| batch.memory_bytes()).sum();
@@ -310,6 +344,7 @@ impl Driver {
         let sleep = Sleep {
             until,
             lacking_bytes: self.engine.lacking_bytes(),
+            lends_itself: self.engine.requests_in_flight() == 0 && self.can_look(),
         };
         let Some(wake_at) = until.and_then(|at| clock.timer_at(at)) else {
             self.accumulator.inbox.fall_asleep(sleep);

@@ -18,18 +18,22 @@
 //! 3. A post that does not wake is one that the driver wakes for in time by itself.
 
 use std::mem;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::{Context, Waker};
 
 use crate::engine::effect::CompressionId;
 use crate::engine::time::Instant;
 use crate::io::desk::Order;
+use crate::io::shared_driver::SharedDriver;
 use crate::types::{TopicIndex, TopicPartition};
 use crate::wire::compression::CompressedBatch;
 
 /// The driver's post box.
 #[derive(Debug, Default)]
-pub(crate) struct Inbox(Mutex<State>);
+pub(crate) struct Inbox {
+    state: Mutex<State>,
+    driver: OnceLock<Weak<SharedDriver>>,
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -47,6 +51,8 @@ pub(crate) struct Sleep {
     pub(crate) until: Option<Instant>,
     /// How many bytes of sealed batches wake it.
     pub(crate) lacking_bytes: usize,
+    /// Whether whoever would wake it may poll it instead.
+    pub(crate) lends_itself: bool,
 }
 
 impl Sleep {
@@ -54,6 +60,7 @@ impl Sleep {
     const LIGHT: Self = Self {
         until: None,
         lacking_bytes: 0,
+        lends_itself: false,
     };
 }
 
@@ -141,6 +148,18 @@ impl Posted {
 }
 
 impl Inbox {
+    /// Lets callers reach the driver.
+    pub(crate) fn lend(&self, driver: &Arc<SharedDriver>) {
+        // There is one driver.
+        let _ = self.driver.set(Arc::downgrade(driver));
+    }
+
+    /// Looks at the socket in the driver's place; see [`SharedDriver::look_until`].
+    pub(crate) fn look_until(&self, is_settled: impl Fn() -> bool) -> bool {
+        self.driver()
+            .is_some_and(|driver| driver.look_until(is_settled))
+    }
+
     /// Asks to learn about a topic.
     pub(crate) fn post_wanted(&self, topic: TopicIndex, name: Arc<str>) {
         self.post(|posted| posted.wanted.push((topic, name)));
@@ -154,7 +173,7 @@ impl Inbox {
         let enough = news.sealed_bytes > 0 && state.sealed_bytes >= state.sleep.lacking_bytes;
         let in_time = state.sleep.until.is_some_and(|until| until <= news.due_at);
         if enough || !in_time {
-            Self::wake(state);
+            self.rouse(state);
         }
     }
 
@@ -170,7 +189,9 @@ impl Inbox {
 
     /// Asks to send what is queued, due or not.
     pub(crate) fn post_drain(&self, drain: Drain) {
-        self.post(|posted| posted.drain = posted.drain.max(drain));
+        let mut state = self.lock();
+        state.posted.drain = state.posted.drain.max(drain);
+        self.rouse(state);
     }
 
     /// Asks to end.
@@ -208,6 +229,24 @@ impl Inbox {
         Self::wake(state);
     }
 
+    /// Wakes the driver, or goes its round for it: for callers, who wait anyway.
+    fn rouse(&self, mut state: MutexGuard<'_, State>) {
+        let here = state.sleep.lends_itself && state.sealed_bytes <= HERE_BYTES_MAX;
+        let sleeper = state.sleeper.take();
+        drop(state);
+        let Some(sleeper) = sleeper else {
+            return;
+        };
+        let driver = self.driver().filter(|_| here);
+        if !driver.is_some_and(|driver| driver.poll_here()) {
+            sleeper.wake();
+        }
+    }
+
+    fn driver(&self) -> Option<Arc<SharedDriver>> {
+        self.driver.get()?.upgrade()
+    }
+
     fn wake(mut state: MutexGuard<'_, State>) {
         let sleeper = state.sleeper.take();
         drop(state);
@@ -218,9 +257,12 @@ impl Inbox {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         // Each post is whole or absent: a panic in between leaves nothing half done.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// More is sent by the driver's own thread, while the caller goes on.
+const HERE_BYTES_MAX: usize = 8 << 10;
 
 #[cfg(test)]
 mod tests {
@@ -286,6 +328,7 @@ mod tests {
         inbox.fall_asleep(Sleep {
             until: Some(Instant::from_nanos(5)),
             lacking_bytes: 100,
+            lends_itself: false,
         });
         for (sealed_bytes, due_at) in posts {
             inbox.post_queued(news(*sealed_bytes, *due_at));
@@ -305,6 +348,7 @@ mod tests {
         inbox.fall_asleep(Sleep {
             until: Some(Instant::from_nanos(5)),
             lacking_bytes: 100,
+            lends_itself: false,
         });
         look();
         inbox.post_queued(news(1, 9));
@@ -323,6 +367,7 @@ mod tests {
         inbox.fall_asleep(Sleep {
             until,
             lacking_bytes: 100,
+            lends_itself: false,
         });
         assert_eq!(count.0.load(Ordering::Relaxed), 1);
     }

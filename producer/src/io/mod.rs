@@ -19,6 +19,7 @@
 //! | `inbox` | what callers tell the driver |
 //! | `desk` | what callers ask of transactions, and the answers |
 //! | `driver` | inputs in, actions out, sleep until the next deadline |
+//! | `shared_driver` | the driver where callers reach it |
 //! | `compression_pool` | the threads that compress batches |
 //! | `codec_room` | how many of them memory allows, and what they hold |
 //! | `connection` | one connection's reads and writes |
@@ -51,6 +52,7 @@ pub(crate) mod outgoing;
 pub(crate) mod phase;
 pub(crate) mod pool;
 pub(crate) mod room;
+pub(crate) mod shared_driver;
 pub(crate) mod slot_table;
 pub(crate) mod sticky;
 pub(crate) mod topics;

@@ -11,16 +11,29 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpSocket;
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::engine::effect::Address;
 use crate::io::names::Names;
 
 /// A connection's two directions.
-pub trait Transport: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+pub trait Transport: AsyncRead + AsyncWrite + Send + Unpin + 'static {
+    /// Its socket, to be looked at without asking the runtime whether there is something to read.
+    fn socket(&self) -> Option<SockRef<'_>> {
+        None
+    }
+}
 
-impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Transport for T {}
+impl Transport for TcpStream {
+    fn socket(&self) -> Option<SockRef<'_>> {
+        Some(SockRef::from(self))
+    }
+}
+
+/// In memory there is nothing to look at.
+impl Transport for DuplexStream {}
 
 /// A connection being made.
 pub type Connecting = Pin<Box<dyn Future<Output = io::Result<Box<dyn Transport>>> + Send>>;
