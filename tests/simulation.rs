@@ -128,6 +128,8 @@ fn every_seed_keeps_every_promise(#[case] workload: Workload) {
 #[case(Workload::Bank, 117)]
 // The first topic id that was told made the topic another one, with an older leader.
 #[case(Workload::Bank, 61)]
+// The last marker of a transaction was there while its coordinator stood still.
+#[case(Workload::Copy, 5008)]
 fn a_seed_that_failed_once_keeps_every_promise(#[case] workload: Workload, #[case] seed: u64) {
     let plan = workload.draw(seed);
     let fails = run(&plan).complaint.is_some();

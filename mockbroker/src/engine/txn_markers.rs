@@ -12,7 +12,8 @@
 //! ```
 //!
 //! *Invariants*
-//! 1. A transaction is in flight as long as one of its markers is not there.
+//! 1. A transaction is in flight as long as one of its markers is not there, or its coordinator has
+//!    not run since.
 //! 2. What is held is not sent; what was appended before stays.
 //!
 //! *Source* apache/kafka `core/…/coordinator/transaction/{TransactionMarkerChannelManager,
@@ -139,10 +140,10 @@ impl TxnMarkers {
         self.held.contains(&partition)
     }
 
-    /// Panics when an invariant of this file does not hold.
-    pub fn check_invariants(&self) {
-        for (id, flight) in &self.flights {
-            assert!(!flight.to.is_empty(), "txn markers 1: {id}");
-        }
+    /// Those in flight of which all markers are there.
+    pub fn arrived(&self) -> impl Iterator<Item = &Arc<str>> {
+        let arrived = self.flights.iter();
+        let arrived = arrived.filter(|(_, flight)| flight.to.is_empty());
+        arrived.map(|(id, _)| id)
     }
 }
