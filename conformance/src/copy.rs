@@ -9,7 +9,10 @@ use std::io::Write;
 use std::time::Duration;
 
 use clap::Args;
-use kafka_producer::{CommitError, ConsumedOffset, ConsumerGroup, Producer, Record, Transactions};
+use kafka_producer::{
+    CommitError, ConsumedOffset, ConsumerGroup, LaneCommit, Lanes, Producer, ProducerBuilder,
+    Record, Transaction,
+};
 use tokio::time::sleep;
 
 use crate::case::{Objection, expect_eq};
@@ -44,6 +47,9 @@ pub struct CopyArguments {
     /// Records of a partition in one transaction, at most
     #[arg(long, default_value_t = 100)]
     pub records: usize,
+    /// Over how many lanes; with one each commit is awaited before the next transaction begins
+    #[arg(long, default_value_t = 1)]
+    pub lanes: usize,
 }
 
 /// Copies until the end, and says so on `out`.
@@ -59,36 +65,89 @@ pub async fn copy(
     arguments: &CopyArguments,
     out: &mut (dyn Write + Send),
 ) -> Result<(), Objection> {
-    let builder = Producer::builder().bootstrap_servers(&arguments.bootstrap);
-    let producer = client::build(builder.transactional_id(&arguments.transactional_id))?;
+    let builder = Producer::builder()
+        .bootstrap_servers(&arguments.bootstrap)
+        .transactional_id(&arguments.transactional_id);
+    match arguments.lanes {
+        1 => one_after_the_other(arguments, builder, out).await?,
+        _ => over_lanes(arguments, &builder, out).await?,
+    }
+    say(out, "ends")
+}
+
+async fn one_after_the_other(
+    arguments: &CopyArguments,
+    builder: ProducerBuilder,
+    out: &mut (dyn Write + Send),
+) -> Result<(), Objection> {
+    let producer = client::build(builder)?;
     // First: whoever of this id was before commits nothing from here on, so the offsets stand.
     let transactions = producer.init_transactions().await;
     let mut transactions = transactions.map_err(|error| failed("init_transactions", error))?;
     let mut sources = sources(arguments).await?;
-    let mut said = |words: String| {
-        let said = writeln!(out, "{words}").and_then(|()| out.flush());
-        said.map_err(|error| failed("standard output", error))
-    };
-    said("begins".to_owned())?;
-    while let Some(count) = copy_some(&mut transactions, &mut sources, arguments).await? {
-        said(format!("committed {count}"))?;
+    say(out, "begins")?;
+    loop {
+        let transaction = transactions.begin().await;
+        let transaction = transaction.map_err(|error| failed("begin", error))?;
+        if fill(&transaction, &mut sources, arguments).await? == 0 {
+            return Ok(());
+        }
+        let mut committed = transaction.commit().await;
+        while let Err(CommitError::Unanswered(commit)) = committed {
+            committed = commit.resume().await;
+        }
+        committed.map_err(|error| failed("commit", error))?;
+        say(out, "committed")?;
     }
-    said("ends".to_owned())
+}
+
+async fn over_lanes(
+    arguments: &CopyArguments,
+    builder: &ProducerBuilder,
+    out: &mut (dyn Write + Send),
+) -> Result<(), Objection> {
+    let lanes = Lanes::start(builder, arguments.lanes).await;
+    let mut lanes = lanes.map_err(|error| failed("start lanes", error))?;
+    let mut sources = sources(arguments).await?;
+    say(out, "begins")?;
+    let mut commits: VecDeque<LaneCommit> = VecDeque::new();
+    let mut more = true;
+    while more || !commits.is_empty() {
+        if more {
+            let transaction = lanes.begin().await;
+            let transaction = transaction.map_err(|error| failed("begin", error))?;
+            more = fill(&transaction, &mut sources, arguments).await? > 0;
+            if more {
+                commits.push_back(transaction.commit());
+            }
+        }
+        if (!more || commits.len() == arguments.lanes)
+            && let Some(mut first) = commits.pop_front()
+        {
+            let committed = first.wait().await;
+            committed.map_err(|error| failed("commit", error))?;
+            say(out, "committed")?;
+        }
+    }
+    Ok(())
+}
+
+fn say(out: &mut (dyn Write + Send), words: &str) -> Result<(), Objection> {
+    let said = writeln!(out, "{words}").and_then(|()| out.flush());
+    said.map_err(|error| failed("standard output", error))
 }
 
 fn failed(step: &str, error: impl std::fmt::Display) -> Objection {
     Objection::new(step, "done", error)
 }
 
-/// One transaction; how many records were in it, or none if all is copied.
-async fn copy_some(
-    transactions: &mut Transactions,
+/// Puts records and how far they were read into a transaction; how many, none if all is copied.
+async fn fill(
+    transaction: &Transaction<'_>,
     sources: &mut [Source],
     arguments: &CopyArguments,
-) -> Result<Option<usize>, Objection> {
+) -> Result<usize, Objection> {
     let group = ConsumerGroup::new(arguments.group.as_str());
-    let transaction = transactions.begin().await;
-    let transaction = transaction.map_err(|error| failed("begin", error))?;
     let (mut count, mut offsets) = (0, Vec::new());
     for source in sources.iter_mut() {
         let records = source.next(arguments.records).await?;
@@ -111,17 +170,9 @@ async fn copy_some(
         }
         count += records.len();
     }
-    if count == 0 {
-        return Ok(None);
-    }
     let sent = transaction.send_offsets(offsets, &group).await;
     sent.map_err(|error| failed("send_offsets", error))?;
-    let mut committed = transaction.commit().await;
-    while let Err(CommitError::Unanswered(commit)) = committed {
-        committed = commit.resume().await;
-    }
-    committed.map_err(|error| failed("commit", error))?;
-    Ok(Some(count))
+    Ok(count)
 }
 
 /// A partition that is read.

@@ -22,7 +22,7 @@ pub(super) const CASES: &[Case] = &[Case {
     id: "EOS-06",
     level: Level::Client,
     sentence: "a copy job that is killed at 20 random points and started again under its \
-               transactional id copies each record once, in order",
+               transactional id copies each record once, in order; over lanes too",
     source: "KIP-98, KIP-447; KafkaProducer.java sendOffsetsToTransaction",
     needs: &[Capability::Transactions],
     run: |c| Box::pin(copies_once(c)),
@@ -51,20 +51,33 @@ async fn copies_once(c: Context) -> Result<(), Objection> {
 }
 
 async fn copy_under_kills(c: &Context, mut rng: Rng) -> Result<(), Objection> {
-    let (from, to) = (c.topic(PARTITIONS).await?, c.topic(PARTITIONS).await?);
+    let from = c.topic(PARTITIONS).await?;
     write_numbers(c, &from).await?;
+    for lanes in ["1", "4"] {
+        let to = c.topic(PARTITIONS).await?;
+        let copied = copy_over(c, (&from, &to, lanes), &mut rng).await;
+        copied.map_err(|objection| objection.within(format!("lanes: {lanes}")))?;
+    }
+    Ok(())
+}
+
+async fn copy_over(
+    c: &Context,
+    what: (&Topic, &Topic, &str),
+    rng: &mut Rng,
+) -> Result<(), Objection> {
     for _ in 0..KILLS {
         let wanted = rng.usize(0..=COMMITS_MAX);
         let delay = Duration::from_micros(rng.u64(0..DELAY_MAX_US));
-        let mut job = Job::start(c, (&from, &to))?;
+        let mut job = Job::start(c, what)?;
         job.until_committed(wanted).await?;
         sleep(delay).await;
         job.kill().await?;
     }
-    let mut job = Job::start(c, (&from, &to))?;
+    let mut job = Job::start(c, what)?;
     job.until_committed(usize::MAX).await?;
     job.ended().await?;
-    judge(c, &to).await
+    judge(c, what.1).await
 }
 
 /// The program that copies, running.
@@ -74,13 +87,14 @@ struct Job {
 }
 
 impl Job {
-    fn start(c: &Context, (from, to): (&Topic, &Topic)) -> Result<Self, Objection> {
+    fn start(c: &Context, (from, to, lanes): (&Topic, &Topic, &str)) -> Result<Self, Objection> {
         let program = program()?;
         let started = Command::new(&program)
             .args(["copy", "--bootstrap", &c.target().bootstrap().join(",")])
             .args(["--from", &from.name, "--to", &to.name])
             // Named as the topic, so that no other run has them.
-            .args(["--group", &from.name, "--transactional-id", &to.name])
+            .args(["--group", &to.name, "--transactional-id", &to.name])
+            .args(["--lanes", lanes])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -106,7 +120,7 @@ impl Job {
             let line = line.map_err(|error| self.objection("a line", &error.to_string()))?;
             match line.as_deref() {
                 Some("begins") => {}
-                Some(line) if line.starts_with("committed ") => commits += 1,
+                Some("committed") => commits += 1,
                 Some("ends") if wanted == usize::MAX => return Ok(()),
                 _ => return Err(self.died(&format!("{line:?}")).await),
             }
