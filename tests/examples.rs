@@ -457,3 +457,84 @@ fn transfer_commits_all_but_every_third() {
     // Alice and Bob may share a partition.
     assert!((0..3).map(aborted).sum::<usize>() >= 2);
 }
+
+/// The values of a topic of three partitions, sorted.
+fn sorted_values(cluster: &MockCluster, topic: &str) -> Vec<String> {
+    let records = (0..3).flat_map(|partition| cluster.records(topic, partition));
+    let values = records.map(|record| record.value.unwrap());
+    let mut values: Vec<_> = values
+        .map(|value| String::from_utf8_lossy(&value).into_owned())
+        .collect();
+    values.sort();
+    values
+}
+
+#[test]
+fn copy_reads_what_is_committed_and_goes_on_where_it_was() {
+    let builder = MockCluster::builder().brokers(3).topic("orders", 3, 3);
+    let cluster = builder.topic("shouted", 3, 3).start().unwrap();
+    let servers = cluster.bootstrap_servers();
+    let copy = || {
+        let topics = ["--from", "orders", "--to", "shouted", "--idle", "1"];
+        lines(&run(
+            "copy",
+            &[&["--bootstrap", servers], &topics[..]].concat(),
+        ))
+    };
+    let send = |value: &str| run("send_one", &["--bootstrap", servers, "--value", value]);
+    // Of the third transfer nothing counts.
+    run("transfer", &["--bootstrap", servers, "--transfers", "3"]);
+    send("apples");
+    assert_eq!(copy(), ["copied 5 records"]);
+    let expected = ["+1", "+2", "-1", "-2", "APPLES"];
+    assert_eq!(sorted_values(&cluster, "shouted"), expected);
+    assert_eq!(copy(), ["copied 0 records"]);
+    send("pears");
+    assert_eq!(copy(), ["copied 1 records"]);
+    let all = [&expected[..], &["PEARS"]].concat();
+    assert_eq!(sorted_values(&cluster, "shouted"), all);
+}
+
+#[test]
+fn outbox_sends_each_row_once() {
+    let cluster = start();
+    let servers = cluster.bootstrap_servers();
+    let rows = TemporaryFile::new("rows.outbox", "a 1\na 2\na 3\na 4\na 5\n");
+    let relay = || {
+        let options = ["--rows", rows.path(), "--together", "2"];
+        lines(&run(
+            "outbox",
+            &[&["--bootstrap", servers], &options[..]].concat(),
+        ))
+    };
+    assert_eq!(relay(), ["sent rows 0 to 5"]);
+    assert_eq!(relay(), ["sent rows 5 to 5"]);
+    let file = std::fs::OpenOptions::new().append(true).open(rows.path());
+    file.unwrap().write_all(b"a 6\n").unwrap();
+    assert_eq!(relay(), ["sent rows 5 to 6"]);
+    // Of one key, so they are in one partition.
+    let sent: Vec<_> = values(&cluster).into_iter().flatten().collect();
+    assert_eq!(sent, ["1", "2", "3", "4", "5", "6"]);
+}
+
+#[test]
+fn transaction_rate_tells_a_line_for_each_kind() {
+    let cluster = start();
+    let servers = cluster.bootstrap_servers();
+    let options = ["--records", "1,10", "--lanes", "1,3", "--millis", "100"];
+    let told = run(
+        "transaction_rate",
+        &[&["--bootstrap", servers], &options[..]].concat(),
+    );
+    let told = lines(&told);
+    let mut kinds = Vec::new();
+    for line in &told[1..] {
+        let fields: Vec<f64> = line
+            .split_whitespace()
+            .map(|n| n.parse().unwrap())
+            .collect();
+        assert!(fields[2] > 0.0 && fields[3] >= fields[2], "{line}");
+        kinds.push((fields[0], fields[1]));
+    }
+    assert_eq!(kinds, [(1.0, 1.0), (1.0, 10.0), (3.0, 1.0), (3.0, 10.0)]);
+}

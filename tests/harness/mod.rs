@@ -52,3 +52,8 @@ pub mod world;
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct Readme;
+
+/// The guide's example, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../producer/GUARANTEES.md")]
+struct Guarantees;

@@ -6,8 +6,10 @@ const PURE: &str = "engine/, wire/ and handlers/ decide, io/ acts: time, randomn
                     arguments there, so that the same seed gives the same run";
 
 /// Files that translate to and from the `kafka_protocol` crate, or folders of them.
-const ADAPTERS: [&str; 14] = [
+const ADAPTERS: [&str; 16] = [
     "producer/src/wire/control.rs",
+    "producer/examples/reading/offsets.rs",
+    "producer/examples/reading/reader.rs",
     "mockbroker/src/wire/request.rs",
     "mockbroker/src/wire/reply.rs",
     "mockbroker/src/wire/admin_request.rs",
