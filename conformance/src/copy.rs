@@ -50,6 +50,10 @@ pub struct CopyArguments {
     /// Over how many lanes; with one each commit is awaited before the next transaction begins
     #[arg(long, default_value_t = 1)]
     pub lanes: usize,
+    /// Stops for ever within the transaction behind so many, with a record written that must not
+    /// count: for whoever kills it
+    #[arg(long, value_name = "TRANSACTIONS")]
+    pub park_after: Option<usize>,
 }
 
 /// Copies until the end, and says so on `out`.
@@ -86,11 +90,14 @@ async fn one_after_the_other(
     let mut transactions = transactions.map_err(|error| failed("init_transactions", error))?;
     let mut sources = sources(arguments).await?;
     say(out, "begins")?;
-    loop {
+    for done in 0.. {
         let transaction = transactions.begin().await;
         let transaction = transaction.map_err(|error| failed("begin", error))?;
+        if arguments.park_after == Some(done) {
+            park(&transaction, arguments, out).await?;
+        }
         if fill(&transaction, &mut sources, arguments).await? == 0 {
-            return Ok(());
+            break;
         }
         let mut committed = transaction.commit().await;
         while let Err(CommitError::Unanswered(commit)) = committed {
@@ -99,6 +106,7 @@ async fn one_after_the_other(
         committed.map_err(|error| failed("commit", error))?;
         say(out, "committed")?;
     }
+    Ok(())
 }
 
 async fn over_lanes(
@@ -111,11 +119,15 @@ async fn over_lanes(
     let mut sources = sources(arguments).await?;
     say(out, "begins")?;
     let mut commits: VecDeque<LaneCommit> = VecDeque::new();
-    let mut more = true;
+    let (mut more, mut begun) = (true, 0);
     while more || !commits.is_empty() {
         if more {
             let transaction = lanes.begin().await;
             let transaction = transaction.map_err(|error| failed("begin", error))?;
+            if arguments.park_after == Some(begun) {
+                park(&transaction, arguments, out).await?;
+            }
+            begun += 1;
             more = fill(&transaction, &mut sources, arguments).await? > 0;
             if more {
                 commits.push_back(transaction.commit());
@@ -130,6 +142,18 @@ async fn over_lanes(
         }
     }
     Ok(())
+}
+
+async fn park(
+    transaction: &Transaction<'_>,
+    arguments: &CopyArguments,
+    out: &mut (dyn Write + Send),
+) -> Result<(), Objection> {
+    let record = Record::to(arguments.to.as_str()).partition(0);
+    let written = transaction.deliver(record.value("must not count")).await;
+    written.map_err(|error| failed("send", error))?;
+    say(out, "parked")?;
+    std::future::pending().await
 }
 
 fn say(out: &mut (dyn Write + Send), words: &str) -> Result<(), Objection> {
