@@ -197,6 +197,8 @@ pub(crate) enum Raise {
 enum Traces {
     /// Nothing left for any broker.
     None,
+    /// Something is to join, for the first time, and its coordinator has not said whether it did.
+    Asked,
     /// Something did.
     Some,
 }
@@ -268,7 +270,7 @@ impl Transaction {
 
     /// Whether the coordinator has to be asked to end it.
     pub(crate) fn left_traces(&self) -> bool {
-        self.traces == Traces::Some
+        self.traces != Traces::None
     }
 
     /// Whether nothing is open, and nothing is to be done.
@@ -321,6 +323,21 @@ impl Transaction {
         self.go(State::AbortableError);
         self.go(State::Uninitialised);
         self.deny(&Denied::NotYet(failure.clone()), |_| true);
+    }
+
+    /// The coordinator is asked to let something join.
+    pub(crate) fn on_joining(&mut self) {
+        if self.traces == Traces::None {
+            self.traces = Traces::Asked;
+        }
+    }
+
+    /// It let nothing join. Of what nothing joined, below `transaction.version` 2, it knows no
+    /// transaction: the end that is asked of it would be refused for good.
+    pub(crate) fn on_not_joined(&mut self) {
+        if self.traces == Traces::Asked {
+            self.traces = Traces::None;
+        }
     }
 
     /// Something of the transaction left for a broker.

@@ -17,7 +17,9 @@ use crate::engine::sequence::{Grant, Identity, Level};
 use crate::engine::time::Instant;
 use crate::engine::transacting::{Errand, Stage};
 use crate::engine::transaction::{Raise, Severity, State};
-use crate::engine::transaction_codes::{Question, Reply, proves_how_it_ended, reply};
+use crate::engine::transaction_codes::{
+    Question, Reply, proves_how_it_ended, proves_that_nothing_joined, reply,
+};
 use crate::error::{ErrorCode, Failure, FailureKind};
 use crate::types::{ProducerEpoch, ProducerId};
 use crate::wire::control;
@@ -40,9 +42,13 @@ impl<C> Engine<C> {
                 Some(coordinator) => coordinator.on_failed(until),
                 None => transacting.forget_asked_groups(),
             },
-            Question::Offsets | Question::OffsetCommit => transacting.questions_lost += 1,
+            Question::Offsets | Question::OffsetCommit => {
+                transacting.questions_lost += 1;
+                transacting.machine.on_traces();
+            }
             Question::Partitions => {
                 transacting.questions_lost += 1;
+                transacting.machine.on_traces();
                 transacting.participants.on_not_added();
             }
             // An end that got no answer stays counted as such.
@@ -148,6 +154,7 @@ impl<C> Engine<C> {
             _ => 2,
         });
         let code = telling.unwrap_or(ErrorCode::UNKNOWN_SERVER_ERROR);
+        self.on_join_answered(code);
         if self.settled(Question::Partitions, (connection, code), now) {
             if let Some(transacting) = &mut self.transacting {
                 transacting.participants.on_added();
@@ -159,6 +166,16 @@ impl<C> Engine<C> {
         Ok(())
     }
 
+    /// A coordinator said whether something has joined.
+    fn on_join_answered(&mut self, code: ErrorCode) {
+        if let Some(transacting) = &mut self.transacting {
+            match proves_that_nothing_joined(code) {
+                true => transacting.machine.on_not_joined(),
+                false => transacting.machine.on_traces(),
+            }
+        }
+    }
+
     fn on_offsets_joined(
         &mut self,
         connection: ConnectionId,
@@ -167,6 +184,7 @@ impl<C> Engine<C> {
     ) -> Result<(), DecodeError> {
         let answer = transactional::add_offsets_answer(version, frame)?;
         self.throttle(connection, answer.throttle_ms, now);
+        self.on_join_answered(answer.error);
         if self.settled(Question::Offsets, (connection, answer.error), now)
             && let Some(transacting) = &mut self.transacting
             && let Some(offsets) = transacting.offsets.front_mut()

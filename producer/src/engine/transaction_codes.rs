@@ -127,6 +127,19 @@ pub(crate) fn reply(question: Question, code: ErrorCode) -> Reply {
     }
 }
 
+/// Whether a coordinator that answers so to what is to join has let nothing join: it was turned
+/// away before that was written down.
+pub(crate) fn proves_that_nothing_joined(code: ErrorCode) -> bool {
+    let left_out = matches!(
+        code,
+        ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
+            | ErrorCode::TOPIC_AUTHORIZATION_FAILED
+            | ErrorCode::GROUP_AUTHORIZATION_FAILED
+            | ErrorCode::OPERATION_NOT_ATTEMPTED
+    );
+    left_out || (code != ErrorCode::NONE && proves_how_it_ended(code))
+}
+
 /// Whether an end's answer leaves no doubt of what that attempt did: it is done, or it was turned
 /// away before the coordinator began to write it down. The others (`appendTransactionToLog` in
 /// Kafka's `TransactionStateManager`), and those that we do not know, may come after it was.

@@ -306,10 +306,11 @@ impl<C> Engine<C> {
             }
             Question::Partitions => {
                 transacting.participants.on_asked();
-                transacting.machine.on_traces();
+                transacting.machine.on_joining();
             }
             Question::End(_) => transacting.machine.on_end_asked(),
-            Question::Offsets | Question::OffsetCommit => transacting.machine.on_traces(),
+            Question::Offsets => transacting.machine.on_joining(),
+            Question::OffsetCommit => transacting.machine.on_traces(),
             Question::Identity => {}
         }
         let request = Outgoing::one(Content::Transactional(question), frame, version);

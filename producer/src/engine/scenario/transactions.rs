@@ -169,6 +169,44 @@ fn version_1_waits_but_shortly_while_the_transaction_before_completes() {
     assert_eq!(world.take_sent().stamps(), [(0, 0, 0)]);
 }
 
+/// Of it the coordinator knows no transaction, and refuses its end for good.
+#[rstest]
+#[case::busy_with_the_one_before(51)]
+#[case::loading(14)]
+#[case::forbidden(29)]
+fn version_1_ends_nothing_of_what_nothing_joined(#[case] code: i16) {
+    let mut world = World::in_transaction(VERSION_1);
+    world.script.coordinator.refuse(24, &[code]);
+    world.append(0);
+    assert_eq!(world.heard().len(), 1, "asked to join");
+    assert_eq!(world.abort(), Some(Ok(())));
+    assert_eq!(world.heard(), [""; 0]);
+    assert_eq!(world.ask(Ask::Begin), Some(Ok(())));
+    world.append(0);
+    world.pass_ms(2_000);
+    let sent = world.take_sent();
+    world.answer(&sent, 0, 0);
+    world.heard();
+    assert_eq!(world.commit(), Some(Ok(())));
+    assert_eq!(world.heard(), ["commit v4 transfers 7/0"]);
+}
+
+/// Whether it joined is not known, so that it may have to be ended.
+#[rstest]
+#[case::not_available(15)]
+#[case::server_error(-1)]
+fn version_1_ends_what_may_have_joined(#[case] code: i16) {
+    let mut world = World::in_transaction(VERSION_1);
+    world.script.coordinator.refuse(24, &[code]);
+    world.append(0);
+    world.heard();
+    world.abort();
+    world.pass_ms(5_000);
+    let heard = world.heard();
+    let ends = heard.iter().filter(|line| line.starts_with("abort"));
+    assert_eq!(ends.count(), 1, "{heard:?}");
+}
+
 /// An epoch in which a sequence is missing cannot have another transaction.
 #[test]
 fn version_1_raises_the_epoch_itself_when_a_batch_was_lost() {
