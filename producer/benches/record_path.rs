@@ -7,7 +7,10 @@
 //!
 //! Records have values of 100 bytes and no key. `append` is the encoding into the open batch, with
 //! the opening of batches as often as they fill; `seal` is header and checksum; `frame` the request
-//! around one batch; `answer` its reading. What a record costs is the time by `records`.
+//! around one batch; `answer` its reading. `dispatch` is what the engine does of a batch from the
+//! word that it is there to the request that is to be written, with `seal` and `frame` in it;
+//! `verdict` from the answer to the batch's end, with `answer` in it. What a record costs is the
+//! time by `records`.
 //!
 //! *Not here*: locks, tasks and sockets; they are in the way of a whole record, which the crate of
 //! promises measures. That a record allocates nothing is a test, since it is a count.
@@ -15,10 +18,20 @@
 #![expect(missing_docs, reason = "what the macros of criterion make has none")]
 #![expect(clippy::expect_used, reason = "a benchmark that fails ends")]
 
+mod flowing;
+#[path = "../tests/edge/peer.rs"]
+#[expect(dead_code, reason = "it is called without a connection here")]
+mod peer;
+/// The reader of batches that the peer has.
+#[path = "../src/wire/read_back.rs"]
+mod read_back;
+
 use std::hint::black_box;
+use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use flowing::Flowing;
 use kafka_producer::engine::queue::{NewBatch, PartitionQueue, QueueLimits, RecordView};
 use kafka_producer::engine::ratio::Ratio;
 use kafka_producer::engine::time::Instant;
@@ -131,6 +144,47 @@ fn answer(criterion: &mut Criterion) {
     });
 }
 
+fn dispatch(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("dispatch");
+    for shape in SHAPES {
+        group.throughput(Throughput::Elements(u64::from(shape.2)));
+        group.bench_function(shape.0, |bencher| {
+            let mut flowing = Flowing::new(shape);
+            let mut one = |_| {
+                flowing.fill(&RECORD);
+                let started = std::time::Instant::now();
+                let sent = flowing.dispatch();
+                let elapsed = started.elapsed();
+                let answer = flowing.answer_to(&sent);
+                assert!(flowing.take_answer(answer), "it is written");
+                elapsed
+            };
+            bencher.iter_custom(|iterations| (0..iterations).map(&mut one).sum::<Duration>());
+        });
+    }
+    group.finish();
+}
+
+fn verdict(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("verdict");
+    for shape in SHAPES {
+        group.throughput(Throughput::Elements(u64::from(shape.2)));
+        group.bench_function(shape.0, |bencher| {
+            let mut flowing = Flowing::new(shape);
+            let mut one = |_| {
+                flowing.fill(&RECORD);
+                let sent = flowing.dispatch();
+                let answer = flowing.answer_to(&sent);
+                let started = std::time::Instant::now();
+                assert!(flowing.take_answer(answer), "it is written");
+                started.elapsed()
+            };
+            bencher.iter_custom(|iterations| (0..iterations).map(&mut one).sum::<Duration>());
+        });
+    }
+    group.finish();
+}
+
 /// A batch of the shape without its header, and that.
 fn filled((_, batch_bytes, records): Shape) -> (Vec<u8>, BatchHeader) {
     let mut buffer = Vec::with_capacity(batch_bytes);
@@ -180,6 +234,6 @@ fn acknowledged() -> Bytes {
 criterion_group! {
     name = benches;
     config = Criterion::default().sample_size(20);
-    targets = append, seal, frame, answer
+    targets = append, seal, frame, answer, dispatch, verdict
 }
 criterion_main!(benches);

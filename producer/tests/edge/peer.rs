@@ -172,14 +172,19 @@ impl Peer {
             let request = Request::read(&frame);
             self.note(&request);
             self.released(request.api_key).await;
-            if let Some(body) = self.answer(&request) {
-                let mut answer = Vec::from(request.correlation_id.to_be_bytes());
-                answer.extend(body);
-                let size = i32::try_from(answer.len()).expect("small");
-                pipe.write_i32(size).await?;
+            if let Some(answer) = self.answer_to(&frame) {
                 pipe.write_all(&answer).await?;
             }
         }
+    }
+
+    /// Its answer to a request, with its size, if there is one.
+    pub(crate) fn answer_to(&self, frame: &[u8]) -> Option<Vec<u8>> {
+        let request = Request::read(frame);
+        let body = self.body(&request)?;
+        let size = i32::try_from(4 + body.len()).expect("small");
+        let answer = Bytes::new().i32(size).i32(request.correlation_id);
+        Some(answer.put(&body).0)
     }
 
     async fn released(&self, api_key: i16) {
@@ -218,7 +223,7 @@ impl Peer {
         script.seen.extend(seen);
     }
 
-    fn answer(&self, request: &Request) -> Option<Vec<u8>> {
+    fn body(&self, request: &Request) -> Option<Vec<u8>> {
         let mut script = self.script();
         match request.api_key {
             API_VERSIONS => Some(api_versions()),
