@@ -139,7 +139,8 @@ fn answer(criterion: &mut Criterion) {
     let answer = acknowledged();
     let read = produce_response::decode(VERSION, &answer).expect("an answer");
     assert_eq!(read.rows[0].base_offset, Some(40));
-    criterion.bench_function("answer/one_row", |bencher| {
+    let mut group = criterion.benchmark_group("answer");
+    group.bench_function("one_row", |bencher| {
         bencher.iter(|| produce_response::decode(VERSION, black_box(&answer)).map(drop));
     });
 }
