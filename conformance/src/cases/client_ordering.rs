@@ -208,7 +208,10 @@ async fn one_in_flight(c: Context) -> Result<(), Objection> {
 }
 
 async fn five_in_flight(c: Context) -> Result<(), Objection> {
-    let driven = Driven::start(&c, |builder| plain(builder, 5)).await?;
+    // What may linger goes when the first record is awaited: five at once, so that those behind the
+    // refused one are on their way before its answer.
+    let lingering = |builder: ProducerBuilder| builder.linger(Duration::from_secs(20));
+    let driven = Driven::start(&c, |builder| plain(lingering(builder), 5)).await?;
     let fault = Verdict::Answer(ErrorCode::NOT_ENOUGH_REPLICAS);
     let guard = driven.inject(driven.produce().count(1).then(fault))?;
     let mut offsets = Vec::new();
