@@ -74,10 +74,13 @@ impl<C> Engine<C> {
             return;
         };
         let machine = &transacting.machine;
+        let nothing_open = self.nothing_open();
         if machine.decision().is_some()
             && !machine.left_traces()
             && transacting.errand != Errand::Under
-            && self.nothing_open() == NothingOpen::True
+            && nothing_open == NothingOpen::True
+            // Offsets whose group was turned away for now are still to be committed.
+            && transacting.question(nothing_open).is_none()
         {
             self.on_transaction_ended(None);
             self.follow_transaction();
