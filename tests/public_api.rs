@@ -12,9 +12,10 @@
 )]
 
 mod deeds;
+mod seeded;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use kafka_mockbroker::engine::effect::BrokerId;
@@ -22,10 +23,11 @@ use kafka_mockbroker::{FaultGuard, Rule};
 use kafka_producer::{Delivery, Idempotence, Outcome, ProduceErrorKind, Producer, Record};
 use promises::shell::Shell;
 use proptest::prelude::*;
-use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
+use proptest::test_runner::TestCaseError;
 use tokio::sync::oneshot;
 
 use deeds::{BROKERS, Deed, Fault, PARTITIONS, Work, work};
+use seeded::{Met, Reach};
 
 /// Seeds that `make test` runs.
 const SEEDS: u64 = 60;
@@ -386,47 +388,11 @@ async fn learn(value: &str, told: Told) -> Result<Option<Fate>, TestCaseError> {
     }
 }
 
-/// What was met, by name.
-type Met = Mutex<BTreeSet<&'static str>>;
-
-/// One seed, one piece of work.
-fn run(seed: u64, met: &Met) -> Result<(), TestError<Work>> {
-    let mut bytes = [0; 32];
-    bytes[..8].copy_from_slice(&seed.to_le_bytes());
-    let config = Config {
-        cases: 1,
-        failure_persistence: None,
-        max_shrink_iters: 2_000,
-        ..Config::default()
-    };
-    let random = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
-    TestRunner::new_with_rng(config, random).run(&work(), |work| {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .start_paused(true)
-            .build()
-            .unwrap();
-        runtime.block_on(carry_out(work, met))
-    })
-}
-
 #[test]
 fn whatever_is_done_and_befalls_every_promise_is_kept() {
-    let number = |name: &str| {
-        let given = std::env::var(name).ok()?;
-        Some(given.parse().unwrap_or_else(|_| panic!("{name}={given}")))
+    let reach = Reach {
+        seeds: SEEDS,
+        things: 7,
     };
-    let only = number("SEED");
-    let count = only.map_or_else(|| number("SEEDS").unwrap_or(SEEDS), |_| 1);
-    let first = only.unwrap_or(0);
-    let met = Met::default();
-    for seed in first..first + count {
-        if let Err(error) = run(seed, &met) {
-            panic!("SEED={seed}: {error}");
-        }
-    }
-    let met = met.into_inner().unwrap();
-    println!("{count} seeds: {met:?}");
-    let all = only.is_some() || met.len() == 7;
-    assert!(all, "something is never met: {met:?}");
+    println!("{}", seeded::run(reach, work, carry_out));
 }

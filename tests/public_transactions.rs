@@ -11,6 +11,7 @@
     reason = "a broken premise ends the test"
 )]
 
+mod seeded;
 mod transaction_deeds;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,8 +24,9 @@ use kafka_producer::{CommitError, ConsumedOffset, ConsumerGroup, Producer, Remed
 use promises::shell::Shell;
 use promises::transactional::{committed, pass, to};
 use proptest::prelude::*;
-use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
+use proptest::test_runner::TestCaseError;
 
+use seeded::{Met, Reach};
 use transaction_deeds::{
     BROKERS, Deed, End, Farewell, Fault, IDS, PARTITIONS, Plan, Program, Work, work,
 };
@@ -373,47 +375,11 @@ fn judge_offset(
     Ok(())
 }
 
-/// What was met, by name.
-type Met = Mutex<BTreeSet<&'static str>>;
-
-/// One seed, one piece of work.
-fn run(seed: u64, met: &Met) -> Result<(), TestError<Work>> {
-    let mut bytes = [0; 32];
-    bytes[..8].copy_from_slice(&seed.to_le_bytes());
-    let config = Config {
-        cases: 1,
-        failure_persistence: None,
-        max_shrink_iters: 2_000,
-        ..Config::default()
-    };
-    let random = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
-    TestRunner::new_with_rng(config, random).run(&work(), |work| {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .start_paused(true)
-            .build()
-            .unwrap();
-        runtime.block_on(carry_out(work, met))
-    })
-}
-
 #[test]
 fn whatever_is_done_and_befalls_transactions_count_whole_or_not_at_all() {
-    let number = |name: &str| {
-        let given = std::env::var(name).ok()?;
-        Some(given.parse().unwrap_or_else(|_| panic!("{name}={given}")))
+    let reach = Reach {
+        seeds: SEEDS,
+        things: 5,
     };
-    let only = number("SEED");
-    let count = only.map_or_else(|| number("SEEDS").unwrap_or(SEEDS), |_| 1);
-    let first = only.unwrap_or(0);
-    let met = Met::default();
-    for seed in first..first + count {
-        if let Err(error) = run(seed, &met) {
-            panic!("SEED={seed}: {error}");
-        }
-    }
-    let met = met.into_inner().unwrap();
-    println!("{count} seeds: {met:?}");
-    let all = only.is_some() || met.len() == 5;
-    assert!(all, "something is never met: {met:?}");
+    println!("{}", seeded::run(reach, work, carry_out));
 }
