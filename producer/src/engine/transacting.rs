@@ -100,7 +100,11 @@ impl Transacting {
     }
 
     /// When to look again, if nothing happens.
-    pub(super) fn due(&self, now: Instant, nothing_open: NothingOpen) -> Option<Instant> {
+    pub(super) fn due(
+        &self,
+        now: Instant,
+        nothing_open: impl FnOnce() -> NothingOpen,
+    ) -> Option<Instant> {
         let errand = match self.errand {
             Errand::Waiting(until) => Some(until),
             Errand::Under => None,
@@ -112,7 +116,7 @@ impl Transacting {
     }
 
     /// Who is asked next, by what that one coordinates.
-    fn whom(&self, nothing_open: NothingOpen) -> Coordinated {
+    fn whom(&self, nothing_open: impl FnOnce() -> NothingOpen) -> Coordinated {
         let question = self.question(nothing_open);
         question.map_or(Coordinated::Transaction, Question::asks)
     }
@@ -147,8 +151,9 @@ impl Transacting {
             .retain(|_, coordinator| !matches!(coordinator, Coordinator::Asked { .. }));
     }
 
-    /// What is to be asked next, once somebody takes it.
-    pub(super) fn question(&self, nothing_open: NothingOpen) -> Option<Question> {
+    /// What is to be asked next, once somebody takes it. Whether anything is open costs a look at
+    /// each of the transaction's partitions, so it is found out only where an end depends on it.
+    pub(super) fn question(&self, nothing_open: impl FnOnce() -> NothingOpen) -> Option<Question> {
         let machine = &self.machine;
         if machine.state() == State::Initialising {
             return Some(Question::Identity);
@@ -164,7 +169,7 @@ impl Transacting {
             });
         }
         let decision = machine.decision()?;
-        let ends = nothing_open == NothingOpen::True && machine.left_traces();
+        let ends = machine.left_traces() && nothing_open() == NothingOpen::True;
         ends.then_some(Question::End(decision))
     }
 }
@@ -436,8 +441,8 @@ mod tests {
         let now = Instant::ZERO;
         let until = now + core::time::Duration::from_secs(1);
         transacting.coordinator = Coordinator::Waiting { until, failures: 1 };
-        let asked = transacting.question(NothingOpen::False);
+        let asked = transacting.question(|| NothingOpen::False);
         assert_eq!(asked, Some(Question::Partitions));
-        assert_eq!(transacting.due(now, NothingOpen::False), Some(until));
+        assert_eq!(transacting.due(now, || NothingOpen::False), Some(until));
     }
 }

@@ -42,9 +42,8 @@ impl<C> Engine<C> {
         self.end_without_traces();
         self.go_on_errand(now);
         self.give_up_closing(now);
-        let nothing_open = self.nothing_open();
         let transacting = self.transacting.as_ref();
-        let due = transacting.and_then(|one| one.due(now, nothing_open));
+        let due = transacting.and_then(|one| one.due(now, || self.nothing_open()));
         self.deadlines.set(Deadline::Transaction, due);
         self.follow_transaction();
     }
@@ -63,7 +62,7 @@ impl<C> Engine<C> {
         let Some(transacting) = &self.transacting else {
             return false;
         };
-        let question = transacting.question(self.nothing_open());
+        let question = transacting.question(|| self.nothing_open());
         let coordinator = question.map(|one| transacting.coordinator(one.asks()));
         let ask_at = coordinator.and_then(Coordinator::ask_at);
         ask_at.is_some_and(|at| at <= now)
@@ -74,13 +73,12 @@ impl<C> Engine<C> {
             return;
         };
         let machine = &transacting.machine;
-        let nothing_open = self.nothing_open();
         if machine.decision().is_some()
             && !machine.left_traces()
             && transacting.errand != Errand::Under
-            && nothing_open == NothingOpen::True
+            && self.nothing_open() == NothingOpen::True
             // Offsets whose group was turned away for now are still to be committed.
-            && transacting.question(nothing_open).is_none()
+            && transacting.question(|| NothingOpen::True).is_none()
         {
             self.on_transaction_ended(None);
             self.follow_transaction();
@@ -89,7 +87,6 @@ impl<C> Engine<C> {
 
     /// Sends the question that is to be asked, if whom to ask is there.
     fn go_on_errand(&mut self, now: Instant) {
-        let nothing_open = self.nothing_open();
         let Some(transacting) = &self.transacting else {
             return;
         };
@@ -98,7 +95,7 @@ impl<C> Engine<C> {
             Errand::Waiting(until) if until > now => return,
             Errand::Waiting(_) | Errand::None => {}
         }
-        let Some(question) = transacting.question(nothing_open) else {
+        let Some(question) = transacting.question(|| self.nothing_open()) else {
             return;
         };
         let whom = question.asks();
