@@ -148,6 +148,11 @@ impl ProducerHandle {
         underway.end(sent)
     }
 
+    /// For what may take `max.block.ms`.
+    pub(crate) fn patience(&self) -> Patience {
+        Patience::start(&self.runtime, self.block_max)
+    }
+
     /// A record that never gets as far as its bytes.
     pub(crate) fn refuse(&self, error: ProduceError) -> ProduceError {
         let error = self.counted(error);
@@ -246,7 +251,7 @@ impl ProducerHandle {
         outgoing: &mut Outgoing<'_>,
         mut wait: NotNow,
     ) -> Result<Delivery, ProduceError> {
-        let mut patience = Patience::start(&self.runtime, self.block_max);
+        let mut patience = self.patience();
         // One answer that it waited for is enough.
         let mut is_told = false;
         loop {
@@ -445,7 +450,7 @@ impl ProducerHandle {
     pub(crate) async fn known_topic(&self, name: &str) -> Result<Arc<TopicEntry>, ProduceError> {
         let entry = self.accumulator.topic(name);
         self.accumulator.ask_again(&entry);
-        let mut patience = Patience::start(&self.runtime, self.block_max);
+        let mut patience = self.patience();
         self.known(&entry, &mut patience).await?;
         let refused = match &**entry.route.load() {
             Route::Refused(failure, _) => Some(failure.clone()),

@@ -206,8 +206,7 @@ impl Lanes {
         let Some(lane) = self.lanes.get_mut(at) else {
             return Err(TransactionError::closed());
         };
-        let handle = lane.producer.handle();
-        let mut patience = Patience::start(&handle.runtime, handle.block_max);
+        let mut patience = lane.producer.handle().patience();
         let written = self.last.wait_for(|progress| !progress.is_writing());
         may_go_on(patience.wait(written).await, &patience)?;
         let free = lane.last.wait_for(Progress::is_over);
@@ -237,10 +236,9 @@ impl Lanes {
         let Some(lane) = self.lanes.first() else {
             return Err(TransactionError::closed());
         };
-        let handle = lane.producer.handle();
-        let mut patience = Patience::start(&handle.runtime, handle.block_max);
+        let mut patience = lane.producer.handle().patience();
         match patience.wait(self.last.wait_for(Progress::is_over)).await {
-            None => return Err(TransactionError::timed_out(handle.block_max)),
+            None => return Err(TransactionError::timed_out(patience.allowed())),
             Some(Err(_)) => return Err(TransactionError::closed()),
             Some(Ok(_)) => {}
         }
@@ -273,8 +271,7 @@ impl Lanes {
     /// Dropping the future drops what is left: commits that were asked for go on.
     pub async fn close(mut self) -> Result<(), ProduceError> {
         if let Some(lane) = self.lanes.first() {
-            let handle = lane.producer.handle();
-            let mut patience = Patience::start(&handle.runtime, handle.block_max);
+            let mut patience = lane.producer.handle().patience();
             // What is not over by then goes the way of an open transaction.
             let _over = patience.wait(self.last.wait_for(Progress::is_over)).await;
         }

@@ -29,7 +29,6 @@ use crate::group_offsets::{ConsumedOffset, ConsumerGroup, GroupOffsets};
 use crate::handle::{Destination, ProducerHandle};
 use crate::io::desk::{Desk, Order, Reply};
 use crate::io::meters::waits::Wait;
-use crate::io::waiting::Patience;
 use crate::produce_error::ProduceError;
 use crate::producer::Producer;
 use crate::record::Record;
@@ -77,7 +76,7 @@ impl ProducerHandle {
 
     /// Waits for an answer, at most `max.block.ms`.
     async fn answer(&self, reply: &Reply) -> Option<Result<(), Denied>> {
-        let mut patience = Patience::start(&self.runtime, self.block_max);
+        let mut patience = self.patience();
         let answered = async {
             tokio::select! {
                 biased;
