@@ -7,9 +7,9 @@ use crate::case::{Case, Level, Objection, expect_eq};
 use crate::context::{Context, Topic};
 use crate::io::connection::Connection;
 use crate::transactor::Transactor;
-use crate::wire::group_offsets::FindGroupCoordinator;
+use crate::wire::group_offsets::{CommittedOffset, FindGroupCoordinator};
 use crate::wire::groups::{
-    AddOffsets, Claim, JoinGroup, JoinGroupAnswer, OffsetFetch, OffsetFetchAnswer, TxnOffsetCommit,
+    AddOffsets, Claim, JoinGroup, JoinGroupAnswer, OffsetFetch, TxnOffsetCommit,
 };
 use crate::wire::transactional::Decision;
 
@@ -121,7 +121,7 @@ impl Committer {
         }
     }
 
-    async fn fetch(&mut self, version: i16, stable: bool) -> Result<OffsetFetchAnswer, Objection> {
+    async fn fetch(&mut self, version: i16, stable: bool) -> Result<CommittedOffset, Objection> {
         let request = OffsetFetch {
             group: self.group.clone(),
             topic: self.topic.name.clone(),

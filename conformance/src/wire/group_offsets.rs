@@ -46,19 +46,19 @@ pub struct StableOffsets {
     pub partitions: Vec<i32>,
 }
 
-/// One partition of the answer to [`StableOffsets`].
+/// What a group has committed of one partition.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct StableOffset {
+pub struct CommittedOffset {
     /// Partition number.
     pub partition: i32,
-    /// The next offset to read, or −1.
+    /// The next offset to read; −1 for none.
     pub offset: i64,
     /// Whether it is known.
     pub error: ErrorCode,
 }
 
 impl Request for StableOffsets {
-    type Answer = (ErrorCode, Vec<StableOffset>);
+    type Answer = (ErrorCode, Vec<CommittedOffset>);
     const API_KEY: i16 = 9;
     const NAME: &'static str = "OffsetFetch";
     /// Later versions ask about several groups.
@@ -73,28 +73,36 @@ impl Request for StableOffsets {
         if version >= 3 {
             reader.i32("throttle time")?;
         }
-        let topics = reader.list("topics", |reader| {
-            reader.string("topic name")?;
-            let rows = reader.list("partitions", |reader| {
-                let partition = reader.i32("partition index")?;
-                let offset = reader.i64("committed offset")?;
-                if version >= 5 {
-                    reader.i32("committed leader epoch")?;
-                }
-                reader.nullable_string("metadata")?;
-                let error = ErrorCode(reader.i16("error code")?);
-                reader.tags("partition tags")?;
-                Ok(StableOffset {
-                    partition,
-                    offset,
-                    error,
-                })
-            })?;
-            reader.tags("topic tags")?;
-            Ok(rows)
-        })?;
+        let topics = committed_offsets(reader, version)?;
         let error = ErrorCode(reader.i16("error code")?);
         reader.tags("body tags")?;
         Ok((error, topics.into_iter().flatten().collect()))
     }
+}
+
+/// The topics of an answer to OffsetFetch, or of one group of it, each with its partitions.
+pub(super) fn committed_offsets(
+    reader: &mut Reader<'_>,
+    version: i16,
+) -> Result<Vec<Vec<CommittedOffset>>, DecodeError> {
+    reader.list("topics", |reader| {
+        reader.string("topic name")?;
+        let rows = reader.list("partitions", |reader| {
+            let partition = reader.i32("partition index")?;
+            let offset = reader.i64("committed offset")?;
+            if version >= 5 {
+                reader.i32("committed leader epoch")?;
+            }
+            reader.nullable_string("metadata")?;
+            let error = ErrorCode(reader.i16("error code")?);
+            reader.tags("partition tags")?;
+            Ok(CommittedOffset {
+                partition,
+                offset,
+                error,
+            })
+        })?;
+        reader.tags("topic tags")?;
+        Ok(rows)
+    })
 }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::batch::Stamp;
 use super::error_code::ErrorCode;
+use super::group_offsets::{CommittedOffset, committed_offsets};
 use super::reader::{DecodeError, Reader};
 use super::request::EncodeError;
 use super::{Request, group_request};
@@ -181,17 +182,8 @@ pub struct OffsetFetch {
     pub stable: bool,
 }
 
-/// The answer to [`OffsetFetch`].
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct OffsetFetchAnswer {
-    /// Of the partition.
-    pub error: ErrorCode,
-    /// The offset; −1 for none.
-    pub offset: i64,
-}
-
 impl Request for OffsetFetch {
-    type Answer = OffsetFetchAnswer;
+    type Answer = CommittedOffset;
     const API_KEY: i16 = 9;
     const NAME: &'static str = "OffsetFetch";
     /// The next one names topics by id.
@@ -208,7 +200,7 @@ impl Request for OffsetFetch {
         }
         let rows = match version {
             ..8 => {
-                let rows = read_fetched(reader, version)?;
+                let rows = committed_offsets(reader, version)?;
                 if version >= 2 {
                     reader.i16("error code")?;
                 }
@@ -217,7 +209,7 @@ impl Request for OffsetFetch {
             _ => {
                 let groups = reader.list("groups", |reader| {
                     reader.string("group id")?;
-                    let rows = read_fetched(reader, version)?;
+                    let rows = committed_offsets(reader, version)?;
                     reader.i16("error code")?;
                     reader.tags("group tags")?;
                     Ok(rows)
@@ -228,28 +220,6 @@ impl Request for OffsetFetch {
         reader.tags("body tags")?;
         only(reader, rows)
     }
-}
-
-fn read_fetched(
-    reader: &mut Reader<'_>,
-    version: i16,
-) -> Result<Vec<Vec<OffsetFetchAnswer>>, DecodeError> {
-    reader.list("topics", |reader| {
-        reader.string("topic name")?;
-        let rows = reader.list("partitions", |reader| {
-            reader.i32("partition index")?;
-            let offset = reader.i64("committed offset")?;
-            if version >= 5 {
-                reader.i32("committed leader epoch")?;
-            }
-            reader.nullable_string("metadata")?;
-            let error = ErrorCode(reader.i16("error code")?);
-            reader.tags("partition tags")?;
-            Ok(OffsetFetchAnswer { error, offset })
-        })?;
-        reader.tags("topic tags")?;
-        Ok(rows)
-    })
 }
 
 /// The one row of the one topic.

@@ -28,10 +28,16 @@ pub(super) fn add_partitions(reader: &mut Reader<'_>, version: i16) -> Result<()
     Ok(())
 }
 
-fn transaction(reader: &mut Reader<'_>, version: i16) -> Result<(), DecodeError> {
+/// Whose transaction it is.
+fn transactor(reader: &mut Reader<'_>) -> Result<(), DecodeError> {
     reader.string("transactional id")?;
     reader.i64("producer id")?;
     reader.i16("producer epoch")?;
+    Ok(())
+}
+
+fn transaction(reader: &mut Reader<'_>, version: i16) -> Result<(), DecodeError> {
+    transactor(reader)?;
     if version >= 4 {
         reader.i8("verify only")?;
     }
@@ -44,9 +50,7 @@ fn transaction(reader: &mut Reader<'_>, version: i16) -> Result<(), DecodeError>
 }
 
 pub(super) fn end_txn(reader: &mut Reader<'_>, _: i16) -> Result<(), DecodeError> {
-    reader.string("transactional id")?;
-    reader.i64("producer id")?;
-    reader.i16("producer epoch")?;
+    transactor(reader)?;
     reader.i8("committed")?;
     Ok(())
 }
@@ -70,9 +74,7 @@ pub(super) fn join_group(reader: &mut Reader<'_>, version: i16) -> Result<(), De
 }
 
 pub(super) fn add_offsets(reader: &mut Reader<'_>, _: i16) -> Result<(), DecodeError> {
-    reader.string("transactional id")?;
-    reader.i64("producer id")?;
-    reader.i16("producer epoch")?;
+    transactor(reader)?;
     reader.string("group id")?;
     Ok(())
 }
