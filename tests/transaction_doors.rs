@@ -3,14 +3,15 @@
 
 use std::time::Duration;
 
-use kafka_mockbroker::{Api, ErrorCode, MockCluster, Rule, Verdict};
+use kafka_mockbroker::{Api, ErrorCode, MockCluster, MockClusterBuilder, Rule, Verdict};
 use kafka_producer::{
-    CommitError, ConsumedOffset, ConsumerGroup, ProduceErrorKind, Producer, Record, Remedy,
-    TransactionErrorKind,
+    CommitError, ConsumedOffset, ConsumerGroup, ProduceErrorKind, Producer, ProducerBuilder,
+    Record, Remedy, TransactionErrorKind,
 };
 use promises::shell::Shell;
 use promises::transactional::{committed, pass, producer, requests, settle, to};
 use rstest::rstest;
+use tokio::runtime::Runtime;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -103,18 +104,25 @@ async fn an_epoch_that_is_not_raised_is_asked_for_by_the_next_begin(#[case] code
     assert_eq!(committed(&shell.cluster, 0), ["after"]);
 }
 
-/// A thread without a runtime, a cluster behind sockets: nothing but the blocking forms.
+/// Behind sockets, once it is started.
+fn orders() -> MockClusterBuilder {
+    MockCluster::builder().topic("orders", 1, 1)
+}
+
+/// A producer of transactions whose task runs elsewhere.
+fn plain(cluster: &MockCluster, runtime: &Runtime) -> ProducerBuilder {
+    Producer::builder()
+        .bootstrap_servers(cluster.bootstrap_servers())
+        .runtime(runtime.handle().clone())
+        .transactional_id("plain")
+}
+
+/// A thread without a runtime: nothing but the blocking forms.
 #[test]
 fn plain_threads_commit_abort_and_copy() {
-    let cluster = MockCluster::builder()
-        .topic("orders", 1, 1)
-        .start()
-        .unwrap();
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let entered = runtime.enter();
-    let builder = Producer::builder().bootstrap_servers(cluster.bootstrap_servers());
-    let producer = builder.transactional_id("plain").build().unwrap();
-    drop(entered);
+    let (cluster, runtime) = (orders().start().unwrap(), Runtime::new().unwrap());
+    let builder = plain(&cluster, &runtime);
+    let producer = builder.build().unwrap();
     let record = |value: &'static str| Record::to("orders").partition(0).value(value);
     let group = ConsumerGroup::new("copiers");
     let mut transactions = producer.init_transactions_blocking().unwrap();
@@ -150,16 +158,9 @@ fn plain_threads_commit_abort_and_copy() {
 
 #[test]
 fn plain_threads_wait_on_for_what_is_not_answered() {
-    let cluster = MockCluster::builder()
-        .topic("orders", 1, 1)
-        .start()
-        .unwrap();
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let entered = runtime.enter();
-    let builder = Producer::builder().bootstrap_servers(cluster.bootstrap_servers());
-    let builder = builder.max_block(SECOND / 4).transactional_id("plain");
+    let (cluster, runtime) = (orders().start().unwrap(), Runtime::new().unwrap());
+    let builder = plain(&cluster, &runtime).max_block(SECOND / 4);
     let producer = builder.build().unwrap();
-    drop(entered);
     let mut transactions = producer.init_transactions_blocking().unwrap();
     let slow = Rule::on(Api::EndTxn).count(1).then(Verdict::Delay(SECOND));
     let _slow = cluster.inject(slow);
