@@ -146,39 +146,36 @@ fn answer(criterion: &mut Criterion) {
 }
 
 fn dispatch(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("dispatch");
-    for shape in SHAPES {
-        group.throughput(Throughput::Elements(u64::from(shape.2)));
-        group.bench_function(shape.0, |bencher| {
-            let mut flowing = Flowing::new(shape);
-            let mut one = |_| {
-                flowing.fill(&RECORD);
-                let started = std::time::Instant::now();
-                let sent = flowing.dispatch();
-                let elapsed = started.elapsed();
-                let answer = flowing.answer_to(&sent);
-                assert!(flowing.take_answer(answer), "it is written");
-                elapsed
-            };
-            bencher.iter_custom(|iterations| (0..iterations).map(&mut one).sum::<Duration>());
-        });
-    }
-    group.finish();
+    flow(criterion, "dispatch", |flowing| {
+        let started = std::time::Instant::now();
+        let sent = flowing.dispatch();
+        let elapsed = started.elapsed();
+        let answer = flowing.answer_to(&sent);
+        assert!(flowing.take_answer(answer), "it is written");
+        elapsed
+    });
 }
 
 fn verdict(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("verdict");
+    flow(criterion, "verdict", |flowing| {
+        let sent = flowing.dispatch();
+        let answer = flowing.answer_to(&sent);
+        let started = std::time::Instant::now();
+        assert!(flowing.take_answer(answer), "it is written");
+        started.elapsed()
+    });
+}
+
+/// Has a batch of each shape flow as often as asked; `timed` says how long its part of that took.
+fn flow(criterion: &mut Criterion, name: &str, timed: impl Fn(&mut Flowing) -> Duration) {
+    let mut group = criterion.benchmark_group(name);
     for shape in SHAPES {
         group.throughput(Throughput::Elements(u64::from(shape.2)));
         group.bench_function(shape.0, |bencher| {
             let mut flowing = Flowing::new(shape);
             let mut one = |_| {
                 flowing.fill(&RECORD);
-                let sent = flowing.dispatch();
-                let answer = flowing.answer_to(&sent);
-                let started = std::time::Instant::now();
-                assert!(flowing.take_answer(answer), "it is written");
-                started.elapsed()
+                timed(&mut flowing)
             };
             bencher.iter_custom(|iterations| (0..iterations).map(&mut one).sum::<Duration>());
         });
