@@ -133,23 +133,37 @@ impl Transactor {
     ///
     /// The connection must not be used on.
     pub async fn begin(&mut self) -> Result<InitProducerIdAnswer, Objection> {
+        let answer = self.settled_init(InitProducerId::NEW).await?;
+        if answer.error.0 != 0 {
+            let observed = format!("code {}", answer.error);
+            return Err(Objection::new("InitProducerId", "code 0 NONE", observed));
+        }
+        self.go_on_as((answer.producer_id, answer.epoch));
+        Ok(answer)
+    }
+
+    /// Asks InitProducerId as a producer does: again while its coordinator is not there, or busy
+    /// with the transaction before.
+    ///
+    /// # Errors
+    ///
+    /// When there is no other answer in time, or none that reads.
+    ///
+    /// # Cancellation
+    ///
+    /// The connection must not be used on.
+    pub async fn settled_init(
+        &mut self,
+        producer: InitProducerId,
+    ) -> Result<InitProducerIdAnswer, Objection> {
         let version = self.context.version::<InitProducerId>();
         let patience = self.context.patience("InitProducerId answers".to_owned());
         loop {
-            let answer = self.init(version, InitProducerId::NEW).await?;
-            match answer.error.0 {
-                0 => {
-                    self.go_on_as((answer.producer_id, answer.epoch));
-                    return Ok(answer);
-                }
-                14..=16 | CONCURRENT_TRANSACTIONS => {
-                    patience.wait(format!("code {}", answer.error)).await?;
-                }
-                _ => {
-                    let observed = format!("code {}", answer.error);
-                    return Err(Objection::new("InitProducerId", "code 0 NONE", observed));
-                }
+            let answer = self.init(version, producer).await?;
+            if !matches!(answer.error.0, 14..=16 | CONCURRENT_TRANSACTIONS) {
+                return Ok(answer);
             }
+            patience.wait(format!("code {}", answer.error)).await?;
         }
     }
 
