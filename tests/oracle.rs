@@ -10,8 +10,8 @@ use kafka_producer::wire::record_batch::{
 use promises::history::transactions::{Epochs, Transactions};
 use promises::history::{
     Content, Durability, Ending, FlushOp, FlushReturn, History, LeaderTold, Leftovers, Liveness,
-    LogEntry, Partition, Passed, Placed, Promises, Read, Resolution, Seen, SendOp, Told, WireBatch,
-    WireEvent,
+    LogEntry, Partition, Passed, Placed, Promises, Read, Resolution, Seen, SendOp, Told, Visible,
+    WireBatch, WireEvent,
 };
 use promises::oracle::{Law, WITNESSES_MAX, judge};
 use rstest::rstest;
@@ -85,6 +85,7 @@ fn honest() -> History {
             read(0, "a", Seen::Committed),
             read(1, "b", Seen::BelowAcknowledged),
         ],
+        visible: vec![visible(2, 2)],
         events: vec![
             event(0, Passed::Told(offers())),
             event(1, Passed::Told(leads(Some(7), 3))),
@@ -105,6 +106,17 @@ fn read(offset: i64, value: &str, seen: Seen) -> Read {
         offset,
         value: content(value).value,
         seen,
+    }
+}
+
+/// All of it, of two replicas that there have to be.
+fn visible(end: i64, holders: usize) -> Visible {
+    Visible {
+        at: Duration::from_millis(9),
+        partition: orders(),
+        end,
+        holders,
+        holders_min: 2,
     }
 }
 
@@ -295,6 +307,7 @@ fn an_honest_history_passes_by_every_law() {
 #[case::gone_below_an_acknowledged_one(Law::D9PrefixDurable, |h: Run<'_>| {
     h.reads.push(read(0, "d", Seen::BelowAcknowledged));
 })]
+#[case::visible_and_held_by_one(Law::D10VisibleHeld, |h: Run<'_>| h.visible.push(visible(3, 1)))]
 #[case::passed_a_flush(Law::O4BarrierOrder, |h: Run<'_>| {
     // The first record has two copies, which nobody promised not to happen, and the later counts.
     h.promises.idempotent = false;

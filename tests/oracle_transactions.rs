@@ -148,6 +148,7 @@ fn honest() -> History {
             send(3, (2, 2, &copies, 24, 0), copy.clone()),
             send(4, (2, 3, &one, 36, 2), plain("e")),
         ],
+        visible: vec![],
         reads: vec![
             stable(10, (&zero, 0), "a"),
             stable(10, (&one, 0), "b"),

@@ -63,6 +63,10 @@ pub enum Defect {
     MemoryKept,
     /// The broker acknowledges a record and loses it.
     LogForgets,
+    /// The broker acknowledges before the replicas in sync have a record.
+    ReplicasNotAwaited,
+    /// The broker does not heed `min.insync.replicas`: its watermark goes on without them.
+    MinIsrIgnored,
     /// The broker loses a record that a consumer has read.
     LogRewritten,
     /// The network or a writer changes a record and nobody notices.
@@ -116,6 +120,12 @@ impl Planted {
         }
         if self.defect == Defect::EpochNotRaised {
             self.unraised.on_question(&mut changed);
+        }
+        if self.defect == Defect::ReplicasNotAwaited
+            && let Some(at) = acks_at(&frame)
+            && changed[at..at + 2] == ACKS_ALL
+        {
+            changed[at..at + 2].copy_from_slice(&ACKS_LEADER);
         }
         if self.defect == Defect::VersionsIgnored
             && let [0, 3, 0, version @ 9..13, ..] = &mut changed[..]
@@ -324,6 +334,32 @@ pub fn as_commit(request: &Bytes) -> Bytes {
         changed[at] = 1;
     }
     changed.freeze()
+}
+
+const ACKS_ALL: [u8; 2] = (-1i16).to_be_bytes();
+const ACKS_LEADER: [u8; 2] = 1i16.to_be_bytes();
+
+/// Where a Produce request says who has to have its records.
+///
+/// *Source*: Kafka's `RequestHeader.json` and `ProduceRequest.json`: after the client's name stands
+/// the transactional id, with one byte of tags and a compact length from version 9 on.
+fn acks_at(request: &[u8]) -> Option<usize> {
+    if !request.starts_with(&Api::Produce.key().to_be_bytes()) {
+        return None;
+    }
+    let number = |at: usize| Some(i16::from_be_bytes(*request.get(at..)?.first_chunk()?));
+    // A length of -1 is nothing.
+    let end = |at: usize, bytes: i16| at + usize::try_from(bytes).unwrap_or_default();
+    let named = end(10, number(8)?);
+    let at = match crate::capture::version(request) {
+        9.. => {
+            let id = named + 1;
+            let length = i16::from(*request.get(id)?);
+            end(id + 1, length - 1)
+        }
+        _ => end(named + 2, number(named)?),
+    };
+    (at + 2 <= request.len()).then_some(at)
 }
 
 fn is_same_line(first: &WireBatch, second: &WireBatch) -> bool {

@@ -188,6 +188,21 @@ pub enum Seen {
     Stable,
 }
 
+/// How far consumers could read at one instant, and who had all of that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Visible {
+    /// When, since the run's start.
+    pub at: Duration,
+    /// Where.
+    pub partition: Partition,
+    /// The high watermark.
+    pub end: i64,
+    /// Replicas whose logs reach it.
+    pub holders: usize,
+    /// By `min.insync.replicas`: how many there have to be.
+    pub holders_min: usize,
+}
+
 /// Something that passed a producer's end of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WireEvent {
@@ -305,6 +320,8 @@ pub struct History {
     pub flushes: Vec<FlushOp>,
     /// What was seen in leaders' logs on the way.
     pub reads: Vec<Read>,
+    /// How far consumers could read on the way.
+    pub visible: Vec<Visible>,
     /// What passed the producers' ends of their connections, in order.
     pub events: Vec<WireEvent>,
     /// What happened in transactions.

@@ -11,6 +11,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use kafka_mockbroker::engine::log::Log;
+use kafka_mockbroker::engine::replica::Replica;
 use kafka_mockbroker::engine::topology::PartitionKey;
 use kafka_mockbroker::wire::batch_view::{CONTROL, TRANSACTIONAL};
 use kafka_producer::Acks;
@@ -18,13 +19,14 @@ use kafka_producer::Acks;
 use crate::capture;
 use crate::client::SendNumber;
 use crate::defect::Defect;
-use crate::history::{LogEntry, Partition, Read, Seen};
+use crate::history::{LogEntry, Partition, Read, Seen, Visible};
 use crate::world::World;
 
 /// What was read in a run.
 #[derive(Debug, Default)]
 pub(crate) struct Readers {
     reads: Vec<Read>,
+    visible: Vec<Visible>,
     /// By partition: the first offset that was not read yet.
     committed_to: BTreeMap<Partition, i64>,
     acknowledged_to: BTreeMap<Partition, i64>,
@@ -37,6 +39,11 @@ pub(crate) struct Readers {
 impl Readers {
     pub(crate) fn reads(&self) -> &[Read] {
         &self.reads
+    }
+
+    /// How far consumers could read, each time that it was further than before.
+    pub(crate) fn visible(&self) -> &[Visible] {
+        &self.visible
     }
 
     /// What a consumer of committed records was given, by partition.
@@ -106,9 +113,25 @@ impl World {
             let from = from.copied().unwrap_or_default();
             if from < end {
                 self.read((key, &partition), from..end, Seen::Committed);
+                self.see((key, &partition), end);
                 self.readers.committed_to.insert(partition, end);
             }
         }
+    }
+
+    /// Counts who has all that is visible.
+    fn see(&mut self, (key, name): (PartitionKey, &Partition), end: i64) {
+        let partition = self.cluster.cluster().partition(key);
+        let replicas = partition.expect("it was found").replicas().replicas();
+        let holds = |replica: &&Replica| replica.log().end_offset() >= end;
+        let visible = Visible {
+            at: self.now,
+            partition: name.clone(),
+            end,
+            holders: replicas.iter().filter(holds).count(),
+            holders_min: self.setting.holders_min(&name.topic),
+        };
+        self.readers.visible.push(visible);
     }
 
     /// Gives a consumer of committed records what it can have and does not have yet; in a world

@@ -134,6 +134,14 @@ impl Setting {
         self.delivery_timeout + self.resolve_timeout
     }
 
+    /// `min.insync.replicas` of a topic, whatever the cluster makes of it. Those that the cluster
+    /// makes for itself have Kafka's default.
+    pub(crate) fn holders_min(&self, topic: &str) -> usize {
+        let wanted = self.topics.iter().find(|(name, ..)| *name == topic);
+        let holders = wanted.map_or(1, |(_, _, replicas)| self.isr_min.min(*replicas));
+        usize::try_from(holders).expect("a few")
+    }
+
     /// Every partition of every topic.
     pub fn partitions(&self) -> impl Iterator<Item = (Arc<str>, i32)> {
         let topics = self.topics.iter();
@@ -143,7 +151,10 @@ impl Setting {
     }
 
     fn topic_overrides(&self, replication_factor: i16) -> Vec<(String, String)> {
-        let isr_min = self.isr_min.min(replication_factor);
+        let isr_min = match self.defect {
+            Some(Defect::MinIsrIgnored) => 1,
+            _ => self.isr_min.min(replication_factor),
+        };
         let bytes_max = self.message_bytes_max;
         let bytes_max = bytes_max.map(|bytes| ("max.message.bytes".into(), bytes.to_string()));
         let isr_min = ("min.insync.replicas".into(), isr_min.to_string());

@@ -296,6 +296,7 @@ impl World {
             in_flight_most: self.tap.in_flight_most(),
             flushes: self.flushes.all(),
             reads: self.readers.reads().to_vec(),
+            visible: self.readers.visible().to_vec(),
             events: self.tap.events().to_vec(),
             transactions: self.transactions(),
             left: (self.open_count() == 0).then(|| self.left()),

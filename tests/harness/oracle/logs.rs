@@ -124,3 +124,11 @@ pub(super) fn what_lies_before_stays(case: &Case<'_>, verdict: &mut Verdict) {
         }
     }
 }
+
+pub(super) fn enough_hold_what_is_visible(case: &Case<'_>, verdict: &mut Verdict) {
+    for visible in &case.history.visible {
+        if visible.holders < visible.holders_min {
+            verdict.witness(Law::D10VisibleHeld, format!("{visible:?}"));
+        }
+    }
+}

@@ -49,6 +49,8 @@ pub enum Law {
     D8Contiguity,
     /// What lay before an acknowledged record stays.
     D9PrefixDurable,
+    /// What a consumer could read stood in as many replicas as `min.insync.replicas` asks for.
+    D10VisibleHeld,
     /// Records of one producer and partition stand in the log in the order of their sends.
     O1SendOrder,
     /// The offsets told grow in the order of sends.
@@ -223,7 +225,7 @@ impl If {
 
 use If::{Always, Idempotent, Kept, OneEpochEach, Ordered, OrderedAndKept};
 
-const LAWS_OF_RECORDS: [(Law, If, Check); 20] = [
+const LAWS_OF_RECORDS: [(Law, If, Check); 21] = [
     (Law::D1AckedDurable, Kept, logs::acked_is_durable),
     (Law::D2OffsetTruth, Kept, logs::told_offset_is_true),
     (Law::D3SingleCopy, Idempotent, logs::copy_is_single),
@@ -233,6 +235,11 @@ const LAWS_OF_RECORDS: [(Law, If, Check); 20] = [
     (Law::D7StableLog, Always, logs::what_was_read_stays),
     (Law::D8Contiguity, Always, logs::offsets_follow_one_another),
     (Law::D9PrefixDurable, Kept, logs::what_lies_before_stays),
+    (
+        Law::D10VisibleHeld,
+        Always,
+        logs::enough_hold_what_is_visible,
+    ),
     (Law::O1SendOrder, Ordered, order::logs_keep_send_order),
     (Law::O2AckOrder, OrderedAndKept, order::told_offsets_grow),
     (Law::O3CompletionOrder, Always, order::sends_end_in_order),
