@@ -109,6 +109,9 @@ const MUTATIONS: &[(&str, Wrong)] = &[
     ("TXN-41", Wrong::Tells(Api::DescribeTransactions, 105)),
     ("TXN-41", Wrong::TellsUnread(Api::ListTransactions, 0)),
     ("TXN-41", Wrong::TellsUnread(Api::DescribeProducers, 0)),
+    // The newer process is not told from the older.
+    ("EOS-23", Wrong::Tells(Api::EndTxn, 0)),
+    ("EOS-23", Wrong::Tells(Api::EndTxn, 90)),
 ];
 
 /// What breaks the client cases that a broker which acknowledges and stores nothing does not.
