@@ -7,8 +7,7 @@ use std::time::Duration;
 use kafka_mockbroker::{Api, ErrorCode, Verdict};
 use proptest::prelude::*;
 
-pub(crate) const PARTITIONS: i32 = 3;
-pub(crate) const BROKERS: i32 = 3;
+use crate::mishaps::{Fault, PARTITIONS, of_cluster, silence};
 
 /// What a program does, and what befalls it.
 #[derive(Clone, Debug)]
@@ -35,20 +34,6 @@ pub(crate) enum Deed {
     Fault(Fault),
     /// The producer is closed, in so much time.
     Close(Duration),
-}
-
-#[derive(Clone, Debug)]
-pub(crate) enum Fault {
-    Rule {
-        api: Api,
-        nth: u64,
-        count: u64,
-        verdict: Verdict,
-    },
-    Crash(i32),
-    Pause(i32),
-    Restart(i32),
-    MoveLeader(i32, i32),
 }
 
 /// A producer and those who work with it.
@@ -86,46 +71,35 @@ fn deed() -> impl Strategy<Value = Deed> {
 }
 
 fn fault() -> impl Strategy<Value = Fault> {
-    let late = (1_u64..3_000).prop_map(|ms| Verdict::Delay(Duration::from_millis(ms)));
     let code = prop::sample::select(vec![3, 6, 7, 19, 20, 46, 56, 59, -1])
         .prop_map(|code| Verdict::Answer(ErrorCode(code)));
-    let silence = prop::sample::select(vec![
-        Verdict::Swallow,
-        Verdict::ApplyThenLose,
-        Verdict::CloseBefore,
-        Verdict::CloseAfter,
-        Verdict::ResetAfter,
-        Verdict::CutAfter(9),
-        Verdict::ApplyThenAnswer(ErrorCode::REQUEST_TIMED_OUT),
-    ]);
-    let produce = (1_u64..4, 1_u64..4, prop_oneof![late, code, silence.clone()]).prop_map(
-        |(nth, count, verdict)| Fault::Rule {
-            api: Api::Produce,
-            nth,
-            count,
-            verdict: honest(verdict),
-        },
-    );
+    let late = Just(Verdict::ApplyThenAnswer(ErrorCode::REQUEST_TIMED_OUT));
+    let verdict = prop_oneof![3 => silence(), 2 => code, 1 => late];
+    let produce = (1_u64..4, 1_u64..4, verdict).prop_map(|(nth, count, verdict)| Fault::Rule {
+        api: Api::Produce,
+        nth,
+        count,
+        verdict: honest(verdict),
+    });
     let question = prop::sample::select(vec![Api::Metadata, Api::InitProducerId, Api::ApiVersions]);
-    let question = (question, 1_u64..3, silence).prop_map(|(api, count, verdict)| Fault::Rule {
+    let question = (question, 1_u64..3, silence()).prop_map(|(api, count, verdict)| Fault::Rule {
         api,
         nth: 1,
         count,
-        verdict: match verdict {
-            Verdict::ApplyThenAnswer(_) => Verdict::CloseAfter,
-            other => other,
-        },
+        verdict,
     });
-    let broker = 1..=BROKERS;
     prop_oneof![
         6 => produce,
         2 => question,
-        1 => broker.clone().prop_map(Fault::Crash),
-        1 => broker.clone().prop_map(Fault::Pause),
-        2 => broker.clone().prop_map(Fault::Restart),
-        1 => (0..PARTITIONS, broker).prop_map(|(partition, to)| Fault::MoveLeader(partition, to)),
+        6 => of_cluster(&DOWNGRADES),
     ]
 }
+
+const DOWNGRADES: [(Api, i16, i16); 3] = [
+    (Api::Produce, 3, 13),
+    (Api::Metadata, 4, 13),
+    (Api::InitProducerId, 0, 5),
+];
 
 /// No broker says that it has a batch, or does not know how far it got, without taking it. (45
 /// would be a lie about a batch that it has.)

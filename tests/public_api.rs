@@ -12,21 +12,22 @@
 )]
 
 mod deeds;
+mod mishaps;
 mod seeded;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use kafka_mockbroker::engine::effect::BrokerId;
-use kafka_mockbroker::{FaultGuard, Rule};
+use kafka_mockbroker::FaultGuard;
 use kafka_producer::{Delivery, Idempotence, Outcome, ProduceErrorKind, Producer, Record};
 use promises::shell::Shell;
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 use tokio::sync::oneshot;
 
-use deeds::{BROKERS, Deed, Fault, PARTITIONS, Work, work};
+use deeds::{Deed, Work, work};
+use mishaps::{PARTITIONS, heal, strike};
 use seeded::{Met, Reach};
 
 /// Seeds that `make test` runs.
@@ -148,7 +149,7 @@ impl Hand {
                 let nothing = std::future::pending::<()>();
                 let _ = tokio::time::timeout(time, nothing).await;
             }
-            Deed::Fault(fault) => self.strike(&fault),
+            Deed::Fault(fault) => self.faults.extend(strike(&self.shell.cluster, &fault)),
             Deed::Close(within) => {
                 let _ = self.producer().close_timeout(within).await;
                 let record = Record::to("orders").partition(0).value("late");
@@ -176,35 +177,6 @@ impl Hand {
             Err(_) => {
                 assert!(called.try_recv().is_err(), "refused and called");
                 self.refused.push(value);
-            }
-        }
-    }
-
-    fn strike(&mut self, fault: &Fault) {
-        let cluster = &self.shell.cluster;
-        // What the cluster's state does not allow changes nothing.
-        match fault {
-            Fault::Rule {
-                api,
-                nth,
-                count,
-                verdict,
-            } => {
-                let rule = Rule::on(*api).nth(*nth).count(*count).then(*verdict);
-                self.faults.push(cluster.inject(rule));
-            }
-            Fault::Crash(broker) => {
-                let _ = cluster.crash_broker(BrokerId(*broker));
-            }
-            Fault::Pause(broker) => {
-                let _ = cluster.pause_broker(BrokerId(*broker));
-            }
-            Fault::Restart(broker) => {
-                let _ = cluster.restart_broker(BrokerId(*broker));
-                let _ = cluster.resume_broker(BrokerId(*broker));
-            }
-            Fault::MoveLeader(partition, to) => {
-                let _ = cluster.move_leader("orders", *partition, BrokerId(*to));
             }
         }
     }
@@ -261,10 +233,7 @@ async fn carry_out(work: Work, met: &Met) -> Result<(), TestCaseError> {
         });
     }
     let hands = working.join_all().await;
-    for broker in 1..=BROKERS {
-        let _ = shell.cluster.restart_broker(BrokerId(broker));
-        let _ = shell.cluster.resume_broker(BrokerId(broker));
-    }
+    heal(&shell.cluster);
     if work.is_dropped {
         drop(producer);
     } else {

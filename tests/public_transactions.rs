@@ -11,6 +11,7 @@
     reason = "a broken premise ends the test"
 )]
 
+mod mishaps;
 mod seeded;
 mod transaction_deeds;
 
@@ -18,18 +19,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use kafka_mockbroker::engine::effect::BrokerId;
-use kafka_mockbroker::{FaultGuard, Rule};
+use kafka_mockbroker::FaultGuard;
 use kafka_producer::{CommitError, ConsumedOffset, ConsumerGroup, Producer, Remedy, Transactions};
 use promises::shell::Shell;
 use promises::transactional::{committed, pass, to};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 
+use mishaps::{PARTITIONS, heal, strike};
 use seeded::{Met, Reach};
-use transaction_deeds::{
-    BROKERS, Deed, End, Farewell, Fault, IDS, PARTITIONS, Plan, Program, Work, work,
-};
+use transaction_deeds::{Deed, End, Farewell, IDS, Plan, Program, Work, work};
 
 /// Seeds that `make test` runs.
 const SEEDS: u64 = 60;
@@ -66,15 +65,13 @@ struct Scene {
     staying: Mutex<Vec<(Producer, Transactions)>>,
 }
 
-const NAMES: [&str; IDS] = ["transfers", "payouts"];
-
 /// How long a program waits for one thing, all in all.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 impl Scene {
     fn producer(&self, id: usize) -> Producer {
         let request_timeout = Duration::from_millis(self.work.request_timeout_ms);
-        let builder = self.shell.producer().transactional_id(NAMES[id]);
+        let builder = self.shell.producer().transactional_id(IDS[id]);
         let builder = builder.linger(Duration::from_millis(self.work.linger_ms));
         let builder = builder.transaction_timeout(Duration::from_millis(self.work.timeout_ms));
         let builder = builder.request_timeout(request_timeout);
@@ -131,7 +128,10 @@ impl Scene {
                 }
                 Deed::Rest(time) => pass(*time).await,
                 Deed::Look => self.look(),
-                Deed::Fault(fault) => self.strike(fault),
+                Deed::Fault(fault) => {
+                    let fault = strike(&self.shell.cluster, fault);
+                    self.faults.lock().unwrap().extend(fault);
+                }
             }
         }
     }
@@ -210,40 +210,9 @@ impl Scene {
         }
     }
 
-    fn strike(&self, fault: &Fault) {
-        let cluster = &self.shell.cluster;
-        // What the cluster's state does not allow changes nothing.
-        let _ = match fault {
-            Fault::Rule {
-                api,
-                nth,
-                count,
-                verdict,
-            } => {
-                let rule = Rule::on(*api).nth(*nth).count(*count).then(*verdict);
-                self.faults.lock().unwrap().push(cluster.inject(rule));
-                Ok(())
-            }
-            Fault::Crash(broker) => cluster.crash_broker(BrokerId(*broker)),
-            Fault::Restart(broker) => cluster.restart_broker(BrokerId(*broker)),
-            Fault::MoveLeader(partition, to) => {
-                cluster.move_leader("orders", *partition, BrokerId(*to))
-            }
-            Fault::MoveCoordinator(id, to) => cluster.move_coordinator(NAMES[*id], BrokerId(*to)),
-            Fault::HoldMarkers(partition) => cluster.hold_markers("orders", *partition),
-            Fault::ReleaseMarkers(partition) => cluster.release_markers("orders", *partition),
-            Fault::Upgrade => cluster.set_transaction_version(2),
-        };
-    }
-
     fn heal(&self) {
         self.faults.lock().unwrap().clear();
-        for broker in 1..=BROKERS {
-            let _ = self.shell.cluster.restart_broker(BrokerId(broker));
-        }
-        for partition in 0..PARTITIONS {
-            let _ = self.shell.cluster.release_markers("orders", partition);
-        }
+        heal(&self.shell.cluster);
     }
 }
 

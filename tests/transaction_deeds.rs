@@ -4,13 +4,15 @@
 
 use std::time::Duration;
 
+use kafka_mockbroker::engine::effect::BrokerId;
+use kafka_mockbroker::engine::moves::Move;
 use kafka_mockbroker::{Api, ErrorCode, Verdict};
 use proptest::prelude::*;
 
-pub(crate) const PARTITIONS: i32 = 3;
-pub(crate) const BROKERS: i32 = 3;
+use crate::mishaps::{BROKERS, Fault, PARTITIONS, of_cluster, silence};
+
 /// Transactional ids.
-pub(crate) const IDS: usize = 2;
+pub(crate) const IDS: [&str; 2] = ["transfers", "payouts"];
 
 /// What a program does, and what befalls the cluster.
 #[derive(Clone, Debug)]
@@ -42,23 +44,6 @@ pub(crate) enum End {
     CommitFor(Duration),
     Abort,
     Drop,
-}
-
-#[derive(Clone, Debug)]
-pub(crate) enum Fault {
-    Rule {
-        api: Api,
-        nth: u64,
-        count: u64,
-        verdict: Verdict,
-    },
-    Crash(i32),
-    Restart(i32),
-    MoveLeader(i32, i32),
-    MoveCoordinator(usize, i32),
-    HoldMarkers(i32),
-    ReleaseMarkers(i32),
-    Upgrade,
 }
 
 /// What becomes of a producer when its list is done.
@@ -111,7 +96,9 @@ fn deed() -> impl Strategy<Value = Deed> {
     ]
 }
 
-const ASKED: [Api; 8] = [
+const ASKED: [Api; 10] = [
+    Api::ApiVersions,
+    Api::Metadata,
     Api::FindCoordinator,
     Api::InitProducerId,
     Api::AddPartitionsToTxn,
@@ -123,48 +110,54 @@ const ASKED: [Api; 8] = [
 ];
 
 fn rule() -> impl Strategy<Value = Fault> {
-    let silence = prop::sample::select(vec![
-        Verdict::Swallow,
-        Verdict::ApplyThenLose,
-        Verdict::CloseBefore,
-        Verdict::CloseAfter,
-        Verdict::CutAfter(9),
-        Verdict::Delay(Duration::from_millis(700)),
-    ]);
     let busy = prop::sample::select(vec![14, 15, 16, 51]);
     let busy = busy.prop_map(|code| Verdict::Answer(ErrorCode(code)));
-    let verdict = prop_oneof![silence.clone(), busy];
-    // Coordinators are busy; leaders refuse records.
+    // Coordinators are busy; leaders refuse records; an end may have been made though none knows.
+    let by_coordinator = prop_oneof![3 => silence(), 2 => busy];
     let refused = Just(Verdict::Answer(ErrorCode::INVALID_RECORD));
-    let by_leader = prop_oneof![silence, refused];
+    let by_leader = prop_oneof![6 => silence(), 1 => refused];
+    let doubt = prop::sample::select(vec![15, 16]);
+    let doubt = doubt.prop_map(|code| Verdict::ApplyThenAnswer(ErrorCode(code)));
+    let ended = prop_oneof![4 => by_coordinator.clone(), 1 => doubt];
+    let verdicts = (by_coordinator, by_leader, ended, silence());
     let api = prop::sample::select(ASKED.to_vec());
-    let verdicts = (verdict, by_leader);
-    (api, 1_u64..4, 1_u64..4, verdicts).prop_map(|(api, nth, count, (verdict, by_leader))| {
-        Fault::Rule {
-            api,
-            nth,
-            count,
-            verdict: if api == Api::Produce {
-                by_leader
-            } else {
-                verdict
-            },
-        }
+    (api, 1_u64..4, 1_u64..4, verdicts).prop_map(|(api, nth, count, verdicts)| Fault::Rule {
+        api,
+        nth,
+        count,
+        verdict: match api {
+            Api::Produce => verdicts.1,
+            Api::EndTxn => verdicts.2,
+            Api::Metadata | Api::ApiVersions => verdicts.3,
+            _ => verdicts.0,
+        },
     })
 }
 
 fn fault() -> impl Strategy<Value = Fault> {
-    let (partition, broker) = (0..PARTITIONS, 1..=BROKERS);
+    let topic = || "orders".into();
+    let hold = move |partition| Move::HoldMarkers {
+        topic: topic(),
+        partition,
+    };
+    let release = move |partition| Move::ReleaseMarkers {
+        topic: topic(),
+        partition,
+    };
+    let coordinator = |(id, broker): (&str, i32)| Move::MoveCoordinator {
+        transactional_id: id.into(),
+        broker: BrokerId(broker),
+    };
+    let own = prop_oneof![
+        2 => (prop::sample::select(&IDS), 1..=BROKERS).prop_map(coordinator),
+        1 => (0..PARTITIONS).prop_map(hold),
+        1 => (0..PARTITIONS).prop_map(release),
+        1 => Just(Move::SetTransactionVersion { level: 2 }),
+    ];
     prop_oneof![
         6 => rule(),
-        2 => broker.clone().prop_map(Fault::Crash),
-        3 => broker.clone().prop_map(Fault::Restart),
-        1 => (partition.clone(), broker.clone())
-            .prop_map(|(partition, to)| Fault::MoveLeader(partition, to)),
-        2 => (0..IDS, broker).prop_map(|(id, to)| Fault::MoveCoordinator(id, to)),
-        1 => partition.clone().prop_map(Fault::HoldMarkers),
-        1 => partition.prop_map(Fault::ReleaseMarkers),
-        1 => Just(Fault::Upgrade),
+        5 => own.prop_map(Fault::Move),
+        8 => of_cluster(&[(Api::Metadata, 4, 13)]),
     ]
 }
 
@@ -176,7 +169,7 @@ fn program() -> impl Strategy<Value = Program> {
     ];
     let life = (prop::collection::vec(deed(), 0..8), farewell);
     let lives = prop::collection::vec(life, 1..4);
-    (0..IDS, millis(4_000), lives).prop_map(|(id, begins_after, lives)| Program {
+    (0..IDS.len(), millis(4_000), lives).prop_map(|(id, begins_after, lives)| Program {
         id,
         begins_after,
         lives,
