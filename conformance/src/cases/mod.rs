@@ -22,6 +22,7 @@ mod eos_cluster;
 mod eos_faults;
 mod eos_held_end;
 mod eos_levels;
+mod eos_recorded;
 mod eos_transactions;
 mod framing;
 mod framing_limits;
@@ -111,6 +112,7 @@ const CHAPTERS: &[&[&[Case]]] = &[
         eos_transactions::CASES,
         eos_held_end::CASES,
         eos_levels::CASES,
+        eos_recorded::CASES,
     ],
     &[delivery::CASES],
 ];

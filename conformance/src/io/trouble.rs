@@ -22,6 +22,8 @@ pub enum Trouble {
     None,
     /// The first reply to Produce is lost, whole, and its connection ended.
     FirstReplyLost,
+    /// The first reply of this API is lost, whole, and its connection ended.
+    ReplyLost(i16),
     /// Of every so many replies, to whichever API, the first half arrives, and its connection is
     /// ended.
     EveryReplyCut(u64),
@@ -227,7 +229,13 @@ impl Troubles {
                 state.hits += 1;
                 return ReplyFate::Kept;
             }
-            Trouble::Unanswered { .. } | Trouble::Held(_) => return ReplyFate::Passes,
+            Trouble::ReplyLost(lost) if lost == api_key && state.hits == 0 => {
+                state.hits += 1;
+                return ReplyFate::Lost;
+            }
+            Trouble::Unanswered { .. } | Trouble::Held(_) | Trouble::ReplyLost(_) => {
+                return ReplyFate::Passes;
+            }
             _ => {}
         }
         let produced = api_key == Produce::API_KEY;
