@@ -31,7 +31,7 @@ use mishaps::{PARTITIONS, heal, strike};
 use seeded::{Met, Reach};
 
 /// Seeds that `make test` runs.
-const SEEDS: u64 = 60;
+const SEEDS: u64 = 150;
 /// Told by a call, when it comes.
 type Called = oneshot::Receiver<Fate>;
 
