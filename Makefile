@@ -9,7 +9,7 @@ KAFKA_VERSION ?= 4.3.1
 CLUSTER ?= one-node
 # More arguments for the conformance program, e.g. ARGS="--filter 'IDM-*'".
 ARGS ?=
-TARGETS ?= --target mock --target mock-tv1 --target docker --target docker-tv1
+TARGETS ?= --target mock --target mock-tv1 --target docker --target docker-tv1 --target docker-3
 
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 REPORTS := $(TARGET_DIR)/conformance

@@ -17,7 +17,7 @@ use clap::{Args, Parser, Subcommand};
 use tokio::task::JoinSet;
 
 use crate::case::{Case, Objection};
-use crate::cases;
+use crate::cases::{self, Choice};
 use crate::copy::{self, CopyArguments};
 use crate::fidelity::command::{self, FidelityArguments, FidelityError, RecordArguments};
 use crate::filter::Pattern;
@@ -25,7 +25,7 @@ use crate::progress::Progress;
 use crate::read::{self, ReadArguments};
 use crate::report::{RealKafka, Report, console, json, junit};
 use crate::runner::{RunOptions, TargetOutcome, TargetReport, run_target};
-use crate::target::{self, Target, TargetKind, TargetSpec, Unavailable};
+use crate::target::{self, Target, TargetSpec, Unavailable};
 
 /// Set to 1, it is the same as `--require-real`.
 pub const REQUIRE_REAL_VARIABLE: &str = "CONFORMANCE_REQUIRE_REAL";
@@ -57,7 +57,8 @@ enum Command {
 #[derive(Debug, Args)]
 struct RunArguments {
     /// mock, docker, docker:IMAGE, or HOST:PORT[,HOST:PORT…]; may be repeated. With -tv1 behind
-    /// mock or docker it has level 1 of transaction.version, and only cases that depend on it run
+    /// mock or docker it has level 1 of transaction.version, and only cases that depend on it run;
+    /// docker-3 is three brokers, and only cases that need them run
     #[arg(long = "target", value_name = "TARGET", default_values = ["mock", "docker"])]
     targets: Vec<TargetSpec>,
     /// Only cases whose id matches, such as 'IDM-*'; may be repeated
@@ -184,6 +185,10 @@ async fn run_cases(
     out: &mut (dyn Write + Send),
 ) -> Result<Exit, CliError> {
     let cases = selected(&arguments.filters)?;
+    let choice = match arguments.filters.is_empty() {
+        true => Choice::All,
+        false => Choice::Named,
+    };
     let real = real_kafka(arguments)?;
     let options = RunOptions::of_this_run();
     let mut progress = Progress::on_stderr();
@@ -192,7 +197,8 @@ async fn run_cases(
     for (index, spec) in arguments.targets.iter().enumerate() {
         progress.starting(&spec.to_string());
         let started = starting.target(index, &arguments.targets).await;
-        targets.push(run_one((spec, started), &cases, &options, &mut progress).await);
+        let asked = cases::asked_of(spec, (&cases, choice));
+        targets.push(run_one((spec, started), &asked, &options, &mut progress).await);
     }
     progress.finish();
     let report = Report { targets, real };
@@ -213,7 +219,7 @@ async fn run_cases(
 type Started = Result<Box<dyn Target>, Unavailable>;
 
 /// Targets that start. Containers start beside each other, when the first one's turn has come: most
-/// of that time is waited.
+/// of that time is waited. Three brokers start when it is their turn: no other case is to feel it.
 #[derive(Default)]
 struct Starting {
     running: JoinSet<(usize, Started)>,
@@ -226,13 +232,14 @@ impl Starting {
         let Some(spec) = specs.get(index) else {
             return Err(Unavailable::new("no such target", "name one"));
         };
-        if spec.kind() != TargetKind::Docker {
+        let is_container = |spec: &TargetSpec| matches!(spec, TargetSpec::Docker { .. });
+        if !is_container(spec) {
             return target::start(spec).await;
         }
         let before = specs.iter().take(index);
-        if before.filter(|of| of.kind() == spec.kind()).count() == 0 {
+        if before.filter(|spec| is_container(spec)).count() == 0 {
             let containers = specs.iter().cloned().enumerate();
-            for (index, spec) in containers.filter(|(_, of)| of.kind() == TargetKind::Docker) {
+            for (index, spec) in containers.filter(|(_, spec)| is_container(spec)) {
                 let start = async move { (index, target::start(&spec).await) };
                 self.running.spawn(start);
             }
@@ -260,14 +267,13 @@ async fn run_one(
     progress: &mut Progress<io::Stderr>,
 ) -> TargetReport {
     let name = spec.to_string();
-    let cases = cases::asked_at(spec.transactions(), cases);
     match started {
         Ok(target) => {
             let target: Arc<dyn Target> = Arc::from(target);
             let told = |index, case: &Case| {
                 progress.case(&name, (index, cases.len()), case, Instant::now());
             };
-            run_target(target, &cases, options, told).await
+            run_target(target, cases, options, told).await
         }
         Err(unavailable) => TargetReport {
             kind: spec.kind(),

@@ -48,7 +48,8 @@ struct Inner {
     probe: Probe,
     case_id: &'static str,
     run_id: Arc<str>,
-    topics_created: AtomicU32,
+    /// Shared with brokers beside, which may be the same.
+    topics_created: Arc<AtomicU32>,
     last_ms: AtomicI64,
     transcript: Transcript,
 }
@@ -123,7 +124,7 @@ impl Context {
             probe,
             case_id,
             run_id,
-            topics_created: AtomicU32::new(0),
+            topics_created: Arc::default(),
             last_ms: AtomicI64::new(0),
             transcript,
         }))
@@ -162,8 +163,15 @@ impl Context {
             |error: Unavailable| Objection::new("start brokers beside", "they answer", error);
         let target = started.map_err(refused)?;
         let probe = probe(target.as_ref()).await.map_err(refused)?;
-        let run = (Arc::clone(&self.0.run_id), self.0.transcript.clone());
-        Ok(Self::new(target, probe, self.0.case_id, run))
+        Ok(Self(Arc::new(Inner {
+            target,
+            probe,
+            case_id: self.0.case_id,
+            run_id: Arc::clone(&self.0.run_id),
+            topics_created: Arc::clone(&self.0.topics_created),
+            last_ms: AtomicI64::new(0),
+            transcript: self.0.transcript.clone(),
+        })))
     }
 
     /// The level of `transaction.version` of the target.

@@ -36,7 +36,14 @@ impl Divergence {
 }
 
 /// Every divergence that is known today.
-pub const KNOWN: &[Divergence] = &[];
+pub const KNOWN: &[Divergence] = &[Divergence::new(
+    "TXN-39",
+    TargetKind::Docker,
+    "4.3.1 takes a partition that nobody leads for one that was deleted: its marker is dropped, \
+     the transaction ends without it, and readers of what is committed wait there until an \
+     administrator ends it",
+    "KAFKA-20734; KRaftMetadataCache.java getPartitionLeaderEndpoint; observed on 4.3.1",
+)];
 
 /// The entry of `known` for `case` on a target of that kind.
 pub fn find<'a>(known: &'a [Divergence], case: &str, target: TargetKind) -> Option<&'a Divergence> {

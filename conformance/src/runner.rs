@@ -167,7 +167,13 @@ async fn run_case(
     );
     let ending = match capabilities(target.as_ref(), probe).first_missing(case.needs) {
         Some(missing) => Ending::Missing(missing),
-        None => end_of(case, context, options.case_time_out).await,
+        None => match target.settled().await {
+            Ok(()) => end_of(case, context, options.case_time_out).await,
+            Err(unavailable) => {
+                let observed = unavailable.to_string();
+                Ending::Broke(Objection::new("before the case", "all brokers", observed))
+            }
+        },
     };
     let frames = match ending {
         Ending::Objected(_) | Ending::Broke(_) => transcript.frames(),

@@ -103,9 +103,12 @@ const MUTATIONS: &[(&str, Wrong)] = &[
     ("TXN-35", Wrong::Says(0)),
     ("TXN-36", Wrong::Survives(Action::Kill)),
     ("TXN-37", Wrong::Survives(Action::Kill)),
-    // It stays down.
-    ("TXN-37", Wrong::Survives(Action::Start)),
+    // Told as committed, and not.
+    ("TXN-37", Wrong::TellsUnread(Api::EndTxn, 0)),
     ("TXN-38", Wrong::Ignores("transactional.id.expiration.ms")),
+    ("TXN-39", Wrong::Survives(Action::Kill)),
+    // It stays down.
+    ("TXN-39", Wrong::Survives(Action::Start)),
     ("TXN-41", Wrong::Tells(Api::DescribeTransactions, 105)),
     ("TXN-41", Wrong::TellsUnread(Api::ListTransactions, 0)),
     ("TXN-41", Wrong::TellsUnread(Api::DescribeProducers, 0)),

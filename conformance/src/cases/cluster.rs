@@ -20,6 +20,12 @@ impl TestCluster {
         Ok(Self { context, brokers })
     }
 
+    /// Whether brokers end and start at once, as those of the mock do. Elsewhere they are
+    /// processes, which take seconds: what can be done by few of them is.
+    pub(super) fn is_quick(&self) -> bool {
+        self.context.target().mock().is_some()
+    }
+
     /// A topic of `partitions` partitions with three replicas.
     pub(super) async fn topic(
         &self,

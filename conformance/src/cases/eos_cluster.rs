@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use kafka_producer::{ConsumedOffset, ConsumerGroup, ProducerBuilder};
+use tokio::task::JoinHandle;
 
 use super::cluster::TestCluster;
 use super::eos_faults::{SAFE, load_while};
@@ -24,6 +25,7 @@ const NEEDS: &[Capability] = &[
     Capability::OwnBrokers,
     Capability::Restart,
     Capability::Pause,
+    Capability::Isolation,
     Capability::ThreeNodes,
 ];
 
@@ -49,7 +51,7 @@ pub(super) const CASES: &[Case] = &[
     Case {
         id: "EOS-13",
         level: Level::Client,
-        sentence: "while brokers are killed, stopped and paused at random, what is acknowledged is \
+        sentence: "while brokers are killed, stopped, paused and cut off, what is acknowledged is \
                    there once, and transactions are atomic and in order",
         source: "KIP-98, KIP-890",
         needs: NEEDS,
@@ -79,13 +81,24 @@ async fn visible(c: &Context, topic: &Topic, partition: i32) -> Result<Vec<Strin
     Ok(values.collect())
 }
 
-/// Each broker in turn ends, stays away for a moment, and comes back in sync.
-async fn bounce(cluster: &TestCluster, topic: &Topic, action: Action) -> Result<(), Objection> {
-    for broker in &cluster.brokers {
+/// Each broker in turn ends, stays away for a moment, and comes back in sync; where that takes
+/// long, one of them, another at each turn.
+async fn bounce(
+    cluster: &TestCluster,
+    topic: &Topic,
+    (turn, action): (usize, Action),
+) -> Result<(), Objection> {
+    let one = turn % cluster.brokers.len();
+    let brokers = match cluster.is_quick() {
+        true => cluster.brokers.as_slice(),
+        false => &cluster.brokers[one..=one],
+    };
+    for broker in brokers {
         cluster.context.act(broker.id, action).await?;
         tokio::time::sleep(Duration::from_millis(300)).await;
         let back = match action {
             Action::Pause => Action::Resume,
+            Action::Isolate => Action::Rejoin,
             _ => Action::Start,
         };
         cluster.context.act(broker.id, back).await?;
@@ -113,8 +126,13 @@ async fn copy_while_brokers_bounce(c: Context) -> Result<(), Objection> {
     let group = own.topic_name();
     let over = AtomicBool::new(false);
     let happens = async {
-        bounce(&cluster, &stage.topic, Action::Kill).await?;
-        let happened = bounce(&cluster, &stage.topic, Action::Stop).await;
+        let happened = async {
+            for turn in [Action::Kill, Action::Stop].into_iter().enumerate() {
+                bounce(&cluster, &stage.topic, turn).await?;
+            }
+            Ok(())
+        };
+        let happened = happened.await;
         over.store(true, Ordering::Relaxed);
         happened
     };
@@ -160,39 +178,70 @@ enum Step {
     Ended,
 }
 
+/// Each transaction, and the step of it at which the coordinator is killed where that takes long;
+/// elsewhere it is killed at one step of each.
+const TRANSACTIONS: [(&str, Step); 4] = [
+    ("first", Step::Begun),
+    ("dropped", Step::Written),
+    ("second", Step::OffsetsSent),
+    ("third", Step::Ended),
+];
+
 async fn coordinator_killed_at_each_step(c: Context) -> Result<(), Objection> {
-    for step in [Step::Begun, Step::Written, Step::OffsetsSent, Step::Ended] {
-        let killed = coordinator_killed(&c, step).await;
-        killed.map_err(|objection| objection.within(format!("{step:?}")))?;
+    let cluster = TestCluster::start(&c, &[]).await?;
+    if !cluster.is_quick() {
+        return coordinator_killed(&cluster, |value, step| {
+            TRANSACTIONS.contains(&(value, step))
+        })
+        .await;
+    }
+    for (_, now) in TRANSACTIONS {
+        let cluster = TestCluster::start(&c, &[]).await?;
+        let killed = coordinator_killed(&cluster, |_, step| step == now).await;
+        killed.map_err(|objection| objection.within(format!("{now:?}")))?;
     }
     Ok(())
 }
 
-async fn coordinator_killed(c: &Context, step: Step) -> Result<(), Objection> {
-    let cluster = TestCluster::start(c, &[]).await?;
-    let stage = safe_stage(&cluster).await?;
+async fn coordinator_killed(
+    cluster: &TestCluster,
+    is_time: impl Fn(&str, Step) -> bool,
+) -> Result<(), Objection> {
+    let stage = safe_stage(cluster).await?;
     let own = &cluster.context;
     let id = stage.topic.name.as_str();
     let group = ConsumerGroup::new(id);
     let builder = patient(stage.builder_on(own.client()));
     let (_producer, mut transactions) = initialised(client::build(builder)?).await?;
     let mut kept = Vec::new();
-    for value in ["first", "dropped", "second"] {
+    for (value, _) in TRANSACTIONS {
+        let mut killing = None;
+        let mut at = async |step| {
+            if is_time(value, step) {
+                killing = Some(kill(cluster, id).await?);
+            }
+            Ok::<(), Objection>(())
+        };
         let transaction = done("begin", transactions.begin().await)?;
-        kill_if(step == Step::Begun, own, id).await?;
+        at(Step::Begun).await?;
         stage.write(&transaction, value).await?;
-        kill_if(step == Step::Written, own, id).await?;
+        at(Step::Written).await?;
         let read = ConsumedOffset::next(id, 1, 5);
         let sent = transaction.send_offsets([read], &group).await;
         done("send_offsets", sent)?;
-        kill_if(step == Step::OffsetsSent, own, id).await?;
+        at(Step::OffsetsSent).await?;
         if value == "dropped" {
             done("abort", transaction.abort().await)?;
         } else {
             done("commit", transaction.commit().await)?;
             kept.push(value.to_owned());
         }
-        kill_if(step == Step::Ended, own, id).await?;
+        at(Step::Ended).await?;
+        if let Some(killing) = killing {
+            let back = killing.await;
+            back.map_err(|error| Objection::new("the coordinator", "is back", error))??;
+            in_sync(cluster, &stage.topic).await?;
+        }
     }
     for partition in 0..2 {
         let seen = visible(own, &stage.topic, partition).await?;
@@ -201,18 +250,21 @@ async fn coordinator_killed(c: &Context, step: Step) -> Result<(), Objection> {
     Ok(())
 }
 
-/// Kills the coordinator, and starts it again.
-async fn kill_if(now: bool, own: &Context, id: &str) -> Result<(), Objection> {
-    if !now {
-        return Ok(());
-    }
+/// Kills the coordinator, which is started again while the transaction goes on.
+async fn kill(
+    cluster: &TestCluster,
+    id: &str,
+) -> Result<JoinHandle<Result<(), Objection>>, Objection> {
+    let own = cluster.context.clone();
     let find = FindCoordinator { id: id.to_owned() };
     let mut connection = own.connect().await?;
     let version = own.version::<FindCoordinator>();
     let coordinator = connection.ask(&find, version).await?.node;
     own.act(coordinator, Action::Kill).await?;
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    own.act(coordinator, Action::Start).await
+    Ok(tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        own.act(coordinator, Action::Start).await
+    }))
 }
 
 async fn mixed(c: Context) -> Result<(), Objection> {
@@ -244,8 +296,9 @@ async fn mixed(c: Context) -> Result<(), Objection> {
     };
     let happens = async {
         let happened = async {
-            for action in [Action::Kill, Action::Pause, Action::Stop, Action::Kill] {
-                bounce(&cluster, &plain, action).await?;
+            let actions = [Action::Kill, Action::Pause, Action::Stop, Action::Isolate];
+            for turn in actions.into_iter().enumerate() {
+                bounce(&cluster, &plain, turn).await?;
                 in_sync(&cluster, &stage.topic).await?;
             }
             Ok(())
@@ -258,7 +311,12 @@ async fn mixed(c: Context) -> Result<(), Objection> {
     let (kept, loaded) = tokio::join!(transacting, loaded);
     loaded?;
     let kept = kept?;
-    expect_eq("some counts", true, kept.len() > 10)?;
+    // A fault may hold up all others for seconds.
+    expect_eq(
+        format!("{} count, some do", kept.len()),
+        true,
+        kept.len() > 4,
+    )?;
     for partition in 0..2 {
         let seen = visible(own, &stage.topic, partition).await?;
         expect_same("what counts", kept.clone(), seen)?;

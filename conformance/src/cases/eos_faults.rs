@@ -7,11 +7,10 @@ use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use kafka_mockbroker::BrokerId;
 use kafka_producer::ProducerBuilder;
 
 use super::cluster::{TestCluster, await_leader};
-use super::driven::{Driven, mock};
+use super::driven::Driven;
 use crate::case::{Case, Level, Objection, expect_eq};
 use crate::client;
 use crate::context::{Context, Topic};
@@ -69,7 +68,7 @@ pub(super) const CASES: &[Case] = &[
                    acknowledges nothing that is then lost",
         source: "ReplicaManager.scala (acks=all waits for the in-sync set)",
         needs: &[
-            Capability::Injection,
+            Capability::Isolation,
             Capability::OwnBrokers,
             Capability::ThreeNodes,
         ],
@@ -163,8 +162,24 @@ async fn another_leads(
     let (leader, _) = cluster.leadership(topic, &[]).await?;
     cluster.context.act(leader, action).await?;
     let is_another = |other| other >= 0 && other != leader;
-    await_leader(cluster, topic, &[leader], is_another).await?;
-    cluster.context.act(leader, back).await?;
+    let down = [leader];
+    let another = await_leader(cluster, topic, &down, is_another);
+    let moment = Duration::from_millis(300);
+    if back == Action::Start {
+        // While it starts another leads: it is another process.
+        let back = async {
+            tokio::time::sleep(moment).await;
+            cluster.context.act(leader, back).await
+        };
+        let (another, back) = tokio::join!(another, back);
+        another?;
+        back?;
+    } else {
+        another.await?;
+        // For whoever still writes to the one that leads no more.
+        tokio::time::sleep(moment).await;
+        cluster.context.act(leader, back).await?;
+    }
     let patience = cluster.context.patience("all are in sync".to_owned());
     loop {
         let observer = cluster.other_than(&[leader])?;
@@ -217,16 +232,6 @@ async fn cut_off_from_the_leader(c: Context) -> Result<(), Objection> {
 async fn cut_off_from_followers(c: Context) -> Result<(), Objection> {
     let cluster = TestCluster::start(&c, &[]).await?;
     let topic = cluster.topic(1, &SAFE).await?;
-    let context = cluster.context.clone();
-    let happens = async {
-        let refused = |error| Objection::new("the leader's network", "cut and mended", error);
-        let (leader, _) = cluster.leadership(&topic, &[]).await?;
-        let broker = BrokerId(leader);
-        mock(&context)?.isolate_broker(broker).map_err(refused)?;
-        let is_another = |other| other >= 0 && other != leader;
-        await_leader(&cluster, &topic, &[leader], is_another).await?;
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        mock(&context)?.heal_broker(broker).map_err(refused)
-    };
-    load_while(&context, &topic, |builder| builder, happens).await
+    let happens = another_leads(&cluster, &topic, (Action::Isolate, Action::Rejoin));
+    load_while(&cluster.context, &topic, |builder| builder, happens).await
 }

@@ -151,7 +151,7 @@ pub(super) const CASES: &[Case] = &[
                    lost",
         source: "min.insync.replicas; ReplicaManager.scala",
         needs: &[
-            Capability::Injection,
+            Capability::Isolation,
             Capability::OwnBrokers,
             Capability::ThreeNodes,
         ],
@@ -331,8 +331,7 @@ async fn leader_is_gone(c: Context) -> Result<(), Objection> {
 }
 
 async fn leader_pauses(c: Context) -> Result<(), Objection> {
-    let settings = [("broker.session.timeout.ms", "2000")];
-    let cluster = TestCluster::start(&c, &settings).await?;
+    let cluster = TestCluster::start(&c, &[]).await?;
     let topic = cluster.topic(1, &SAFE).await?;
     let (leader, _) = cluster.leadership(&topic, &[]).await?;
     let happens = async {
@@ -449,23 +448,13 @@ async fn flapping_leader(c: Context) -> Result<(), Objection> {
 }
 
 async fn isolated_leader(c: Context) -> Result<(), Objection> {
-    let settings = [("broker.session.timeout.ms", "1000")];
-    let cluster = TestCluster::start(&c, &settings).await?;
+    let cluster = TestCluster::start(&c, &[]).await?;
     let topic = cluster.topic(1, &SAFE).await?;
     let (leader, _) = cluster.leadership(&topic, &[]).await?;
-    let broker = kafka_mockbroker::BrokerId(leader);
-    let done = |done: Result<(), kafka_mockbroker::MoveError>| {
-        done.map_err(|error| Objection::new("cut the leader off", "done", error))
-    };
     let happens = async {
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        done(mock(&cluster.context)?.isolate_broker(broker))?;
-        await_leader(&cluster, &topic, &[leader], |other| {
-            other >= 0 && other != leader
-        })
-        .await?;
+        another_leads(&cluster, &topic, (leader, Action::Isolate)).await?;
         tokio::time::sleep(Duration::from_millis(500)).await;
-        done(mock(&cluster.context)?.heal_broker(broker))
+        cluster.context.act(leader, Action::Rejoin).await
     };
     under_load(&cluster, &topic, happens).await
 }

@@ -55,7 +55,7 @@ mod txn_stage;
 mod txn_states;
 
 use crate::case::Case;
-use crate::target::TransactionVersion;
+use crate::target::{Capability, TargetSpec, TransactionVersion};
 
 /// The chapters in the order of reports, each of one file or several.
 const CHAPTERS: &[&[&[Case]]] = &[
@@ -138,6 +138,46 @@ pub fn depends_on_transaction_version(case: &Case) -> bool {
     of_transactions && !AT_ANY_LEVEL.contains(&case.id)
 }
 
+/// Those that one node can be asked and that say more where three are.
+const ON_THREE_TOO: [&str; 3] = ["IDM-01", "PRD-21", "EOS-09"];
+
+/// Whether a case is asked of three real brokers: if it needs them, or says more there.
+pub fn asked_of_three(case: &Case) -> bool {
+    case.needs.contains(&Capability::ThreeNodes) || ON_THREE_TOO.contains(&case.id)
+}
+
+/// Those that three real brokers are asked when they are named: another one shows the same there,
+/// and each costs the start of a broker, or the end of a session.
+const SHOWN_BY: [(&str, &str); 5] = [
+    ("LDR-01", "EOS-02"),
+    ("LDR-02", "LDR-16"),
+    ("LDR-12", "EOS-03"),
+    ("LDR-20", "EOS-05"),
+    ("LDR-23", "EOS-02"),
+];
+
+/// How cases were chosen.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Choice {
+    /// Nobody chose: all.
+    All,
+    /// By filters.
+    Named,
+}
+
+/// Those that a target is asked, by what its name says.
+pub fn asked_of(spec: &TargetSpec, (cases, choice): (&[Case], Choice)) -> Vec<Case> {
+    let is_shown = |case: &Case| SHOWN_BY.iter().any(|(id, _)| *id == case.id);
+    match spec {
+        TargetSpec::ThreeBrokers { .. } => {
+            let asked = cases.iter().filter(|case| asked_of_three(case));
+            let asked = asked.filter(|case| choice == Choice::Named || !is_shown(case));
+            asked.copied().collect()
+        }
+        other => asked_at(other.transactions(), cases),
+    }
+}
+
 /// Those that a target with that level is asked: all, but for an older level only where it matters.
 pub fn asked_at(level: TransactionVersion, cases: &[Case]) -> Vec<Case> {
     let asked = |case: &&Case| match level {
@@ -152,7 +192,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::target::{Capabilities, Capability};
+    use crate::target::Capabilities;
 
     #[test]
     fn ids_are_unique_and_sorted_within_their_file() {
@@ -208,15 +248,24 @@ mod tests {
         assert_eq!(built, promised);
     }
 
+    /// Promised on three nodes, where only the mock can do what they need so far: it moves leaders
+    /// and coordinators, and answers codes, when it is told to.
+    const BY_THE_MOCK_ALONE: [&str; 7] = [
+        "IDM-35", "TXN-27", "TXN-49", "TXN-59", "LDR-03", "LDR-10", "ORD-14",
+    ];
+
     #[test]
     fn what_can_run_on_real_kafka_is_promised_there_and_the_other_way_round() {
-        let one_node = Capabilities::of(&[
+        let anywhere = [
             Capability::OwnBrokers,
             Capability::Restart,
             Capability::Pause,
             Capability::Transactions,
-            Capability::OwnConsumer,
-        ]);
+        ];
+        let one_node = Capabilities::of(&anywhere).with(Capability::OwnConsumer);
+        let three = Capabilities::of(&anywhere)
+            .with(Capability::ThreeNodes)
+            .with(Capability::Isolation);
         for row in catalogue() {
             let known = ["mock", "one", "three", "secured"];
             assert!(row.places.iter().all(|at| known.contains(at)), "{}", row.id);
@@ -226,7 +275,32 @@ mod tests {
             let missing = one_node.first_missing(case.needs);
             let promised = row.places.contains(&"one");
             assert_eq!(promised, missing.is_none(), "{}: {missing:?}", row.id);
+            let missing = three.first_missing(case.needs);
+            let runs = asked_of_three(case) && missing.is_none();
+            let promised = row.places.contains(&"three") && !BY_THE_MOCK_ALONE.contains(&row.id);
+            assert_eq!(promised, runs, "{} on three: {missing:?}", row.id);
         }
+    }
+
+    #[test]
+    fn three_brokers_are_asked_what_needs_them_and_little_else() {
+        let spec: TargetSpec = "docker-3".parse().unwrap();
+        let all: Vec<Case> = all().copied().collect();
+        let asked = asked_of(&spec, (&all, Choice::All));
+        let others = asked
+            .iter()
+            .filter(|case| !case.needs.contains(&Capability::ThreeNodes));
+        let others: Vec<&str> = others.map(|case| case.id).collect();
+        assert_eq!(others, ["PRD-21", "IDM-01", "EOS-09"]);
+        let named = asked_of(&spec, (&all, Choice::Named));
+        let has = |cases: &[Case], id: &str| cases.iter().any(|case| case.id == id);
+        for (shown, by) in SHOWN_BY {
+            assert!(has(&named, shown) && !has(&asked, shown), "{shown}");
+            assert!(has(&asked, by), "{by}");
+        }
+        assert_eq!(named.len(), asked.len() + SHOWN_BY.len());
+        let one = asked_of(&"docker".parse().unwrap(), (&all, Choice::All));
+        assert_eq!(one.len(), all.len());
     }
 
     #[test]

@@ -75,9 +75,9 @@ struct Replicated {
 }
 
 impl Replicated {
-    /// Its followers are paused; they leave the ISR after `lag_ms`.
-    async fn with_paused_followers(c: &Context, lag_ms: &str) -> Result<Self, Objection> {
-        let cluster = TestCluster::start(c, &[("replica.lag.time.max.ms", lag_ms)]).await?;
+    /// Its followers are paused; they leave the ISR after seconds.
+    async fn with_paused_followers(c: &Context) -> Result<Self, Objection> {
+        let cluster = TestCluster::start(c, &[]).await?;
         let topic = cluster.topic(1, &[("min.insync.replicas", "2")]).await?;
         let (id, _) = cluster.leadership(&topic, &[]).await?;
         let leader = cluster
@@ -172,7 +172,7 @@ impl Replicated {
 }
 
 async fn too_few_in_sync(c: Context) -> Result<(), Objection> {
-    let mut replicated = Replicated::with_paused_followers(&c, "500").await?;
+    let mut replicated = Replicated::with_paused_followers(&c).await?;
     // A follower lags once there is something that it lacks.
     let first = Row::written(0, 0, 9);
     replicated.expect(("lags", 1), 9, first).await?;
@@ -190,7 +190,7 @@ async fn too_few_in_sync(c: Context) -> Result<(), Objection> {
 }
 
 async fn accepted_and_unseen(c: Context) -> Result<(), Objection> {
-    let mut replicated = Replicated::with_paused_followers(&c, "1000").await?;
+    let mut replicated = Replicated::with_paused_followers(&c).await?;
     let newest = c.version::<Produce>();
     let timed_out = Row {
         code: ErrorCode(7),
@@ -218,7 +218,7 @@ async fn accepted_and_unseen(c: Context) -> Result<(), Objection> {
 }
 
 async fn time_out(c: Context) -> Result<(), Objection> {
-    let mut replicated = Replicated::with_paused_followers(&c, "30000").await?;
+    let mut replicated = Replicated::with_paused_followers(&c).await?;
     let mut values = Vec::new();
     for version in c.produce_versions() {
         let offset = i64::try_from(values.len()).unwrap_or(i64::MAX);

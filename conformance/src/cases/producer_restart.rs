@@ -110,6 +110,8 @@ async fn known_by_the_new_leader(c: Context) -> Result<(), Objection> {
     let (new, _) = await_leader(&cluster, &topic, &[old], |id| id != old && id != -1).await?;
     let new = cluster.brokers.iter().find(|broker| broker.id == new);
     let new = new.ok_or_else(|| Objection::new("the new leader", "a broker", "unknown"))?;
+    // A broker tells who leads before it acts on it.
+    c.await_served(&c.led_now(&topic).await?).await?;
     let mut leader = c.connect_to(&new.address).await?;
     for (version, stamp, of_producer) in sent {
         for (index, (batch, offset)) in of_producer.iter().enumerate() {

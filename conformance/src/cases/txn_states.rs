@@ -9,16 +9,19 @@ use std::time::Duration;
 use kafka_mockbroker::MockCluster;
 
 use super::driven::mock;
+use super::eos_faults::SAFE;
 use super::transaction_ends::{committed, open};
 use crate::case::{Case, Level, Objection, expect_eq};
+use crate::committed::committed_records;
 use crate::context::{Context, Topic};
 use crate::io::connection::Connection;
 use crate::target::{Action, Capability};
 use crate::transactor::{NEVER_GIVEN, Transactor, expect_codes};
-use crate::wire::answer::{InitProducerId, Metadata};
+use crate::wire::answer::{Broker, InitProducerId, Metadata};
 use crate::wire::batch::{BatchSpec, Stamp, TRANSACTIONAL_BIT};
 use crate::wire::described::DescribeTransactions;
 use crate::wire::produce::Row;
+use crate::wire::records::{Fetch, FetchCommitted, read_batches};
 use crate::wire::transactional::{
     AddPartitions, Decision, EndTxn, FindCoordinator, InitTransactional,
 };
@@ -68,8 +71,8 @@ pub(super) const CASES: &[Case] = &[
         source: "TransactionCoordinator.scala onElection; TransactionStateManager.scala \
                  loadTransactionsForTxnTopicPartition",
         needs: &[
-            Capability::Injection,
             Capability::OwnBrokers,
+            Capability::Pause,
             Capability::Restart,
             Capability::ThreeNodes,
         ],
@@ -96,6 +99,20 @@ pub(super) const CASES: &[Case] = &[
         source: "TransactionStateManager.scala removeExpiredTransactionalIds",
         needs: &[Capability::OwnBrokers],
         run: |c| Box::pin(idle_id(c)),
+    },
+    Case {
+        id: "TXN-39",
+        level: Level::Wire,
+        sentence: "a partition that nobody leads at the commit gets its marker once somebody does, \
+                   and until then 51 is the answer to whoever begins",
+        source: "TransactionMarkerChannelManager.scala addTxnMarkersToBrokerQueue \
+                 (markersQueueForUnknownBroker)",
+        needs: &[
+            Capability::OwnBrokers,
+            Capability::Restart,
+            Capability::ThreeNodes,
+        ],
+        run: |c| Box::pin(nobody_leads(c)),
     },
 ];
 
@@ -314,6 +331,11 @@ async fn timed_out(c: Context) -> Result<(), Objection> {
     expect_eq("InitProducerId, naming itself", 0, begun.error.0)
 }
 
+/// How often a partition is looked at once its transaction has ended: it is stable by then, but for
+/// a watermark that a new leader has yet to hear of.
+const LOOKS: u32 = 20;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
+
 /// Three brokers, a topic there, and a transactor that has written to a partition which another
 /// broker than its coordinator leads.
 struct Apart {
@@ -321,20 +343,32 @@ struct Apart {
     topic: Topic,
     partition: i32,
     transactor: Transactor,
-    coordinator: i32,
+    coordinator: Broker,
+    leader: Broker,
+    third: Broker,
 }
 
 impl Apart {
-    async fn start(c: &Context) -> Result<Self, Objection> {
+    async fn start(c: &Context, replicas: i16) -> Result<Self, Objection> {
         let context = c.beside(3, &[]).await?;
-        let topic = context.topic(3).await?;
+        let topic = context.replicated_topic((3, replicas), &SAFE).await?;
         let mut transactor = context.transactor().await?;
-        let coordinator = coordinator_of(&context, &transactor.id).await?;
         let brokers = context.metadata(&Metadata::of(&[])).await?.brokers;
-        let named = brokers.iter().find(|broker| broker.id == coordinator);
-        let address = named.map(|broker| broker.address.as_str());
+        let one = |what: &str, is: &dyn Fn(&Broker) -> bool| {
+            let found = brokers.iter().find(|broker| is(broker)).cloned();
+            found.ok_or_else(|| Objection::new("brokers", what, format!("{brokers:?}")))
+        };
+        let mut connection = context.connect().await?;
+        let id = coordinator_of(&mut connection, &context, &transactor.id).await?;
+        let coordinator = one("the coordinator", &|broker| broker.id == id)?;
+        let address = Some(coordinator.address.as_str());
         let partition = (0..3).find(|index| topic.leader_of(*index) != address);
         let partition = partition.ok_or_else(|| Objection::new("leaders", "three", "one"))?;
+        let address = topic.leader_of(partition);
+        let leader = one("the leader", &|broker| {
+            Some(broker.address.as_str()) == address
+        })?;
+        let third = one("a third", &|broker| ![id, leader.id].contains(&broker.id))?;
         let codes = transactor.join(3, &topic, &[partition]).await?;
         expect_codes("AddPartitionsToTxn v3", &[0], &codes)?;
         let batch = transactor.batch("a", 1);
@@ -347,6 +381,8 @@ impl Apart {
             partition,
             transactor,
             coordinator,
+            leader,
+            third,
         })
     }
 
@@ -356,63 +392,124 @@ impl Apart {
         expect_eq("EndTxn", 0, answer.error.0)
     }
 
+    /// Waits until the third broker tells a leader of the partition that is wanted.
+    async fn await_leader(&self, is_wanted: impl Fn(i32) -> bool) -> Result<(), Objection> {
+        let own = &self.context;
+        let mut third = own.connect_to(&self.third.address).await?;
+        let patience = own.patience("another leads, or nobody".to_owned());
+        let asked = Metadata::of(&[&self.topic.name]);
+        loop {
+            let told = third.ask(&asked, own.version::<Metadata>()).await?;
+            let rows = told.topic(&self.topic.name).map(|topic| &topic.partitions);
+            let mut rows = rows.into_iter().flatten();
+            let row = rows.find(|row| row.index == self.partition);
+            let leader = row.map(|row| row.leader);
+            if leader.is_some_and(&is_wanted) {
+                return Ok(());
+            }
+            patience.wait(format!("leader {leader:?}")).await?;
+        }
+    }
+
     /// Objects unless whoever begins is told that markers are on their way.
     async fn expect_on_their_way(&self, connection: &mut Connection) -> Result<(), Objection> {
         let request = InitTransactional::of(&self.transactor.id);
         let version = self.context.version::<InitProducerId>();
-        let answer = connection.ask(&request, version).await?;
-        expect_eq("InitProducerId meanwhile", 51, answer.error.0)
+        let patience = self.context.patience("the id is coordinated".to_owned());
+        loop {
+            let answer = connection.ask(&request, version).await?;
+            match answer.error.0 {
+                14..=16 => patience.wait(format!("code {}", answer.error)).await?,
+                code => return expect_eq("InitProducerId meanwhile", 51, code),
+            }
+        }
+    }
+
+    /// Objects unless the transaction ends, with its marker where its record is.
+    async fn expect_end(mut self) -> Result<(), Objection> {
+        let coordinator = self.context.coordinator(&self.transactor.id);
+        self.transactor.coordinator = coordinator.await?;
+        self.transactor.begin().await?;
+        let topic = self.context.led_now(&self.topic).await?;
+        self.context.await_served(&topic).await?;
+        let request = FetchCommitted(Fetch {
+            topic: topic.name.clone(),
+            partition: self.partition,
+            offset: 0,
+            wait_ms_max: 0,
+            bytes_max: 1 << 20,
+        });
+        let mut leader = self.context.leader(&topic, self.partition).await?;
+        let version = self.context.version::<FetchCommitted>();
+        let mut seen = String::new();
+        for _ in 0..LOOKS {
+            let answer = leader.ask(&request, version).await?;
+            // Two coordinators may both have written it.
+            if answer.last_stable >= 2 && answer.last_stable == answer.high_watermark {
+                let batches = read_batches(&answer.records);
+                let batches = batches.map_err(|error| Objection::new("Fetch", "batches", error))?;
+                let counts = committed_records(batches, &answer.aborted).len();
+                return expect_eq("records that count", 1, counts);
+            }
+            seen = format!("{} of {}", answer.last_stable, answer.high_watermark);
+            tokio::time::sleep(BETWEEN_LOOKS).await;
+        }
+        let step = "the transaction has ended";
+        Err(Objection::new(step, "its partition is stable", seen))
     }
 }
 
-async fn coordinator_of(c: &Context, id: &str) -> Result<i32, Objection> {
+/// Who coordinates an id, as the broker behind the connection tells.
+async fn coordinator_of(
+    connection: &mut Connection,
+    c: &Context,
+    id: &str,
+) -> Result<i32, Objection> {
     let request = FindCoordinator { id: id.to_owned() };
-    let mut connection = c.connect().await?;
-    let found = connection
-        .ask(&request, c.version::<FindCoordinator>())
-        .await?;
-    Ok(found.node)
+    let version = c.version::<FindCoordinator>();
+    Ok(connection.ask(&request, version).await?.node)
 }
 
 async fn coordinator_killed(c: Context) -> Result<(), Objection> {
-    let mut apart = Apart::start(&c).await?;
-    let context = apart.context.clone();
-    let cluster = mock(&context)?;
-    let held = cluster.hold_markers(&apart.topic.name, apart.partition);
-    held.map_err(|error| Objection::new("hold markers", "held", error))?;
+    let mut apart = Apart::start(&c, 3).await?;
+    let own = apart.context.clone();
+    // It takes no marker.
+    own.act(apart.leader.id, Action::Pause).await?;
     apart.commit().await?;
-    context.act(apart.coordinator, Action::Kill).await?;
-    let id = apart.transactor.id.clone();
-    let patience = context.patience("another broker coordinates".to_owned());
-    while coordinator_of(&context, &id).await? == apart.coordinator {
-        patience.wait("the one that was killed".to_owned()).await?;
+    own.act(apart.coordinator.id, Action::Kill).await?;
+    let mut third = own.connect_to(&apart.third.address).await?;
+    let patience = own.patience("another broker coordinates".to_owned());
+    while coordinator_of(&mut third, &own, &apart.transactor.id).await? != apart.third.id {
+        patience.wait("another than the third".to_owned()).await?;
     }
-    let mut connection = context.coordinator(&id).await?;
-    apart.expect_on_their_way(&mut connection).await?;
-    let released = cluster.release_markers(&apart.topic.name, apart.partition);
-    released.map_err(|error| Objection::new("release markers", "released", error))?;
-    committed(&context, (&apart.topic, apart.partition), 2).await?;
-    apart.transactor.coordinator = connection;
-    apart.transactor.begin().await.map(drop)
+    apart.expect_on_their_way(&mut third).await?;
+    own.act(apart.leader.id, Action::Resume).await?;
+    own.act(apart.coordinator.id, Action::Start).await?;
+    apart.expect_end().await
 }
 
 async fn leader_down(c: Context) -> Result<(), Objection> {
-    let mut apart = Apart::start(&c).await?;
-    let context = apart.context.clone();
-    let brokers = context.metadata(&Metadata::of(&[])).await?.brokers;
-    let address = apart.topic.leader_of(apart.partition);
-    let leader = brokers
-        .iter()
-        .find(|broker| Some(broker.address.as_str()) == address);
-    let leader = leader.ok_or_else(|| Objection::new("leader", "a broker", "nobody"))?;
-    context.act(leader.id, Action::Kill).await?;
+    let mut apart = Apart::start(&c, 3).await?;
+    let own = apart.context.clone();
+    own.act(apart.leader.id, Action::Kill).await?;
     apart.commit().await?;
-    let mut connection = context.coordinator(&apart.transactor.id).await?;
-    apart.expect_on_their_way(&mut connection).await?;
-    context.act(leader.id, Action::Start).await?;
-    let topic = context.led_now(&apart.topic).await?;
-    committed(&context, (&topic, apart.partition), 2).await?;
-    apart.transactor.begin().await.map(drop)
+    let down = Some(apart.leader.id);
+    let another = apart.await_leader(|leader| leader >= 0 && Some(leader) != down);
+    let (another, back) = tokio::join!(another, own.act(apart.leader.id, Action::Start));
+    another.and(back)?;
+    apart.expect_end().await
+}
+
+async fn nobody_leads(c: Context) -> Result<(), Objection> {
+    let mut apart = Apart::start(&c, 1).await?;
+    let own = apart.context.clone();
+    own.act(apart.leader.id, Action::Kill).await?;
+    apart.await_leader(|leader| leader == -1).await?;
+    apart.commit().await?;
+    let mut coordinator = own.connect_to(&apart.coordinator.address).await?;
+    apart.expect_on_their_way(&mut coordinator).await?;
+    own.act(apart.leader.id, Action::Start).await?;
+    apart.expect_end().await
 }
 
 async fn idle_id(c: Context) -> Result<(), Objection> {

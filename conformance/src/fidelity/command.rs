@@ -12,7 +12,7 @@ use super::report::{self, FidelityReport};
 use super::rule::Uses;
 use super::run::{Played, judge, play, recording};
 use crate::case::{Case, Level};
-use crate::cases;
+use crate::cases::{self, Choice};
 use crate::filter::Pattern;
 use crate::progress::Progress;
 use crate::target::{self, MockTarget, Target, TargetSpec, TransactionVersion, Unavailable};
@@ -205,7 +205,7 @@ fn selected(filters: &[Pattern]) -> Result<Vec<Case>, FidelityError> {
 }
 
 async fn played(spec: &TargetSpec, cases: &[Case]) -> Result<Played, FidelityError> {
-    let cases = cases::asked_at(spec.transactions(), cases);
+    let cases = cases::asked_of(spec, (cases, Choice::Named));
     let mut progress = Progress::on_stderr();
     let name = spec.to_string();
     progress.starting(&name);

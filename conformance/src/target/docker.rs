@@ -1,4 +1,4 @@
-//! Apache Kafka in a container that this run starts and removes.
+//! Apache Kafka in a container that this run starts and removes; three brokers: [`three`].
 //!
 //! One node, broker and controller at once, with transactions possible (`compose/one-node.env`),
 //! published on 127.0.0.1 alone. It is ready when it answers ([`ready`]); an open port would prove
@@ -10,6 +10,7 @@ mod consumer;
 mod image;
 mod ready;
 mod run;
+mod three;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -27,6 +28,7 @@ use tokio::time::timeout;
 
 use self::image::Reference;
 use self::run::Run;
+pub(super) use self::three::start_three;
 use super::{
     Action, Capabilities, Capability, Doing, OwnBrokers, Target, TargetKind, TransactionVersion,
     Unavailable,
@@ -135,21 +137,25 @@ impl Target for DockerTarget {
 
 impl Drop for DockerTarget {
     fn drop(&mut self) {
-        let container = self.container.take();
-        // The container's own drop needs a runtime; outside of one it would panic.
-        if tokio::runtime::Handle::try_current().is_ok() {
-            drop(container);
-            return;
+        remove(self.container.take());
+    }
+}
+
+/// Drops containers, which removes them.
+fn remove<T>(containers: T) {
+    // A container's own drop needs a runtime; outside of one it would panic.
+    if tokio::runtime::Handle::try_current().is_ok() {
+        drop(containers);
+        return;
+    }
+    match tokio::runtime::Builder::new_current_thread().build() {
+        Ok(runtime) => {
+            let _entered = runtime.enter();
+            drop(containers);
         }
-        match tokio::runtime::Builder::new_current_thread().build() {
-            Ok(runtime) => {
-                let _entered = runtime.enter();
-                drop(container);
-            }
-            Err(error) => {
-                tracing::warn!(%error, "container not removed; the next run removes it");
-                std::mem::forget(container);
-            }
+        Err(error) => {
+            tracing::warn!(%error, "container not removed; the next run removes it");
+            std::mem::forget(containers);
         }
     }
 }
@@ -173,6 +179,23 @@ async fn start_with(
     image: Option<&str>,
     wanted: &OwnBrokers<'_>,
 ) -> Result<DockerTarget, Unavailable> {
+    let (docker, run, reference) = prepared(image).await?;
+    let (container, port) = start_container(&docker, &reference, (&run, wanted)).await?;
+    let mut target = DockerTarget {
+        name: format!("docker{}:{reference}", wanted.transactions.suffix()),
+        image: reference.to_string(),
+        transactions: wanted.transactions,
+        address: format!("127.0.0.1:{port}"),
+        broker_version: None,
+        container: Some(container),
+        _run: run,
+    };
+    target.wait_until_ready().await?;
+    Ok(target)
+}
+
+/// The engine, a claim on what will be started, and the image.
+async fn prepared(image: Option<&str>) -> Result<(Docker, Run, Reference), Unavailable> {
     let docker = engine().await?;
     let run = Run::claim().map_err(|error| {
         Unavailable::new(
@@ -187,18 +210,7 @@ async fn start_with(
         let _others_wait = OBTAINING.lock().await;
         image::obtain(&docker, asked.as_deref()).await?
     };
-    let (container, port) = start_container(&docker, &reference, (&run, wanted)).await?;
-    let mut target = DockerTarget {
-        name: format!("docker{}:{reference}", wanted.transactions.suffix()),
-        image: reference.to_string(),
-        transactions: wanted.transactions,
-        address: format!("127.0.0.1:{port}"),
-        broker_version: None,
-        container: Some(container),
-        _run: run,
-    };
-    target.wait_until_ready().await?;
-    Ok(target)
+    Ok((docker, run, reference))
 }
 
 /// An environment variable that is set and not empty.
@@ -261,13 +273,25 @@ fn is_port_conflict(error: &str) -> bool {
     error.contains("already allocated") || error.contains("already in use")
 }
 
-fn request(
-    reference: &Reference,
-    run: &Run,
-    port: u16,
-) -> testcontainers::ContainerRequest<GenericImage> {
+fn request(reference: &Reference, run: &Run, port: u16) -> Request {
     let advertised = format!("EXTERNAL://127.0.0.1:{port},INTERNAL://localhost:19092");
-    let mut request = GenericImage::new(reference.name(), reference.tag())
+    let request = published(image_of(reference, run), port)
+        .with_env_var("KAFKA_ADVERTISED_LISTENERS", advertised);
+    with_profile(request, PROFILE)
+}
+
+type Request = testcontainers::ContainerRequest<GenericImage>;
+
+/// A container of the image that belongs to the run.
+fn image_of(reference: &Reference, run: &Run) -> Request {
+    GenericImage::new(reference.name(), reference.tag())
+        .with_label(run::LABEL, run.id())
+        .with_startup_timeout(START_WAIT_MAX)
+}
+
+/// Its listener EXTERNAL at a port of 127.0.0.1.
+fn published(request: Request, port: u16) -> Request {
+    request
         .with_mapped_port(port, CONTAINER_PORT.tcp())
         // A mapped port alone would be published on every interface.
         .with_host_config_modifier(move |host| {
@@ -280,13 +304,11 @@ fn request(
                 Some(vec![binding]),
             )]));
         })
-        .with_label(run::LABEL, run.id())
-        .with_startup_timeout(START_WAIT_MAX)
-        .with_env_var("KAFKA_ADVERTISED_LISTENERS", advertised);
-    for (key, value) in profile() {
-        request = request.with_env_var(key, value);
-    }
-    request
+}
+
+fn with_profile(request: Request, profile: &'static str) -> Request {
+    let add = |request: Request, (key, value)| request.with_env_var(key, value);
+    settings(profile).fold(request, add)
 }
 
 /// The image's name for a key of `server.properties`.
@@ -298,9 +320,9 @@ fn variable_of(key: &str) -> String {
     format!("KAFKA_{key}")
 }
 
-/// The settings of [`PROFILE`].
-fn profile() -> impl Iterator<Item = (&'static str, &'static str)> {
-    PROFILE
+/// The settings of a profile.
+fn settings(profile: &'static str) -> impl Iterator<Item = (&'static str, &'static str)> {
+    profile
         .lines()
         .filter(|line| !line.starts_with('#'))
         .filter_map(|line| line.split_once('='))
@@ -324,6 +346,7 @@ impl DockerTarget {
             Action::Start => docker.start_container(id, None).await,
             Action::Pause => docker.pause_container(id).await,
             Action::Resume => docker.unpause_container(id).await,
+            Action::Isolate | Action::Rejoin => return Err(failed("it is alone".to_owned())),
         };
         done.map_err(|error| failed(error.to_string()))?;
         if action == Action::Start {
@@ -381,7 +404,7 @@ mod tests {
 
     #[test]
     fn profile_allows_transactions_on_one_node_and_leaves_the_port_open() {
-        let profile: BTreeMap<_, _> = profile().collect();
+        let profile: BTreeMap<_, _> = settings(PROFILE).collect();
         assert_eq!(
             profile["KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR"],
             "1"

@@ -13,7 +13,7 @@ use super::{
 };
 
 const BROKERS: u16 = 3;
-/// What a container has too (`compose/one-node.env`).
+/// What containers have too (`compose/one-node.env`, `compose/three-brokers.env`).
 const PROFILE: &[(&str, &str)] = &[
     ("auto.create.topics.enable", "false"),
     ("group.initial.rebalance.delay.ms", "0"),
@@ -22,6 +22,8 @@ const PROFILE: &[(&str, &str)] = &[
         "transaction.abort.timed.out.transaction.cleanup.interval.ms",
         "200",
     ),
+    ("broker.session.timeout.ms", "3000"),
+    ("replica.lag.time.max.ms", "5000"),
 ];
 /// The log of transactions and its partitions: a container has it by the time it is ready.
 const TRANSACTIONS: (&str, i32) = ("__transaction_state", 2);
@@ -130,6 +132,7 @@ impl Target for MockTarget {
             Capability::OwnBrokers,
             Capability::Restart,
             Capability::Pause,
+            Capability::Isolation,
         ];
         if self.brokers >= BROKERS {
             list.push(Capability::ThreeNodes);
@@ -156,6 +159,8 @@ impl Target for MockTarget {
             Action::Start => self.cluster.restart_broker(broker),
             Action::Pause => self.cluster.pause_broker(broker),
             Action::Resume => self.cluster.resume_broker(broker),
+            Action::Isolate => self.cluster.isolate_broker(broker),
+            Action::Rejoin => self.cluster.heal_broker(broker),
         };
         let done = done.map_err(|error| {
             Unavailable::new(format!("{action:?} of broker {node}: {error}"), "-")

@@ -85,13 +85,28 @@ pub trait Target: Send + Sync {
     ///
     /// # Errors
     ///
-    /// When this kind cannot ([`Capability::Restart`], [`Capability::Pause`]), or it fails.
+    /// When this kind cannot ([`Capability::Restart`], [`Capability::Pause`],
+    /// [`Capability::Isolation`]), or it fails.
     ///
     /// # Cancellation
     ///
     /// It may have been done.
     fn act(&self, _node: i32, _action: Action) -> Doing<'_, ()> {
         Box::pin(std::future::ready(Err(cannot("touch its brokers"))))
+    }
+
+    /// Undoes what a case did to brokers and did not undo itself, and waits until all of them are
+    /// there and in sync. Only brokers that cases share have anything to do here.
+    ///
+    /// # Errors
+    ///
+    /// When one does not come back.
+    ///
+    /// # Cancellation
+    ///
+    /// Safe: what is not undone yet is undone by the next call.
+    fn settled(&self) -> Doing<'_, ()> {
+        Box::pin(std::future::ready(Ok(())))
     }
 }
 
@@ -130,6 +145,9 @@ pub enum TransactionVersion {
     One,
 }
 
+/// The name of three brokers in containers.
+const THREE_BROKERS: &str = "docker-3";
+
 /// What a target's name ends with when its level is 1.
 const LEVEL_1: &str = "-tv1";
 
@@ -156,6 +174,10 @@ pub enum Action {
     Pause,
     /// It goes on.
     Resume,
+    /// It reaches no other broker and no controller; clients reach it.
+    Isolate,
+    /// It reaches them again.
+    Rejoin,
 }
 
 /// The kinds of target; a known divergence belongs to one kind.
@@ -163,7 +185,7 @@ pub enum Action {
 pub enum TargetKind {
     /// The mock cluster of this project, in this process.
     Mock,
-    /// Apache Kafka in a container that this run started.
+    /// Apache Kafka in containers that this run started.
     Docker,
     /// A broker that somebody else runs.
     Address,
@@ -192,6 +214,8 @@ pub enum Capability {
     Restart,
     /// Brokers can be made to stand still.
     Pause,
+    /// Brokers can be cut off from each other.
+    Isolation,
     /// Transactions are served.
     Transactions,
     /// Kafka's own consumer is at hand.
@@ -206,6 +230,7 @@ impl fmt::Display for Capability {
             Self::OwnBrokers => "brokers with other settings",
             Self::Restart => "brokers that can be stopped and started",
             Self::Pause => "brokers that can be paused",
+            Self::Isolation => "brokers that can be cut off from each other",
             Self::Transactions => "transactions",
             Self::OwnConsumer => "Kafka's own consumer",
         })
@@ -246,6 +271,11 @@ pub enum TargetSpec {
         /// How transactions are done.
         transactions: TransactionVersion,
     },
+    /// `docker-3` or `docker-3:IMAGE`: three brokers and their controller
+    ThreeBrokers {
+        /// The image to run; `None` lets the target choose.
+        image: Option<String>,
+    },
     /// `HOST:PORT[,HOST:PORT…]`
     Addresses(Vec<String>),
 }
@@ -254,7 +284,7 @@ pub enum TargetSpec {
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error(
     "target \"{given}\": {reason}; allowed: mock, docker, docker:IMAGE, each with -tv1 before the \
-     colon, HOST:PORT[,HOST:PORT…]"
+     colon, docker-3, docker-3:IMAGE, HOST:PORT[,HOST:PORT…]"
 )]
 pub struct TargetSpecError {
     given: String,
@@ -279,8 +309,11 @@ impl FromStr for TargetSpec {
         };
         match (kind, image) {
             ("mock", None) => return Ok(Self::Mock(transactions)),
-            ("docker", Some(image)) if image.is_empty() => {
+            ("docker" | THREE_BROKERS, Some(image)) if image.is_empty() => {
                 return Err(refuse("no image after the colon".to_owned()));
+            }
+            (THREE_BROKERS, image) if transactions == TransactionVersion::Newest => {
+                return Ok(Self::ThreeBrokers { image });
             }
             ("docker", image) => {
                 return Ok(Self::Docker {
@@ -315,6 +348,10 @@ impl fmt::Display for TargetSpec {
                 write!(f, "docker{}", transactions.suffix())?;
                 image.iter().try_for_each(|image| write!(f, ":{image}"))
             }
+            Self::ThreeBrokers { image } => {
+                f.write_str(THREE_BROKERS)?;
+                image.iter().try_for_each(|image| write!(f, ":{image}"))
+            }
             Self::Addresses(addresses) => f.write_str(&addresses.join(",")),
         }
     }
@@ -325,7 +362,7 @@ impl TargetSpec {
     pub fn transactions(&self) -> TransactionVersion {
         match self {
             Self::Mock(transactions) | Self::Docker { transactions, .. } => *transactions,
-            Self::Addresses(_) => TransactionVersion::Newest,
+            Self::ThreeBrokers { .. } | Self::Addresses(_) => TransactionVersion::Newest,
         }
     }
 
@@ -333,7 +370,7 @@ impl TargetSpec {
     pub fn kind(&self) -> TargetKind {
         match self {
             Self::Mock(_) => TargetKind::Mock,
-            Self::Docker { .. } => TargetKind::Docker,
+            Self::Docker { .. } | Self::ThreeBrokers { .. } => TargetKind::Docker,
             Self::Addresses(_) => TargetKind::Address,
         }
     }
@@ -377,6 +414,9 @@ pub async fn start(spec: &TargetSpec) -> Result<Box<dyn Target>, Unavailable> {
         } => {
             let started = docker::start(image.as_deref(), *transactions);
             Ok(Box::new(started.await?))
+        }
+        TargetSpec::ThreeBrokers { image } => {
+            Ok(Box::new(docker::start_three(image.as_deref()).await?))
         }
         TargetSpec::Addresses(addresses) => Ok(Box::new(AddressTarget {
             name: addresses.join(","),
@@ -437,6 +477,8 @@ mod tests {
         "docker-tv1:own/kafka",
         docker(Some("own/kafka"), TransactionVersion::One)
     )]
+    #[case("docker-3", TargetSpec::ThreeBrokers { image: None })]
+    #[case("docker-3:own/kafka", TargetSpec::ThreeBrokers { image: Some("own/kafka".into()) })]
     #[case("127.0.0.1:9092", TargetSpec::Addresses(vec!["127.0.0.1:9092".into()]))]
     #[case("a:1,b:2", TargetSpec::Addresses(vec!["a:1".into(), "b:2".into()]))]
     fn target_argument_survives_parse_and_print(#[case] given: &str, #[case] spec: TargetSpec) {
@@ -455,6 +497,8 @@ mod tests {
     #[rstest]
     #[case("docker:", "no image after the colon")]
     #[case("docker-tv1:", "no image after the colon")]
+    #[case("docker-3:", "no image after the colon")]
+    #[case("docker-3-tv1", "\"docker-3-tv1\" is not HOST:PORT")]
     #[case("docker-tv0", "\"docker-tv0\" is not HOST:PORT")]
     #[case("kafka", "\"kafka\" is not HOST:PORT")]
     #[case(":9092", "\":9092\" is not HOST:PORT")]

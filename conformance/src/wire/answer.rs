@@ -253,6 +253,8 @@ pub struct PartitionMetadata {
     pub leader: i32,
     /// How often the leader was chosen; −1 before version 7.
     pub leader_epoch: i32,
+    /// Node ids of the replicas, the preferred leader first.
+    pub replicas: Vec<i32>,
     /// Node ids of the replicas that are in sync.
     pub in_sync: Vec<i32>,
 }
@@ -357,7 +359,7 @@ fn read_topic(reader: &mut Reader<'_>, version: i16) -> Result<TopicMetadata, De
             true => reader.i32("leader epoch")?,
             false => -1,
         };
-        reader.list("replicas", |reader| reader.i32("replica"))?;
+        let replicas = reader.list("replicas", |reader| reader.i32("replica"))?;
         let in_sync = reader.list("in-sync replicas", |reader| reader.i32("replica"))?;
         if version >= 5 {
             reader.list("offline replicas", |reader| reader.i32("replica"))?;
@@ -368,6 +370,7 @@ fn read_topic(reader: &mut Reader<'_>, version: i16) -> Result<TopicMetadata, De
             index,
             leader,
             leader_epoch,
+            replicas,
             in_sync,
         })
     })?;

@@ -1,10 +1,10 @@
-//! What belongs to one run: its id, its claim on its containers, a port.
+//! What belongs to one run: its id, its claim on its containers and networks, a port.
 //!
-//! Containers carry the run's id as a label. As long as the run lives it holds a lock on a file of
-//! that name, and the operating system lets go of the lock however the run ends. So a later run can
-//! tell an orphan (whose lock is free) from the container of a run beside it.
+//! Containers and networks carry the run's id as a label. As long as the run lives it holds a lock
+//! on a file of that name, and the operating system lets go of the lock however the run ends. So a
+//! later run can tell an orphan (whose lock is free) from the container of a run beside it.
 //!
-//! *Not here*: removal at the ordinary end, which is the container's drop.
+//! *Not here*: removal at the ordinary end, which is the drop of containers and networks.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use testcontainers::bollard::Docker;
 use testcontainers::bollard::models::ContainerSummary;
 use testcontainers::bollard::query_parameters::{
-    ListContainersOptionsBuilder, RemoveContainerOptionsBuilder,
+    ListContainersOptionsBuilder, ListNetworksOptionsBuilder, RemoveContainerOptionsBuilder,
 };
 
 /// The label that holds the id of the run a container belongs to.
@@ -131,6 +131,44 @@ pub(super) async fn sweep(docker: &Docker) {
             let _ = std::fs::remove_file(claim_path(&folder, id));
         }
     }
+    sweep_networks(docker, &folder).await;
+}
+
+/// The same for networks, which go after the containers in them.
+async fn sweep_networks(docker: &Docker, folder: &Path) {
+    let filters = HashMap::from([("label", vec![LABEL])]);
+    let options = ListNetworksOptionsBuilder::new().filters(&filters).build();
+    let networks = match docker.list_networks(Some(options)).await {
+        Ok(networks) => networks,
+        Err(error) => {
+            tracing::warn!(%error, "networks of earlier runs cannot be listed");
+            return;
+        }
+    };
+    for network in networks {
+        let labels = network.labels.as_ref();
+        let id = labels.and_then(|labels| labels.get(LABEL));
+        let (Some(id), Some(name)) = (id.filter(|id| is_plain(id)), network.name.as_ref()) else {
+            continue;
+        };
+        if is_orphan(claim_of(folder, id), age_of(id)) {
+            remove_network(docker, name).await;
+        }
+    }
+}
+
+/// Removes a network that nobody is in.
+pub(super) async fn remove_network(docker: &Docker, name: &str) {
+    if let Err(error) = docker.remove_network(name).await {
+        tracing::warn!(%error, network = name, "cannot be removed");
+    }
+}
+
+/// How long ago a run of that id began.
+fn age_of(id: &str) -> Duration {
+    let began = id.split('-').next().and_then(|began| began.parse().ok());
+    let began = UNIX_EPOCH + Duration::from_secs(began.unwrap_or_default());
+    SystemTime::now().duration_since(began).unwrap_or_default()
 }
 
 /// Removes the containers of `run`.
@@ -171,9 +209,13 @@ async fn containers(docker: &Docker, label: &str) -> Vec<ContainerSummary> {
 }
 
 async fn remove(docker: &Docker, container: &ContainerSummary) {
-    let Some(id) = container.id.as_deref() else {
-        return;
-    };
+    if let Some(id) = container.id.as_deref() {
+        remove_container(docker, id).await;
+    }
+}
+
+/// Removes a container, whatever it does, by its id or name.
+pub(super) async fn remove_container(docker: &Docker, id: &str) {
     let options = RemoveContainerOptionsBuilder::new()
         .force(true)
         .v(true)
@@ -232,6 +274,15 @@ mod tests {
         #[case] orphan: bool,
     ) {
         assert_eq!(is_orphan(claim, age), orphan);
+    }
+
+    #[test]
+    fn run_tells_by_its_id_how_old_it_is() {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let age = age_of(&format!("{}-00ab", now.as_secs() - 100)).as_secs();
+        assert!((100..200).contains(&age), "{age}");
+        // What is no id of ours is as old as can be.
+        assert!(age_of("mine") > ORPHAN_AGE);
     }
 
     #[rstest]
