@@ -21,7 +21,8 @@
 //! *Not here* what groups commit (`group_offsets.rs`); who coordinates (`groups.rs`).
 //!
 //! *Deviations* where members vote for several protocols alike, the first by name is taken; Kafka
-//! takes one by its hash.
+//! takes one by its hash. While members join again, what they read is what they say now, of the
+//! protocol before.
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,6 +32,7 @@ use bytes::Bytes;
 use super::groups::{Claim, CommitKind};
 use super::time::Instant;
 use crate::error_code::ErrorCode;
+use crate::wire::subscription;
 
 mod joining;
 mod timing;
@@ -91,9 +93,13 @@ pub struct Member {
 
 impl Member {
     fn metadata(&self, protocol: Option<&str>) -> Bytes {
+        self.said_of(protocol).cloned().unwrap_or_default()
+    }
+
+    fn said_of(&self, protocol: Option<&str>) -> Option<&Bytes> {
         let named = |(name, _): &&(String, Bytes)| Some(name.as_str()) == protocol;
         let known = self.protocols.iter().find(named);
-        known.map_or_else(Bytes::new, |(_, metadata)| metadata.clone())
+        known.map(|(_, metadata)| metadata)
     }
 
     fn names(&self) -> impl Iterator<Item = &str> {
@@ -110,6 +116,29 @@ impl Member {
 fn bytes_of_protocols(protocols: &[(String, Bytes)]) -> usize {
     let bytes = |(name, metadata): &(String, Bytes)| name.len() + metadata.len() + 64;
     protocols.iter().map(bytes).fold(0, usize::saturating_add)
+}
+
+/// The type of protocols whose members are consumers (`ConsumerProtocol.PROTOCOL_TYPE`).
+const CONSUMERS: &str = "consumer";
+
+/// Which topics the members of a group read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subscription<'a> {
+    /// These.
+    To(BTreeSet<&'a str>),
+    /// It is not known which, so it may be any.
+    ToAny,
+}
+
+impl Subscription<'_> {
+    /// Whether a topic may be read.
+    #[must_use]
+    pub fn covers(&self, topic: &str) -> bool {
+        match self {
+            Self::To(topics) => topics.contains(topic),
+            Self::ToAny => true,
+        }
+    }
 }
 
 /// Bytes of a member beside what it says.
@@ -241,6 +270,26 @@ impl Group {
     pub fn members(&self) -> impl Iterator<Item = (&String, &Member, Bytes)> {
         let members = self.members.iter();
         members.map(|(id, member)| (id, member, member.metadata(self.protocol())))
+    }
+
+    /// Which topics its members read; `None` where they are no consumers, of whom that is known
+    /// (`ClassicGroup.validateOffsetDelete`, `computeSubscribedTopics`).
+    #[must_use]
+    pub fn subscription(&self) -> Option<Subscription<'_>> {
+        if self.state == GroupState::Empty {
+            return Some(Subscription::To(BTreeSet::new()));
+        }
+        if self.protocol_type() != Some(CONSUMERS) {
+            return None;
+        }
+        let mut topics = BTreeSet::new();
+        for member in self.members.values() {
+            match subscription::topics(member.said_of(self.protocol()).map_or(&[], |said| said)) {
+                Ok(named) => topics.extend(named),
+                Err(_) => return Some(Subscription::ToAny),
+            }
+        }
+        Some(Subscription::To(topics))
     }
 
     /// How many members it has, and ids that were given out.

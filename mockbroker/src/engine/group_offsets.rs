@@ -5,7 +5,7 @@
 //! ```text
 //!           OffsetCommit
 //! none ───────────────────────────────────────▶ committed ─ a newer one ─▶ committed
-//!   │       TxnOffsetCommit            commit marker ▲     ─ its topic is deleted ─▶ none
+//!   │       TxnOffsetCommit            commit marker ▲     ─ it, group, topic deleted ─▶ none
 //!   └──────────────────────▶ pending ────────────────┘
 //!                               │ abort marker
 //!                               └──────────────▶ as before
@@ -140,6 +140,13 @@ impl GroupOffsets {
         open.is_some_and(|open| open.epoch == producer.epoch)
     }
 
+    /// The epoch with which a producer has something pending in a partition of the log of offsets.
+    #[must_use]
+    pub fn open_epoch(&self, log: i32, producer_id: i64) -> Option<i16> {
+        let open = self.open.get(&(log, producer_id));
+        open.map(|open| open.epoch)
+    }
+
     /// A group commits offsets.
     pub fn commit(&mut self, group: &Arc<str>, commits: Commits) {
         for (partition, committed) in commits {
@@ -192,18 +199,45 @@ impl GroupOffsets {
         }
     }
 
-    /// A topic was deleted: nothing of it is kept.
-    pub fn forget_topic(&mut self, topic: &str) {
-        let groups: BTreeSet<Arc<str>> = self.groups.keys().cloned().collect();
+    /// A group was deleted: nothing of it is kept (`OffsetMetadataManager.deleteAllOffsets`).
+    pub fn forget_group(&mut self, group: &str) {
+        self.drop_pending(|name, _| name == group);
+        if let Some(of) = self.groups.remove(group) {
+            let bytes = of.committed.values().map(|stored| stored.committed.bytes());
+            self.bytes = bytes.fold(self.bytes, usize::saturating_sub);
+        }
+    }
+
+    /// An offset was deleted, also what transactions would commit in its place
+    /// (`OffsetMetadataManager.deleteOffsets`).
+    pub fn delete(&mut self, group: &str, partition: &TopicPartition) {
+        self.drop_pending(|name, of| name == group && of == partition);
+        if let Some(of) = self.groups.get_mut(group) {
+            of.unstable.remove(partition);
+            if let Some(stored) = of.committed.remove(partition) {
+                self.bytes = self.bytes.saturating_sub(stored.committed.bytes());
+            }
+        }
+        self.forget_if_empty(group);
+    }
+
+    /// Of what is pending, drops what is named so.
+    fn drop_pending(&mut self, is_dropped: impl Fn(&str, &TopicPartition) -> bool) {
         for open in self.open.values_mut() {
-            open.offsets.retain(|(_, (name, _)), stored| {
-                let kept = name.as_ref() != topic;
+            open.offsets.retain(|(group, partition), stored| {
+                let kept = !is_dropped(group, partition);
                 if !kept {
                     self.bytes = self.bytes.saturating_sub(stored.committed.bytes());
                 }
                 kept
             });
         }
+    }
+
+    /// A topic was deleted: nothing of it is kept.
+    pub fn forget_topic(&mut self, topic: &str) {
+        let groups: BTreeSet<Arc<str>> = self.groups.keys().cloned().collect();
+        self.drop_pending(|_, (name, _)| name.as_ref() == topic);
         for of in self.groups.values_mut() {
             of.unstable.retain(|(name, _), _| name.as_ref() != topic);
             of.committed.retain(|(name, _), stored| {

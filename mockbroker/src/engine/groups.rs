@@ -26,8 +26,8 @@ use std::sync::Arc;
 
 use super::cluster::{Cluster, TopicSpec};
 use super::effect::BrokerId;
-use super::group::Group;
-use super::group_offsets::{Commits, GroupOffsets, bytes_of};
+use super::group::{Group, GroupState, Subscription};
+use super::group_offsets::{Commits, GroupOffsets, TopicPartition, bytes_of};
 use super::memberships::Waiting;
 use super::open_transactions::Ending;
 use super::producer_state::EpochBump;
@@ -35,6 +35,7 @@ use super::time::Instant;
 use super::topology::PartitionKey;
 use super::transactions::{Join, hash_of};
 use super::txn_coordinator::Identity;
+use super::written_markers::WrittenMarker;
 use crate::error_code::ErrorCode;
 
 /// Where offsets are logged.
@@ -64,6 +65,8 @@ pub struct Claim<'a> {
 pub struct Groups {
     pub(super) known: BTreeMap<Arc<str>, Group>,
     pub(super) waiting: Waiting,
+    /// Markers in the log of offsets that requests brought, and the watermark has not passed.
+    pub(super) written: Vec<WrittenMarker>,
     offsets: GroupOffsets,
     /// What groups take beside their offsets.
     pub(super) bytes: usize,
@@ -300,6 +303,42 @@ impl Cluster {
         let by = (log.partition, producer);
         self.groups.offsets.commit_pending(&group, by, commits);
         Ok(())
+    }
+
+    /// A group is deleted with its offsets, also those that transactions would commit.
+    ///
+    /// # Errors
+    ///
+    /// 69 for a group that does not exist; 68 for one that has members.
+    pub fn delete_group(&mut self, group: &str) -> Result<(), ErrorCode> {
+        let known = self.groups.known.get(group);
+        let known = known.ok_or(ErrorCode::GROUP_ID_NOT_FOUND)?;
+        if known.state() != GroupState::Empty {
+            return Err(ErrorCode::NON_EMPTY_GROUP);
+        }
+        let bytes = GROUP_BYTES + group.len() + known.bytes();
+        if let Some((name, _)) = self.groups.known.remove_entry(group) {
+            self.groups.waiting.forget(&name);
+        }
+        self.groups.bytes = self.groups.bytes.saturating_sub(bytes);
+        self.groups.offsets.forget_group(group);
+        Ok(())
+    }
+
+    /// Whether offsets of a group may be deleted; the answer tells which topics its members read.
+    ///
+    /// # Errors
+    ///
+    /// 69 for a group that does not exist; 68 for one with members that are no consumers.
+    pub fn check_offset_delete(&self, group: &str) -> Result<Subscription<'_>, ErrorCode> {
+        let known = self.groups.known.get(group);
+        let known = known.ok_or(ErrorCode::GROUP_ID_NOT_FOUND)?;
+        known.subscription().ok_or(ErrorCode::NON_EMPTY_GROUP)
+    }
+
+    /// A group forgets what it has committed for a partition, and what transactions would commit.
+    pub fn delete_offset(&mut self, group: &str, partition: &TopicPartition) {
+        self.groups.offsets.delete(group, partition);
     }
 
     fn room_for_offsets(&mut self, group: &str, commits: &Commits) -> Result<Arc<str>, ErrorCode> {

@@ -7,12 +7,13 @@
 //! *Source* apache/kafka `clients/…/common/record/{EndTransactionMarker,ControlRecordType}.java`;
 //! observed on 4.3.1: attributes 0x30, sequence -1, key of 4 bytes, value of 6.
 //!
-//! *Not here* when one is written (`txn_markers.rs`).
+//! *Not here* when one is written (`txn_markers.rs`, `written_markers.rs`).
 
 use bytes::Bytes;
 
 use super::log::StoredBatch;
 use super::open_transactions::Ending;
+use super::producer_state::OpenHere;
 use crate::wire::batch_view::{BatchHeader, CONTROL, HEADER_BYTES, TRANSACTIONAL};
 
 /// What ends a transaction in a partition.
@@ -26,6 +27,25 @@ pub struct Marker {
     pub ending: Ending,
     /// The epoch of who decided that.
     pub coordinator_epoch: i32,
+}
+
+/// Which epochs a marker may have beside that of its producer in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EpochRule {
+    /// Not a lower one: those of transactions below version 2, and of whoever does not say.
+    NotLower,
+    /// A higher one: each transaction has its own (KIP-890). The same is a marker that comes again,
+    /// once the transaction has ended (KAFKA-19999).
+    Higher,
+}
+
+impl EpochRule {
+    /// Whether a marker comes too late (`ProducerAppendInfo.checkProducerEpoch`).
+    #[must_use]
+    pub fn is_late(self, marker: i16, known: i16, transaction: OpenHere) -> bool {
+        let again = marker == known && transaction == OpenHere::Open;
+        marker < known || (self == Self::Higher && again)
+    }
 }
 
 const ABORT: u8 = 0;

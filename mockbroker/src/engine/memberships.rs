@@ -85,6 +85,11 @@ impl Deadlines {
 }
 
 impl Waiting {
+    /// A group is no more, and so does not go on.
+    pub(super) fn forget(&mut self, group: &Arc<str>) {
+        self.deadlines.set(group, None);
+    }
+
     /// Panics when an invariant of this file does not hold.
     pub(super) fn check_invariants(&self) {
         self.deadlines.check_invariants();

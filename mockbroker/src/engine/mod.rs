@@ -22,6 +22,7 @@
 //! | [`txn_state`] | the states of a transaction and what may precede each |
 //! | [`txn_coordinator`] | who may do what with a transaction: decide, log, apply |
 //! | [`txn_markers`] | markers in flight, one for each partition of a transaction |
+//! | [`written_markers`] | markers that requests bring |
 //! | [`transactions`] | coordinators among the brokers: who they are, and what they drive |
 //! | [`groups`] | groups among the brokers: who coordinates which |
 //! | [`group`] | one group of consumers: members, generations, assignments |
@@ -86,6 +87,7 @@ pub mod txn_markers;
 pub mod txn_state;
 pub mod upkeep;
 pub mod validator;
+pub mod written_markers;
 
 pub use cluster::{Cluster, ClusterConfig, TopicSpec};
 pub use moves::{Move, MoveError};

@@ -32,7 +32,7 @@ use serde::{Deserialize, Serialize};
 use super::effect::BrokerId;
 use super::elections::{Placement, effective_isr_min};
 use super::log::{Log, StoredBatch};
-use super::marker::Marker;
+use super::marker::{EpochRule, Marker};
 use super::producer_state::{
     ActiveProducer, EpochBump, Expiry, Membership, OpenHere, ProducerBatch, SequenceVerdict,
     Surroundings,
@@ -116,6 +116,8 @@ pub enum AppendError {
     Batch(Refusal),
     /// The producer's epoch is over.
     StaleEpoch,
+    /// The epoch of who coordinates the producer is over.
+    StaleCoordinator,
     /// The sequence does not follow on.
     OutOfOrder,
     /// The batch is of a transaction that is not open, or of none although one is.
@@ -222,11 +224,12 @@ impl Partition {
     ///
     /// # Errors
     ///
-    /// Another leads; too few are in sync; the producer has a higher epoch here.
+    /// Another leads; too few are in sync; the producer, or who coordinates it, has a higher epoch
+    /// here.
     pub fn append_marker(
         &mut self,
         leader: BrokerId,
-        marker: &Marker,
+        (marker, rule): (&Marker, EpochRule),
         config: &TopicConfig,
         now_ms: i64,
     ) -> Result<i64, AppendError> {
@@ -239,9 +242,17 @@ impl Partition {
         if lead.isr.len() < isr_min {
             return Err(AppendError::NotEnoughReplicas);
         }
-        let known = replica.producers().epoch(marker.producer_id);
-        if known.is_some_and(|epoch| marker.epoch < epoch) {
+        let id = marker.producer_id;
+        let open = match replica.log().transactions().open_since(id) {
+            Some(_) => OpenHere::Open,
+            None => OpenHere::None,
+        };
+        let producers = replica.producers();
+        if rule.is_late(marker.epoch, producers.epoch(id).unwrap_or(-1), open) {
             return Err(AppendError::StaleEpoch);
+        }
+        if producers.coordinator_epoch(id) > Some(marker.coordinator_epoch) {
+            return Err(AppendError::StaleCoordinator);
         }
         let offset = replica.log().end_offset();
         let batch = marker.batch(offset, lead.epoch, now_ms);

@@ -292,6 +292,13 @@ impl ProducerStates {
         self.producers.get(&producer_id).map(|known| known.epoch)
     }
 
+    /// The epoch of who wrote a producer's last marker, be it expired; `None` where there is none.
+    #[must_use]
+    pub fn coordinator_epoch(&self, producer_id: i64) -> Option<i32> {
+        let known = self.producers.get(&producer_id)?;
+        Some(known.coordinator_epoch)
+    }
+
     /// Remembers a marker that was appended: a higher epoch begins anew
     /// (`ProducerAppendInfo.appendEndTxnMarker`).
     pub fn commit_marker(&mut self, marker: &Marker, now_ms: i64) {

@@ -29,7 +29,7 @@ use std::sync::Arc;
 
 use super::cluster::{Cluster, wall_clock_ms};
 use super::effect::BrokerId;
-use super::marker::Marker;
+use super::marker::{EpochRule, Marker};
 use super::moves::MoveError;
 use super::partition::AppendError;
 use super::producer_state::{EpochBump, Expiry};
@@ -172,9 +172,18 @@ impl Cluster {
 
     /// A broker starts, and reads what it coordinates: nothing waits to be written.
     pub(super) fn reload_transactions(&mut self, broker: BrokerId) {
-        let Transactions { shards, wedged, .. } = &mut self.transactions;
+        let Transactions {
+            shards,
+            wedged,
+            markers,
+            ..
+        } = &mut self.transactions;
         let by = |id: &str| shards.get(&shard_of(id)).map(|shard| shard.broker);
         wedged.retain(|id| by(id) != Some(broker));
+        let ids = markers.ids().filter(|id| by(id) == Some(broker));
+        for id in ids.cloned().collect::<Vec<_>>() {
+            markers.retry_refused(&id);
+        }
     }
 
     /// Whether a step of a client can be written to the log, whose records have no room below
@@ -481,7 +490,7 @@ impl Cluster {
         let partition = self.partitions.get_mut(&key)?;
         let leader_epoch = partition.replicas().lead(leader)?.epoch;
         let before = partition.replicas().replica(leader)?.producers().count();
-        match partition.append_marker(leader, &marker, &config, now_ms) {
+        match partition.append_marker(leader, (&marker, EpochRule::NotLower), &config, now_ms) {
             Ok(offset) => {
                 self.on_log_grown(key, leader);
                 self.on_producer_appended(key, leader, before);
@@ -491,16 +500,14 @@ impl Cluster {
                     offset,
                 })
             }
-            Err(AppendError::StaleEpoch) => {
-                self.transactions.markers.arrive(id, key);
-                None
-            }
+            Err(AppendError::StaleEpoch | AppendError::StaleCoordinator) => Some(Delivery::Refused),
             Err(_) => None,
         }
     }
 
     /// A partition has changed: markers for it may get there now.
     pub fn advance_markers_for(&mut self, partition: PartitionKey, now: Instant) {
+        self.settle_written_markers(partition);
         for id in self.transactions.markers.bound_for(partition) {
             self.advance_markers(&id, now);
         }

@@ -7,14 +7,17 @@
 //! to be sent ─────────────────────────▶ appended ─────────────────────────────▶ there
 //!     ▲  held, no leader, too few        │ another leads: it may be lost          ▲
 //!     │  in sync: it stays               │ another coordinates: sent again        │
-//!     └──────────────────────────────────┘                                       │
-//!     └── its topic was deleted, or its producer has a higher epoch there ────────┘
+//!     ├──────────────────────────────────┘                                       │
+//!     ├── its topic was deleted ──────────────────────────────────────────────────┘
+//!     └▶ refused: the producer, or who coordinates it, has a higher epoch there ─▶ to be sent
+//!                                                another coordinates, or starts again
 //! ```
 //!
 //! *Invariants*
 //! 1. A transaction is in flight as long as one of its markers is not there, or its coordinator has
 //!    not run since.
 //! 2. What is held is not sent; what was appended before stays.
+//! 3. Whose marker is refused does not complete (observed): its transaction stays as it is.
 //!
 //! *Source* apache/kafka `core/…/coordinator/transaction/{TransactionMarkerChannelManager,
 //! TransactionMarkerRequestCompletionHandler}.scala`: NOT_LEADER, NOT_ENOUGH_REPLICAS and whatever
@@ -44,6 +47,8 @@ pub enum Delivery {
         /// Where.
         offset: i64,
     },
+    /// A leader does not take it.
+    Refused,
 }
 
 /// The markers of a transaction.
@@ -121,6 +126,15 @@ impl TxnMarkers {
             for delivery in flight.to.values_mut() {
                 *delivery = Delivery::ToBeSent;
             }
+        }
+    }
+
+    /// Who coordinates a transaction has started again: it sends again what was refused.
+    pub fn retry_refused(&mut self, id: &str) {
+        if let Some(flight) = self.flights.get_mut(id) {
+            let refused = flight.to.values_mut();
+            let refused = refused.filter(|delivery| **delivery == Delivery::Refused);
+            refused.for_each(|delivery| *delivery = Delivery::ToBeSent);
         }
     }
 

@@ -24,10 +24,13 @@
 //! | 24 | [`add_partitions_to_txn`] |
 //! | 25 | [`add_offsets_to_txn`] |
 //! | 26 | [`end_txn`] |
+//! | 27 | [`write_txn_markers`] |
 //! | 28 | [`txn_offset_commit`] |
 //! | 32 | [`describe_configs`] |
 //! | 37 | [`create_partitions`] |
+//! | 42 | [`delete_groups`] |
 //! | 44 | [`incremental_alter_configs`] |
+//! | 47 | [`offset_delete`] |
 //! | 48 | [`describe_client_quotas`] |
 //! | 49 | [`alter_client_quotas`] |
 //! | 57 | [`update_features`] |
@@ -48,6 +51,7 @@ mod cluster_engine;
 mod config_faults;
 pub mod create_partitions;
 pub mod create_topics;
+pub mod delete_groups;
 pub mod delete_records;
 pub mod delete_topics;
 pub mod describe_client_quotas;
@@ -72,6 +76,7 @@ pub mod list_offsets;
 pub mod list_transactions;
 pub mod metadata;
 pub mod offset_commit;
+pub mod offset_delete;
 pub mod offset_fetch;
 pub mod offset_for_leader_epoch;
 mod offset_rows;
@@ -83,6 +88,7 @@ mod targets;
 mod txn_codes;
 pub mod txn_offset_commit;
 pub mod update_features;
+pub mod write_txn_markers;
 
 pub use cluster_engine::{ClusterEngine, OtherBrokers, Snapshot};
 
@@ -228,6 +234,8 @@ pub enum Pending {
     DeleteRecords(delete_records::Pending),
     /// For other members of a group.
     Group(group_wait::Pending),
+    /// For the replication of markers.
+    Markers(write_txn_markers::Pending),
 }
 
 impl Pending {
@@ -241,6 +249,7 @@ impl Pending {
             Self::Fetch(pending) => pending.is_complete(cluster, context),
             Self::DeleteRecords(pending) => pending.is_complete(cluster, context),
             Self::Group(pending) => pending.settle(cluster, context),
+            Self::Markers(pending) => pending.settle(cluster, context),
         }
     }
 
@@ -253,6 +262,7 @@ impl Pending {
             Self::Fetch(pending) => pending.answer(cluster, context),
             Self::DeleteRecords(pending) => pending.answer(cluster, context),
             Self::Group(pending) => pending.answer(cluster, context),
+            Self::Markers(pending) => pending.answer(context),
         }
     }
 }
@@ -304,6 +314,9 @@ pub fn handle(cluster: &mut Cluster, context: &Context, body: RequestBody, now: 
         RequestBody::Txn(TxnRequest::EndTxn(request)) => {
             end_txn::handle(cluster, context, &request, now)
         }
+        RequestBody::Txn(TxnRequest::WriteTxnMarkers(request)) => {
+            write_txn_markers::handle(cluster, context, &request, now)
+        }
         RequestBody::Offsets(request) => handle_offsets(cluster, context, &request, now),
         RequestBody::Groups(request) => handle_group(cluster, context, &request, now),
         RequestBody::Admin(request) => handle_admin(cluster, context, &request, now),
@@ -327,6 +340,9 @@ fn handle_offsets(
         OffsetRequest::TxnOffsetCommit(request) => {
             txn_offset_commit::handle(cluster, context, request, now)
         }
+        OffsetRequest::OffsetDelete(group, topics) => {
+            offset_delete::handle(cluster, context, (group, topics))
+        }
     }
 }
 
@@ -349,6 +365,7 @@ fn handle_group(
         GroupRequest::ListGroups(states, kinds) => {
             list_groups::handle(cluster, context, (states, kinds))
         }
+        GroupRequest::DeleteGroups(groups) => delete_groups::handle(cluster, context, groups),
     }
 }
 

@@ -504,7 +504,7 @@ impl Pending {
 }
 
 /// How an appended batch stands (`Partition.checkEnoughReplicasReachOffset`).
-fn replicated(
+pub(super) fn replicated(
     cluster: &Cluster,
     context: &Context,
     key: Option<PartitionKey>,

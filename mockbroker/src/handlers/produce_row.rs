@@ -191,6 +191,7 @@ fn refused(
         AppendError::NotLeader => row(ErrorCode::NOT_LEADER_OR_FOLLOWER),
         AppendError::NotEnoughReplicas => told(ErrorCode::NOT_ENOUGH_REPLICAS),
         AppendError::StaleEpoch => told(ErrorCode::INVALID_PRODUCER_EPOCH),
+        AppendError::StaleCoordinator => told(ErrorCode::TRANSACTION_COORDINATOR_FENCED),
         AppendError::NoRoom => row(ErrorCode::KAFKA_STORAGE_ERROR),
         AppendError::TooManyProducers => told(ErrorCode::UNKNOWN_SERVER_ERROR),
         AppendError::WrongTransaction => told(ErrorCode::INVALID_TXN_STATE),

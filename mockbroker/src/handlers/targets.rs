@@ -71,11 +71,10 @@ pub(super) fn of(known: &Topology, request: &Request) -> Vec<Named> {
             .map(|topic| (label(known, topic).name, None))
             .collect(),
         RequestBody::Txn(TxnRequest::AddPartitionsToTxn(body)) => {
-            let topics = body.transactions.iter().flat_map(|of| &of.topics);
-            let named = topics.flat_map(|(topic, indexes)| {
-                partitions(topic.as_str().into(), indexes.iter().copied())
-            });
-            named.collect()
+            by_name(body.transactions.iter().flat_map(|of| &of.topics))
+        }
+        RequestBody::Txn(TxnRequest::WriteTxnMarkers(body)) => {
+            by_name(body.markers.iter().flat_map(|marker| &marker.topics))
         }
         RequestBody::Offsets(body) => offsets(known, body),
         RequestBody::Admin(body) => admin(body),
@@ -104,6 +103,9 @@ pub(super) fn producer_ids(request: &Request) -> Vec<i64> {
             body.transactions.iter().map(|of| of.producer_id).collect()
         }
         RequestBody::Txn(TxnRequest::EndTxn(body)) => vec![body.producer_id],
+        RequestBody::Txn(TxnRequest::WriteTxnMarkers(body)) => {
+            body.markers.iter().map(|of| of.producer_id).collect()
+        }
         RequestBody::Offsets(OffsetRequest::AddOffsetsToTxn(body)) => vec![body.producer_id],
         RequestBody::Offsets(OffsetRequest::TxnOffsetCommit(body)) => vec![body.producer_id],
         _ => Vec::new(),
@@ -143,6 +145,7 @@ fn offsets(known: &Topology, body: &OffsetRequest) -> Vec<Named> {
             });
             named.collect()
         }
+        OffsetRequest::OffsetDelete(_, topics) => by_name(topics.iter()),
         OffsetRequest::AddOffsetsToTxn(_) => Vec::new(),
     }
 }
@@ -191,6 +194,12 @@ fn admin(body: &AdminRequest) -> Vec<Named> {
         | AdminRequest::DescribeTransactions(_)
         | AdminRequest::ListTransactions(_) => Vec::new(),
     }
+}
+
+fn by_name<'a>(topics: impl Iterator<Item = &'a (String, Vec<i32>)>) -> Vec<Named> {
+    let named = topics
+        .flat_map(|(topic, indexes)| partitions(topic.as_str().into(), indexes.iter().copied()));
+    named.collect()
 }
 
 fn partitions(topic: Arc<str>, indexes: impl Iterator<Item = i32>) -> impl Iterator<Item = Named> {

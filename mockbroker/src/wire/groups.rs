@@ -33,6 +33,8 @@ pub enum GroupRequest {
     DescribeGroups(Vec<String>, bool),
     /// ListGroups: states and types; none is all.
     ListGroups(Vec<String>, Vec<String>),
+    /// DeleteGroups: the groups.
+    DeleteGroups(Vec<String>),
 }
 
 /// JoinGroup.
@@ -84,6 +86,8 @@ pub enum GroupReply {
     DescribeGroups(Vec<DescribedGroup>),
     /// ListGroups: the outcome and the groups.
     ListGroups(ErrorCode, Vec<ListedGroup>),
+    /// DeleteGroups: the groups with their outcomes.
+    DeleteGroups(Vec<(String, ErrorCode)>),
 }
 
 /// JoinGroup.
@@ -217,6 +221,11 @@ pub(super) fn decode(
             let texts = |texts: Vec<StrBytes>| texts.iter().map(ToString::to_string).collect();
             GroupRequest::ListGroups(texts(message.states_filter), texts(message.types_filter))
         }
+        Api::DeleteGroups => {
+            let message: kp::DeleteGroupsRequest = decoded(body, version)?;
+            let groups = message.groups_names.iter().map(|group| group.to_string());
+            GroupRequest::DeleteGroups(groups.collect())
+        }
         _ => return Ok(None),
     }))
 }
@@ -308,6 +317,16 @@ impl GroupReply {
                     .with_groups(groups.collect());
                 put(&message, version, frame)
             }
+            Self::DeleteGroups(groups) => {
+                use kp::delete_groups_response::DeletableGroupResult;
+                let results = groups.iter().map(|(group, error)| {
+                    DeletableGroupResult::default()
+                        .with_group_id(kp::GroupId(text(group)))
+                        .with_error_code(error.0)
+                });
+                let message = kp::DeleteGroupsResponse::default().with_results(results.collect());
+                put(&message, version, frame)
+            }
         }
     }
 
@@ -327,6 +346,7 @@ impl GroupReply {
             Self::DescribeGroups(groups) => {
                 groups.iter().map(|of| RowCode::whole(of.error)).collect()
             }
+            Self::DeleteGroups(groups) => groups.iter().map(|of| RowCode::whole(of.1)).collect(),
         }
     }
 }
@@ -469,6 +489,7 @@ pub(super) fn everything(api: Api, error: ErrorCode) -> Option<GroupReply> {
             };
             GroupReply::ListGroups(error, vec![listed])
         }
+        Api::DeleteGroups => GroupReply::DeleteGroups(vec![("readers".into(), error)]),
         _ => return None,
     })
 }

@@ -344,6 +344,7 @@ const fn request_schema(api: Api) -> Option<&'static Schema> {
         Api::OffsetForLeaderEpoch => &OFFSET_FOR_LEADER_EPOCH,
         Api::AddPartitionsToTxn => &ADD_PARTITIONS_TO_TXN,
         Api::EndTxn => &END_TXN,
+        Api::WriteTxnMarkers => &WRITE_TXN_MARKERS,
         Api::OffsetCommit => &groups::OFFSET_COMMIT,
         Api::OffsetFetch => &groups::OFFSET_FETCH,
         Api::AddOffsetsToTxn => &groups::ADD_OFFSETS_TO_TXN,
@@ -354,6 +355,8 @@ const fn request_schema(api: Api) -> Option<&'static Schema> {
         Api::Heartbeat => &groups::HEARTBEAT,
         Api::LeaveGroup => &groups::LEAVE_GROUP,
         Api::DescribeGroups => &groups::DESCRIBE_GROUPS,
+        Api::DeleteGroups => &groups::DELETE_GROUPS,
+        Api::OffsetDelete => &groups::OFFSET_DELETE,
         Api::DescribeConfigs => &DESCRIBE_CONFIGS,
         Api::CreatePartitions => &CREATE_PARTITIONS,
         Api::IncrementalAlterConfigs => &INCREMENTAL_ALTER_CONFIGS,
@@ -521,6 +524,16 @@ static END_TXN: Schema = schema(&[
     part(0, INT64),
     part(0, INT16),
     part(0, INT8),
+]);
+
+static WRITE_TXN_MARKERS: Schema = schema(&[part(0, Field::Structs(&WRITABLE_MARKER))]);
+static WRITABLE_MARKER: Schema = schema(&[
+    part(0, INT64),
+    part(0, INT16),
+    part(0, INT8),
+    part(0, Field::Structs(&JOINING_TOPIC)),
+    part(0, INT32),
+    part(2, INT8),
 ]);
 
 static DESCRIBE_CONFIGS: Schema = schema(&[

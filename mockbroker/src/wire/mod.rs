@@ -9,7 +9,8 @@
 //! | [`quotas`], [`features`] | the same for client quotas, for levels of features |
 //! | [`groups`] | the same for groups of consumers |
 //! | [`offsets`] | the same for offsets of groups |
-//! | [`transactions`], [`listed_transactions`] | the same for coordinators of transactions |
+//! | [`transactions`], [`listed_transactions`], [`txn_markers`] | the same for transactions and their coordinators |
+//! | [`subscription`] | which topics a member of a group wants, as it tells its leader |
 //! | `reply_body` | what replies say, before a version decides how much of it is sent |
 //! | [`guard`] | the walk over a request that makes the decoder above safe to call |
 //! | [`batch_view`], [`records`], [`compression`] | record batches, read independently of any client |
@@ -32,5 +33,7 @@ pub mod refusal;
 pub mod reply;
 mod reply_body;
 pub mod request;
+pub mod subscription;
 pub mod transactions;
+pub mod txn_markers;
 pub mod versions;

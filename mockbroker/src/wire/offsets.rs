@@ -6,6 +6,8 @@
 //!
 //! *Source* the schemas of apache/kafka 4.3.1; KIP-98, KIP-447, KIP-709, KIP-848.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages as kp;
 use uuid::Uuid;
@@ -28,6 +30,8 @@ pub enum OffsetRequest {
     AddOffsetsToTxn(AddOffsetsToTxn),
     /// See [`TxnOffsetCommit`].
     TxnOffsetCommit(TxnOffsetCommit),
+    /// OffsetDelete: a group, and topics by name with their partitions.
+    OffsetDelete(String, Vec<(String, Vec<i32>)>),
 }
 
 /// What a client says of its membership.
@@ -136,7 +140,12 @@ pub enum OffsetReply {
     AddOffsetsToTxn(ErrorCode),
     /// TxnOffsetCommit: the outcome for each partition.
     TxnOffsetCommit(Vec<CommittedTopic>),
+    /// OffsetDelete: the outcome for all, and for each partition.
+    OffsetDelete(ErrorCode, Vec<DeletedTopic>),
 }
+
+/// A topic by its name with the outcome for each of its partitions.
+pub type DeletedTopic = (String, Vec<(i32, ErrorCode)>);
 
 /// A topic with the outcome for each of its partitions.
 pub type CommittedTopic = (TopicLabel, Vec<(i32, ErrorCode)>);
@@ -211,6 +220,14 @@ pub(super) fn decode(
             })
         }
         Api::TxnOffsetCommit => OffsetRequest::TxnOffsetCommit(txn_commit(decoded(body, version)?)),
+        Api::OffsetDelete => {
+            let message: kp::OffsetDeleteRequest = decoded(body, version)?;
+            let topics = message.topics.iter().map(|topic| {
+                let indexes = topic.partitions.iter().map(|row| row.partition_index);
+                (topic.name.to_string(), indexes.collect())
+            });
+            OffsetRequest::OffsetDelete(message.group_id.to_string(), topics.collect())
+        }
         _ => return Ok(None),
     }))
 }
@@ -376,6 +393,7 @@ impl OffsetReply {
                 put(&message, version, frame)
             }
             Self::TxnOffsetCommit(topics) => encode_txn_committed(topics, version, frame),
+            Self::OffsetDelete(error, topics) => encode_deleted((*error, topics), version, frame),
         }
     }
 
@@ -387,6 +405,19 @@ impl OffsetReply {
             Self::OffsetCommit(topics) | Self::TxnOffsetCommit(topics) => {
                 let rows = topics.iter().flat_map(|(label, rows)| {
                     let row = |(index, code): &(i32, ErrorCode)| row_code(label, *index, *code);
+                    rows.iter().map(row)
+                });
+                rows.collect()
+            }
+            Self::OffsetDelete(error, _) if *error != ErrorCode::NONE => {
+                vec![RowCode::whole(*error)]
+            }
+            Self::OffsetDelete(_, topics) => {
+                let rows = topics.iter().flat_map(|(topic, rows)| {
+                    let topic: Arc<str> = topic.as_str().into();
+                    let row = move |(index, code): &(i32, ErrorCode)| {
+                        RowCode::of_partition(Arc::clone(&topic), *index, *code)
+                    };
                     rows.iter().map(row)
                 });
                 rows.collect()
@@ -442,6 +473,28 @@ fn encode_txn_committed(topics: &[CommittedTopic], version: i16, frame: &mut Byt
             .with_partitions(rows.collect())
     });
     let message = kp::TxnOffsetCommitResponse::default().with_topics(topics.collect());
+    put(&message, version, frame)
+}
+
+fn encode_deleted(
+    (error, topics): (ErrorCode, &[DeletedTopic]),
+    version: i16,
+    frame: &mut BytesMut,
+) -> Encoded {
+    use kp::offset_delete_response::{OffsetDeleteResponsePartition, OffsetDeleteResponseTopic};
+    let topics = topics.iter().map(|(topic, rows)| {
+        let rows = rows.iter().map(|(index, code)| {
+            OffsetDeleteResponsePartition::default()
+                .with_partition_index(*index)
+                .with_error_code(code.0)
+        });
+        OffsetDeleteResponseTopic::default()
+            .with_name(name(topic))
+            .with_partitions(rows.collect())
+    });
+    let message = kp::OffsetDeleteResponse::default()
+        .with_error_code(error.0)
+        .with_topics(topics.collect());
     put(&message, version, frame)
 }
 
@@ -525,6 +578,9 @@ pub(super) fn everything(api: Api, error: ErrorCode) -> Option<OffsetReply> {
                 error,
                 topics: vec![(label(), vec![row])],
             }])
+        }
+        Api::OffsetDelete => {
+            OffsetReply::OffsetDelete(ErrorCode::NONE, vec![("orders".into(), vec![(3, error)])])
         }
         _ => return None,
     })

@@ -480,6 +480,9 @@ mod tests {
             Api::InitProducerId => read!(InitProducerIdResponse),
             Api::AddPartitionsToTxn => read!(AddPartitionsToTxnResponse),
             Api::EndTxn => read!(EndTxnResponse),
+            Api::WriteTxnMarkers => {
+                drop(kp::WriteTxnMarkersResponse::decode(&mut body, 1).unwrap());
+            }
             Api::OffsetCommit => read!(OffsetCommitResponse),
             Api::OffsetFetch => read!(OffsetFetchResponse),
             Api::AddOffsetsToTxn => read!(AddOffsetsToTxnResponse),
@@ -502,6 +505,8 @@ mod tests {
             Api::Heartbeat => read!(HeartbeatResponse),
             Api::LeaveGroup => read!(LeaveGroupResponse),
             Api::DescribeGroups => read!(DescribeGroupsResponse),
+            Api::DeleteGroups => read!(DeleteGroupsResponse),
+            Api::OffsetDelete => read!(OffsetDeleteResponse),
             other => panic!("{other} is not read here"),
         }
         body.len()

@@ -411,12 +411,16 @@ fn decode(api: Api, version: i16, mut body: Bytes) -> Result<RequestBody, Refusa
         Api::InitProducerId => {
             RequestBody::InitProducerId(decoded!(InitProducerIdRequest, init_producer_id))
         }
-        Api::AddPartitionsToTxn | Api::EndTxn => {
+        Api::AddPartitionsToTxn | Api::EndTxn | Api::WriteTxnMarkers => {
             let request = transactions::decode(api, version, &mut body);
             let request = request.map_err(|_| malformed())?;
             RequestBody::Txn(request.ok_or(Refusal::UnsupportedVersion { api, version })?)
         }
-        Api::OffsetCommit | Api::OffsetFetch | Api::AddOffsetsToTxn | Api::TxnOffsetCommit => {
+        Api::OffsetCommit
+        | Api::OffsetFetch
+        | Api::AddOffsetsToTxn
+        | Api::TxnOffsetCommit
+        | Api::OffsetDelete => {
             let request = offsets::decode(api, version, &mut body);
             let request = request.map_err(|_| malformed())?;
             RequestBody::Offsets(request.ok_or(Refusal::UnsupportedVersion { api, version })?)
@@ -426,7 +430,8 @@ fn decode(api: Api, version: i16, mut body: Bytes) -> Result<RequestBody, Refusa
         | Api::Heartbeat
         | Api::LeaveGroup
         | Api::DescribeGroups
-        | Api::ListGroups => {
+        | Api::ListGroups
+        | Api::DeleteGroups => {
             let request = groups::decode(api, version, &mut body).map_err(|_| malformed())?;
             RequestBody::Groups(request.ok_or(Refusal::UnsupportedVersion { api, version })?)
         }

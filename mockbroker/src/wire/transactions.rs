@@ -14,6 +14,7 @@ use kafka_protocol::messages as kp;
 use super::reply::{Encoded, name, put, text};
 use super::reply_body::RowCode;
 use super::request::{Malformed, decoded};
+use super::txn_markers::{self, WriteTxnMarkers};
 use crate::api::Api;
 use crate::error_code::ErrorCode;
 
@@ -24,6 +25,8 @@ pub enum TxnRequest {
     AddPartitionsToTxn(AddPartitionsToTxn),
     /// See [`EndTxn`].
     EndTxn(EndTxn),
+    /// See [`WriteTxnMarkers`].
+    WriteTxnMarkers(WriteTxnMarkers),
 }
 
 /// AddPartitionsToTxn; before version 4 there is one transaction in it.
@@ -86,6 +89,8 @@ pub enum TxnReply {
     AddPartitionsToTxn(AddedPartitions),
     /// See [`Ended`].
     EndTxn(Ended),
+    /// WriteTxnMarkers: by producer id, topics with rows.
+    WriteTxnMarkers(Vec<(i64, Vec<JoinedTopic>)>),
 }
 
 /// AddPartitionsToTxn.
@@ -136,6 +141,10 @@ pub(super) fn decode(
                     false => Decision::Abort,
                 },
             })
+        }
+        Api::WriteTxnMarkers => {
+            let request = txn_markers::decode(version, body).map_err(|_| Malformed)?;
+            TxnRequest::WriteTxnMarkers(request)
         }
         _ => return Ok(None),
     }))
@@ -192,6 +201,7 @@ impl TxnReply {
                 }
                 put(&message, version, frame)
             }
+            Self::WriteTxnMarkers(producers) => encode_marked(producers, frame),
         }
     }
 
@@ -204,17 +214,49 @@ impl TxnReply {
             }
             Self::AddPartitionsToTxn(body) => {
                 let topics = body.transactions.iter().flat_map(|(_, topics)| topics);
-                let rows = topics.flat_map(|(topic, rows)| {
-                    let topic: Arc<str> = topic.as_str().into();
-                    rows.iter().map(move |(index, code)| {
-                        RowCode::of_partition(Arc::clone(&topic), *index, *code)
-                    })
-                });
-                rows.collect()
+                topics.flat_map(row_codes).collect()
             }
             Self::EndTxn(body) => vec![RowCode::whole(body.error)],
+            Self::WriteTxnMarkers(producers) => {
+                let topics = producers.iter().flat_map(|(_, topics)| topics);
+                topics.flat_map(row_codes).collect()
+            }
         }
     }
+}
+
+fn row_codes((topic, rows): &JoinedTopic) -> impl Iterator<Item = RowCode> {
+    let topic: Arc<str> = topic.as_str().into();
+    let row = move |(index, code): &(i32, ErrorCode)| {
+        RowCode::of_partition(Arc::clone(&topic), *index, *code)
+    };
+    rows.iter().map(row)
+}
+
+/// The newest layout that the generated messages have; version 2 is the same.
+const MARKED_LAYOUT: i16 = 1;
+
+fn encode_marked(producers: &[(i64, Vec<JoinedTopic>)], frame: &mut BytesMut) -> Encoded {
+    use kp::write_txn_markers_response::{
+        WritableTxnMarkerPartitionResult, WritableTxnMarkerResult, WritableTxnMarkerTopicResult,
+    };
+    let topic = |(topic, rows): &JoinedTopic| {
+        let rows = rows.iter().map(|(index, code)| {
+            WritableTxnMarkerPartitionResult::default()
+                .with_partition_index(*index)
+                .with_error_code(code.0)
+        });
+        WritableTxnMarkerTopicResult::default()
+            .with_name(name(topic))
+            .with_partitions(rows.collect())
+    };
+    let markers = producers.iter().map(|(id, topics)| {
+        WritableTxnMarkerResult::default()
+            .with_producer_id(kp::ProducerId(*id))
+            .with_topics(topics.iter().map(topic).collect())
+    });
+    let message = kp::WriteTxnMarkersResponse::default().with_markers(markers.collect());
+    put(&message, MARKED_LAYOUT, frame)
 }
 
 fn encode_added(body: &AddedPartitions, version: i16, frame: &mut BytesMut) -> Encoded {
@@ -259,6 +301,10 @@ pub(super) fn everything(api: Api, error: ErrorCode) -> Option<TxnReply> {
             producer_id: 4_000,
             producer_epoch: 1,
         }),
+        Api::WriteTxnMarkers => {
+            let topics = vec![("orders".into(), vec![(3, error)])];
+            TxnReply::WriteTxnMarkers(vec![(4_000, topics)])
+        }
         _ => return None,
     })
 }

@@ -54,7 +54,7 @@ impl Served {
 }
 
 /// The APIs that are served, ascending by key.
-pub const SERVED: [Served; 34] = [
+pub const SERVED: [Served; 37] = [
     Served {
         served: VersionRange::new(3, 13),
         ..served(Api::Produce, 0, 13, 9)
@@ -80,10 +80,14 @@ pub const SERVED: [Served; 34] = [
     served(Api::AddPartitionsToTxn, 0, 5, 3),
     served(Api::AddOffsetsToTxn, 0, 4, 3),
     served(Api::EndTxn, 0, 5, 3),
+    served(Api::WriteTxnMarkers, 1, 2, 1),
     served(Api::TxnOffsetCommit, 0, 5, 3),
     served(Api::DescribeConfigs, 1, 4, 4),
     served(Api::CreatePartitions, 0, 3, 2),
+    served(Api::DeleteGroups, 0, 2, 2),
     served(Api::IncrementalAlterConfigs, 0, 1, 1),
+    // Its one version is not flexible.
+    served(Api::OffsetDelete, 0, 0, 1),
     served(Api::DescribeClientQuotas, 0, 1, 1),
     served(Api::AlterClientQuotas, 0, 1, 1),
     served(Api::UpdateFeatures, 0, 2, 0),
@@ -126,5 +130,27 @@ mod tests {
             assert!(advertised.contains(served.min), "{}", entry.api);
             assert!(advertised.contains(served.max), "{}", entry.api);
         }
+    }
+
+    /// The keys that Kafka 4.3.1 lists with transactions, groups and share groups on (observed).
+    const KAFKAS: [i16; 75] = [
+        0, 1, 2, 3, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27,
+        28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50,
+        51, 55, 57, 60, 61, 64, 65, 66, 68, 69, 74, 75, 76, 77, 78, 79, 80, 81, 83, 84, 85, 86, 87,
+        88, 89, 90, 91, 92,
+    ];
+
+    #[test]
+    fn what_is_not_served_is_told() {
+        let told = include_str!("../../DESIGN.md");
+        let (_, section) = told.split_once("\n### APIs that are not served\n").unwrap();
+        let (section, _) = section.split_once("\n### ").unwrap();
+        let rows = section.lines().filter_map(|line| line.strip_prefix("| "));
+        let keys = rows.filter_map(|row| row.split_once(" | ").map(|(keys, _)| keys));
+        let told = keys.flat_map(|keys| keys.split(", ").filter_map(|key| key.parse().ok()));
+        let served = SERVED.map(|served| served.api.key());
+        let mut all: Vec<i16> = told.chain(served).collect();
+        all.sort_unstable();
+        assert_eq!(all, KAFKAS);
     }
 }

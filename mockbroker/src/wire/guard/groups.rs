@@ -118,3 +118,15 @@ static LEAVING: Schema = schema(&[
 
 pub(super) static DESCRIBE_GROUPS: Schema =
     schema(&[part(0, Field::Items(&Field::Text)), part(3, INT8)]);
+
+pub(super) static DELETE_GROUPS: Schema = schema(&[part(0, Field::Items(&Field::Text))]);
+
+pub(super) static OFFSET_DELETE: Schema = schema(&[
+    part(0, Field::Text),
+    part(0, Field::Structs(&DELETED_OFFSETS_TOPIC)),
+]);
+static DELETED_OFFSETS_TOPIC: Schema = schema(&[
+    part(0, Field::Text),
+    part(0, Field::Structs(&DELETED_OFFSETS_PARTITION)),
+]);
+static DELETED_OFFSETS_PARTITION: Schema = schema(&[part(0, INT32)]);
