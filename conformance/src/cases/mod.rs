@@ -26,6 +26,7 @@ mod eos_recorded;
 mod eos_transactions;
 mod framing;
 mod framing_limits;
+mod group_deletion;
 mod idempotence;
 mod leader_changes;
 mod leader_faults;
@@ -50,6 +51,7 @@ mod txn_client_doubt;
 mod txn_client_errors;
 mod txn_client_waits;
 mod txn_described;
+mod txn_markers;
 mod txn_offsets;
 mod txn_stage;
 mod txn_states;
@@ -96,7 +98,9 @@ const CHAPTERS: &[&[&[Case]]] = &[
         txn_client_doubt::CASES,
         txn_client_errors::CASES,
         txn_client_waits::CASES,
+        txn_markers::CASES,
     ],
+    &[group_deletion::CASES],
     &[leader_changes::CASES, leader_faults::CASES],
     &[time_outs::CASES, time_outs_on_paths::CASES],
     &[quotas::CASES],

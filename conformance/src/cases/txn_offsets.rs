@@ -3,6 +3,8 @@
 //! *Source*: KIP-98, KIP-447, KIP-890; `GroupCoordinatorService.java`,
 //! `OffsetMetadataManager.java`; the codes are those observed on 4.3.1.
 
+use bytes::Bytes;
+
 use crate::case::{Case, Level, Objection, expect_eq};
 use crate::context::{Context, Topic};
 use crate::io::connection::Connection;
@@ -58,22 +60,28 @@ const CLAIMS_FROM: i16 = 3;
 const JOINS_FROM: i16 = 5;
 /// From here on stable offsets can be asked for.
 const STABLE_FROM: i16 = 7;
-const OFFSET: i64 = 42;
+/// What a [`Committer`] commits.
+pub(super) const OFFSET: i64 = 42;
 const SESSION_MS: i32 = 30_000;
 
 /// A group of a case's own, and a transactor that commits for it.
-struct Committer {
+pub(super) struct Committer {
     context: Context,
-    topic: Topic,
-    group: String,
-    coordinator: Connection,
-    transactor: Transactor,
+    pub(super) topic: Topic,
+    pub(super) group: String,
+    pub(super) coordinator: Connection,
+    pub(super) transactor: Transactor,
 }
 
 impl Committer {
-    async fn start(c: &Context) -> Result<Self, Objection> {
+    pub(super) async fn start(c: &Context) -> Result<Self, Objection> {
         let topic = c.topic(1).await?;
         let group = c.topic_name();
+        Self::of(c, topic, group).await
+    }
+
+    /// One for a group and partition 0 of a topic.
+    pub(super) async fn of(c: &Context, topic: Topic, group: String) -> Result<Self, Objection> {
         Ok(Self {
             context: c.clone(),
             coordinator: group_coordinator(c, &group).await?,
@@ -83,7 +91,7 @@ impl Committer {
         })
     }
 
-    async fn join(&mut self, version: i16) -> Result<(), Objection> {
+    pub(super) async fn join(&mut self, version: i16) -> Result<(), Objection> {
         let request = AddOffsets {
             id: self.transactor.id.clone(),
             stamp: self.transactor.stamp,
@@ -102,7 +110,7 @@ impl Committer {
     }
 
     /// The code with which offset 42 is taken.
-    async fn commit(&mut self, version: i16, claim: Claim) -> Result<i16, Objection> {
+    pub(super) async fn commit(&mut self, version: i16, claim: Claim) -> Result<i16, Objection> {
         let request = TxnOffsetCommit {
             id: self.transactor.id.clone(),
             stamp: self.transactor.stamp,
@@ -121,7 +129,11 @@ impl Committer {
         }
     }
 
-    async fn fetch(&mut self, version: i16, stable: bool) -> Result<CommittedOffset, Objection> {
+    pub(super) async fn fetch(
+        &mut self,
+        version: i16,
+        stable: bool,
+    ) -> Result<CommittedOffset, Objection> {
         let request = OffsetFetch {
             group: self.group.clone(),
             topic: self.topic.name.clone(),
@@ -131,7 +143,7 @@ impl Committer {
     }
 
     /// Waits until the group has this offset.
-    async fn await_offset(&mut self, offset: i64) -> Result<(), Objection> {
+    pub(super) async fn await_offset(&mut self, offset: i64) -> Result<(), Objection> {
         let version = self.context.version::<OffsetFetch>();
         let patience = self.context.patience(format!("the offset is {offset}"));
         loop {
@@ -154,11 +166,22 @@ pub(super) async fn join(
     group: &str,
     instance: Option<&str>,
 ) -> Result<JoinGroupAnswer, Objection> {
+    join_saying(c, group, instance, &Bytes::from_static(b"m")).await
+}
+
+/// The same with what the member says to its leader.
+pub(super) async fn join_saying(
+    c: &Context,
+    group: &str,
+    instance: Option<&str>,
+    metadata: &Bytes,
+) -> Result<JoinGroupAnswer, Objection> {
     let request = JoinGroup {
         group: group.to_owned(),
         session_ms: SESSION_MS,
         member: String::new(),
         instance: instance.map(str::to_owned),
+        metadata: metadata.clone(),
     };
     let version = if instance.is_some() { 5 } else { 3 };
     let mut coordinator = group_coordinator(c, group).await?;

@@ -1,11 +1,14 @@
 //! The bodies of requests about groups and what is known of transactions, laid out by
 //! `kafka_protocol`.
 //!
-//! *Not here*: answers (`groups.rs`, `described.rs`).
+//! *Not here*: answers (`groups.rs`, `group_deletion.rs`, `described.rs`).
 
 use bytes::Bytes;
 use kafka_protocol::messages::describe_producers_request::TopicRequest;
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
+use kafka_protocol::messages::offset_delete_request::{
+    OffsetDeleteRequestPartition, OffsetDeleteRequestTopic,
+};
 use kafka_protocol::messages::offset_fetch_request::{
     OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
 };
@@ -13,12 +16,13 @@ use kafka_protocol::messages::txn_offset_commit_request::{
     TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
 };
 use kafka_protocol::messages::{
-    AddOffsetsToTxnRequest, DescribeProducersRequest, DescribeTransactionsRequest,
-    JoinGroupRequest, ListTransactionsRequest, OffsetFetchRequest, ProducerId,
-    TxnOffsetCommitRequest,
+    AddOffsetsToTxnRequest, DeleteGroupsRequest, DescribeProducersRequest,
+    DescribeTransactionsRequest, JoinGroupRequest, ListTransactionsRequest, OffsetDeleteRequest,
+    OffsetFetchRequest, ProducerId, TxnOffsetCommitRequest,
 };
 
 use super::described::{DescribeProducers, ListTransactions};
+use super::group_deletion::OffsetDelete;
 use super::groups::{AddOffsets, JoinGroup, OffsetFetch, TxnOffsetCommit};
 use super::request::{EncodeError, encode, text, topic_name};
 
@@ -26,7 +30,7 @@ use super::request::{EncodeError, encode, text, topic_name};
 pub(super) fn join_group(question: &JoinGroup, version: i16) -> Result<Bytes, EncodeError> {
     let protocol = JoinGroupRequestProtocol::default()
         .with_name(text("range"))
-        .with_metadata(Bytes::from_static(b"m"));
+        .with_metadata(question.metadata.clone());
     let request = JoinGroupRequest::default()
         .with_group_id(text(&question.group).into())
         .with_session_timeout_ms(question.session_ms)
@@ -39,6 +43,29 @@ pub(super) fn join_group(question: &JoinGroup, version: i16) -> Result<Bytes, En
         None => request,
     };
     encode("JoinGroup", &request, version)
+}
+
+/// DeleteGroups.
+pub(super) fn delete_groups(groups: &[String], version: i16) -> Result<Bytes, EncodeError> {
+    let groups = groups.iter().map(|group| text(group).into()).collect();
+    let request = DeleteGroupsRequest::default().with_groups_names(groups);
+    encode("DeleteGroups", &request, version)
+}
+
+/// OffsetDelete.
+pub(super) fn offset_delete(question: &OffsetDelete, version: i16) -> Result<Bytes, EncodeError> {
+    let topics = question.topics.iter().map(|(topic, partitions)| {
+        let partitions = partitions
+            .iter()
+            .map(|index| OffsetDeleteRequestPartition::default().with_partition_index(*index));
+        OffsetDeleteRequestTopic::default()
+            .with_name(topic_name(topic))
+            .with_partitions(partitions.collect())
+    });
+    let request = OffsetDeleteRequest::default()
+        .with_group_id(text(&question.group).into())
+        .with_topics(topics.collect());
+    encode("OffsetDelete", &request, version)
 }
 
 /// AddOffsetsToTxn.

@@ -24,6 +24,8 @@ pub struct JoinGroup {
     pub member: String,
     /// The id that a static member gave itself; from version 5.
     pub instance: Option<String>,
+    /// What it says to the leader.
+    pub metadata: Bytes,
 }
 
 /// The answer to [`JoinGroup`].

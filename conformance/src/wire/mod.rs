@@ -13,6 +13,7 @@ pub mod batch;
 pub mod codec;
 pub mod described;
 pub mod error_code;
+pub mod group_deletion;
 pub mod group_offsets;
 mod group_request;
 pub mod groups;
@@ -27,6 +28,7 @@ mod transaction_request;
 mod transaction_walk;
 pub mod transactional;
 pub mod tree;
+pub mod txn_markers;
 
 use bytes::Bytes;
 use serde_json::Value;

@@ -11,12 +11,14 @@ use serde_json::{Map, Value, json};
 use super::answer::{ApiVersions, CreateTopic, InitProducerId, ListOffsets, Metadata};
 use super::batch::{CRC_COVERS_FROM, HEADER_BYTES};
 use super::described::{DescribeProducers, DescribeTransactions, ListTransactions};
+use super::group_deletion::{DeleteGroups, OffsetDelete};
 use super::groups::{AddOffsets, JoinGroup, OffsetFetch, TxnOffsetCommit};
 use super::produce::{Produce, TOPIC_ID_FROM};
 use super::reader::{DecodeError, Layout, Reader};
 use super::records::{FETCH_BY_ID_FROM, Fetch, FetchById, StoredRecord, read_batches};
 use super::transactional::{AddPartitions, EndTxn, FindCoordinator};
-use super::{Request, hex, response_tree, transaction_walk};
+use super::txn_markers::WriteTxnMarkers;
+use super::{Request, group_deletion, hex, response_tree, transaction_walk, txn_markers};
 
 /// A request frame, as far as its header reads.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,6 +54,9 @@ impl Asked {
             DescribeTransactions::API_KEY => DescribeTransactions::NAME,
             ListTransactions::API_KEY => ListTransactions::NAME,
             DescribeProducers::API_KEY => DescribeProducers::NAME,
+            WriteTxnMarkers::API_KEY => WriteTxnMarkers::NAME,
+            DeleteGroups::API_KEY => DeleteGroups::NAME,
+            OffsetDelete::API_KEY => OffsetDelete::NAME,
             other => return format!("API {other}"),
         };
         name.to_owned()
@@ -96,6 +101,9 @@ fn group_walk(api_key: i16, version: i16) -> Option<(Layout, Walk)> {
             DescribeProducers::layout(version),
             transaction_walk::describe_producers,
         ),
+        WriteTxnMarkers::API_KEY => (WriteTxnMarkers::layout(version), txn_markers::walk),
+        DeleteGroups::API_KEY => (DeleteGroups::layout(version), group_deletion::walk_groups),
+        OffsetDelete::API_KEY => (OffsetDelete::layout(version), group_deletion::walk_offsets),
         _ => return None,
     })
 }
@@ -317,6 +325,9 @@ pub fn answer(api_key: i16, version: i16, frame: &[u8]) -> Option<Result<Value, 
         DescribeTransactions::API_KEY => response_tree::<DescribeTransactions>(frame, version),
         ListTransactions::API_KEY => response_tree::<ListTransactions>(frame, version),
         DescribeProducers::API_KEY => response_tree::<DescribeProducers>(frame, version),
+        WriteTxnMarkers::API_KEY => response_tree::<WriteTxnMarkers>(frame, version),
+        DeleteGroups::API_KEY => response_tree::<DeleteGroups>(frame, version),
+        OffsetDelete::API_KEY => response_tree::<OffsetDelete>(frame, version),
         _ => return None,
     };
     Some(tree.map(|mut tree| {
