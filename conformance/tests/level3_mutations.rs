@@ -139,6 +139,9 @@ const MUTATIONS: &[(&str, Wrong)] = &[
     // The newer process is not told from the older.
     ("EOS-23", Wrong::Tells(Api::EndTxn, 0)),
     ("EOS-23", Wrong::Tells(Api::EndTxn, 90)),
+    ("EOS-24", Wrong::Says(0)),
+    ("EOS-24", Wrong::Tells(Api::EndTxn, 0)),
+    ("EOS-24", Wrong::Tells(Api::AddPartitionsToTxn, 0)),
 ];
 
 /// What breaks the client cases that a broker which acknowledges and stores nothing does not.

@@ -35,7 +35,24 @@ pub(super) const CASES: &[Case] = &[Case {
     run: |c| Box::pin(as_recorded(c)),
 }];
 
-const RECORDED: &str = include_str!("../../goldens/verdicts-4.3.1.txt");
+/// What was recorded.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Recorded {
+    Verdicts,
+    Requests,
+    RequestsOfLevelOne,
+}
+
+impl Recorded {
+    const fn text(self) -> &'static str {
+        match self {
+            Self::Verdicts => include_str!("../../goldens/verdicts-4.3.1.txt"),
+            Self::Requests => include_str!("../../goldens/requests-4.3.1.txt"),
+            Self::RequestsOfLevelOne => include_str!("../../goldens/requests-4.3.1-tv1.txt"),
+        }
+    }
+}
+
 /// Names a file that the verdicts are written to.
 const FILE_VARIABLE: &str = "CONFORMANCE_VERDICTS";
 const SEEDS: [u64; 3] = [1, 2, 3];
@@ -403,12 +420,17 @@ async fn as_recorded(c: Context) -> Result<(), Objection> {
     for seed in SEEDS {
         lines.extend(play(&c, seed).await?);
     }
+    expect_recorded(&lines, Recorded::Verdicts)
+}
+
+/// Objects unless these lines were recorded; or writes them where they are to be.
+pub(super) fn expect_recorded(lines: &[String], recorded: Recorded) -> Result<(), Objection> {
     if let Ok(file) = std::env::var(FILE_VARIABLE) {
         let written = std::fs::write(&file, lines.join("\n") + "\n");
         return done(&file, written);
     }
-    let mut recorded = RECORDED.lines();
-    for (number, line) in (1..).zip(&lines) {
+    let mut recorded = recorded.text().lines();
+    for (number, line) in (1..).zip(lines) {
         let step = format!("line {number}");
         expect_eq(step, recorded.next().unwrap_or("nothing"), line.as_str())?;
     }

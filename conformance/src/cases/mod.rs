@@ -23,6 +23,7 @@ mod eos_faults;
 mod eos_held_end;
 mod eos_levels;
 mod eos_recorded;
+mod eos_requests;
 mod eos_transactions;
 mod framing;
 mod framing_limits;
@@ -117,6 +118,7 @@ const CHAPTERS: &[&[&[Case]]] = &[
         eos_held_end::CASES,
         eos_levels::CASES,
         eos_recorded::CASES,
+        eos_requests::CASES,
     ],
     &[delivery::CASES],
 ];
