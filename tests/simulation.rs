@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use promises::defect::Defect;
 use promises::draw::Workload;
-use promises::faults::{Plan, Run, run, shrink};
+use promises::faults::{Plan, Run, Standing, run, shrink};
 use promises::history::transactions::{TransactionOutcome, Transactions};
 use promises::history::{Ending, History, Passed, Placed, Seen, SendOp};
 use rstest::rstest;
@@ -80,7 +80,7 @@ fn every_seed_keeps_every_promise(#[case] workload: Workload) {
     let count = only.map_or_else(|| number("SEEDS").unwrap_or(SEEDS), |_| 1);
     let (started, cpu_started) = (Instant::now(), cpu_seconds());
     let mut sends = 0;
-    let mut failed = Vec::new();
+    let (mut failed, mut shared) = (Vec::new(), Vec::new());
     for seed in first..first + count {
         let plan = workload.draw(seed);
         if only.is_some() {
@@ -88,6 +88,9 @@ fn every_seed_keeps_every_promise(#[case] workload: Workload) {
         }
         let outcome = run(&plan);
         sends += outcome.history.sends.len();
+        if outcome.standing == Standing::EpochShared {
+            shared.push(seed);
+        }
         if outcome.complaint.is_some() {
             failed.push(seed);
             println!("seed {seed} of {workload} fails: {:?}", outcome.broken);
@@ -99,6 +102,12 @@ fn every_seed_keeps_every_promise(#[case] workload: Workload) {
         "{workload}: {count} seeds, {sends} sends, {:.0} seeds/s of one core",
         count as f64 / seconds
     );
+    if !shared.is_empty() {
+        println!("not judged, for two processes had one epoch, as on Kafka: {shared:?}");
+    }
+    // What is rare in Kafka must not hide what is wrong here.
+    let few = count / 5_000 + 1;
+    assert!(shared.len() as u64 <= few, "{shared:?} share an epoch");
     if let Some(seed) = failed.first() {
         let explained = report(workload, *seed, &workload.draw(*seed));
         panic!(

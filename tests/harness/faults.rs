@@ -27,7 +27,7 @@ use crate::oracle::{self, Law};
 use crate::setting::Setting;
 use crate::trace::Tracing;
 use crate::traps::When;
-use crate::worker::{Bracketing, Job, PlannedTransaction, Predecessor, Wish, Work};
+use crate::worker::{Bracketing, Job, PlannedTransaction, Predecessor, Upgrade, Wish, Work};
 use crate::world::{ClientNumber, World};
 
 /// Something that goes wrong.
@@ -181,6 +181,18 @@ pub struct Run {
     pub broken: Vec<Law>,
     /// What was found wrong: the oracle's verdict, or what the cluster had to refuse.
     pub complaint: Option<String>,
+    /// Whether that counts.
+    pub standing: Standing,
+}
+
+/// Whether a run was what its laws are about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It was.
+    Judged,
+    /// The level of transactions was raised, and two processes were given one epoch, as Kafka does
+    /// (`epochs.rs`): nothing is promised of what they did with it, and nothing is complained of.
+    EpochShared,
 }
 
 /// Lets a plan happen.
@@ -218,11 +230,23 @@ pub fn run(plan: &Plan) -> Run {
     let left = (left > 0).then(|| format!("{left} sends are still open"));
     let complaint = world.complaint();
     let broken = (!verdict.holds()).then(|| verdict.to_string());
+    let complaint = broken.or(left).or(complaint).or(refused);
+    let standing = standing(&world, plan.setting.transactions.as_ref());
+    let judged = standing == Standing::Judged;
     Run {
         world,
         history,
-        broken: verdict.laws(),
-        complaint: broken.or(left).or(complaint).or(refused),
+        broken: if judged { verdict.laws() } else { Vec::new() },
+        complaint: complaint.filter(|_| judged),
+        standing,
+    }
+}
+
+fn standing(world: &World, bracketing: Option<&Bracketing>) -> Standing {
+    let raised = bracketing.is_some_and(|one| one.upgrade != Upgrade::Never);
+    match raised && world.tap.epoch_is_shared() {
+        true => Standing::EpochShared,
+        false => Standing::Judged,
     }
 }
 

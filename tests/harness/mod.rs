@@ -28,6 +28,7 @@ pub mod defect;
 pub mod draw;
 mod draw_transactions;
 pub mod driving;
+mod epochs;
 pub mod faults;
 pub mod history;
 mod jobs;

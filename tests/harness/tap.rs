@@ -18,6 +18,7 @@ use kafka_producer::Acks;
 use crate::answer;
 use crate::capture::{self, TopicName};
 use crate::defect::Planted;
+use crate::epochs::EpochsGiven;
 use crate::history::{LeaderTold, Partition, Passed, Told, WireBatch, WireEvent};
 use crate::link::LinkId;
 use crate::setting::Setting;
@@ -56,6 +57,7 @@ pub struct Tap {
     unanswered: BTreeMap<LinkId, VecDeque<(Api, i16)>>,
     in_flight_most: usize,
     muted_until: Duration,
+    epochs: EpochsGiven,
 }
 
 impl Tap {
@@ -70,6 +72,7 @@ impl Tap {
             unanswered: BTreeMap::new(),
             in_flight_most: 0,
             muted_until: Duration::ZERO,
+            epochs: EpochsGiven::default(),
         }
     }
 
@@ -113,6 +116,7 @@ impl Tap {
         let Some((api, version)) = request else {
             return frame;
         };
+        self.epochs.on_answer(wire.producer, (api, version), &frame);
         let answer = answer::read(api, version, &frame, &self.topics);
         self.muted_until = self.muted_until.max(at + answer.told.throttle);
         let given = match &mut self.planted {
@@ -160,6 +164,12 @@ impl Tap {
     #[must_use]
     pub fn in_flight_most(&self) -> usize {
         self.in_flight_most
+    }
+
+    /// Whether two processes were given one epoch.
+    #[must_use]
+    pub fn epoch_is_shared(&self) -> bool {
+        self.epochs.shared()
     }
 
     /// When the last throttle ends that was told.
