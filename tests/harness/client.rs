@@ -82,6 +82,10 @@ impl Queues for PlainQueues {
         self.queue(partition).state()
     }
 
+    fn open_bytes(&mut self, partition: TopicPartition) -> usize {
+        self.queue(partition).open_bytes()
+    }
+
     fn seal(&mut self, partition: TopicPartition) {
         self.queue(partition).seal();
     }

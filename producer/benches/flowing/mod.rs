@@ -145,6 +145,10 @@ impl Queues for OneQueue {
         self.0.state()
     }
 
+    fn open_bytes(&mut self, _: TopicPartition) -> usize {
+        self.0.open_bytes()
+    }
+
     fn seal(&mut self, _: TopicPartition) {
         self.0.seal();
     }

@@ -174,7 +174,13 @@ impl<C> Engine<C> {
             Candidate::Prepared { bytes } => offer = Some(now_with(bytes)),
             Candidate::New => match due(queue, self.config.linger, self.urging, now) {
                 Due::Empty => {}
-                Due::Now => offer = Some(now_with(queue.oldest_bytes)),
+                Due::Now => {
+                    let bytes = match queue.oldest_bytes {
+                        0 => queues.open_bytes(at),
+                        sealed => sealed,
+                    };
+                    offer = Some(now_with(bytes));
+                }
                 Due::Held(lingered_at) => {
                     wake = earliest(wake, Some(lingered_at));
                     let bytes = queue.sealed_bytes;

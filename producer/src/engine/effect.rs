@@ -301,6 +301,9 @@ pub trait Queues {
     /// What waits in this partition's queue.
     fn state(&mut self, partition: TopicPartition) -> QueueState;
 
+    /// The size so far of the batch that takes records, on the wire in bytes; 0 when there is none.
+    fn open_bytes(&mut self, partition: TopicPartition) -> usize;
+
     /// Seals the batch that takes records, if there is one: the next record opens another.
     fn seal(&mut self, partition: TopicPartition);
 
@@ -319,7 +322,8 @@ pub struct QueueState {
     pub oldest_opened_at: Option<crate::engine::time::Instant>,
     /// When the batch that takes records was opened; `None` when there is none.
     pub open_since: Option<crate::engine::time::Instant>,
-    /// The oldest batch's size on the wire in bytes, 0 when empty.
+    /// The size on the wire of the oldest batch that takes no more records, in bytes; 0 when there
+    /// is none.
     pub oldest_bytes: usize,
     /// The size of all batches that take no more records, whatever their age.
     pub sealed_bytes: usize,

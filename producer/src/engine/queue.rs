@@ -24,6 +24,7 @@ use std::collections::VecDeque;
 pub use crate::engine::batch::{NewBatch, NoRoom, SealedBatch};
 use crate::engine::batch::{OpenBatch, Placed};
 use crate::engine::effect::QueueState;
+use crate::engine::time::Instant;
 use crate::wire::batch_buffer::BatchBuffer;
 use crate::wire::record_batch::HEADER_BYTES;
 pub use crate::wire::record_batch::{HeaderView, RecordView, single_record_batch_bytes};
@@ -161,32 +162,38 @@ impl<C: Clone> PartitionQueue<C> {
     /// What waits here.
     #[must_use]
     pub fn state(&self) -> QueueState {
-        let sealed = self
-            .sealed
-            .front()
-            .map(|batch| (batch.opened_at(), batch.bytes()));
-        let oldest = sealed.or_else(|| {
-            self.open
-                .as_ref()
-                .map(|open| (open.opened_at(), open.bytes()))
-        });
+        let oldest = self.sealed.front();
+        let open_since = self.open_since();
         QueueState {
-            oldest_opened_at: oldest.map(|(opened_at, _)| opened_at),
-            open_since: self.open.as_ref().map(OpenBatch::opened_at),
-            oldest_bytes: oldest.map_or(0, |(_, bytes)| bytes),
+            oldest_opened_at: oldest.map(SealedBatch::opened_at).or(open_since),
+            open_since,
+            oldest_bytes: oldest.map_or(0, SealedBatch::bytes),
             sealed_bytes: self.sealed_bytes,
         }
     }
 
+    /// When the batch that takes records was opened; `None` when there is none.
+    #[must_use]
+    pub fn open_since(&self) -> Option<Instant> {
+        self.open.as_ref().map(OpenBatch::opened_at)
+    }
+
+    /// The size so far of the batch that takes records, 0 when there is none.
+    #[must_use]
+    pub fn open_bytes(&self) -> usize {
+        self.open.as_ref().map_or(0, OpenBatch::bytes)
+    }
+
     /// Takes the oldest batch; the open one is sealed for it when none is sealed.
     pub fn take(&mut self) -> Option<SealedBatch<C>> {
-        match self.sealed.pop_front() {
-            Some(sealed) => {
-                self.sealed_bytes -= sealed.bytes();
-                Some(sealed)
-            }
-            None => self.close_open(),
-        }
+        self.take_sealed().or_else(|| self.close_open())
+    }
+
+    /// Takes the oldest batch that takes no more records.
+    pub fn take_sealed(&mut self) -> Option<SealedBatch<C>> {
+        let sealed = self.sealed.pop_front()?;
+        self.sealed_bytes -= sealed.bytes();
+        Some(sealed)
     }
 
     /// Says how many bytes it sealed; a batch has some.

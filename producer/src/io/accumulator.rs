@@ -39,8 +39,9 @@ use crate::io::meters::Meters;
 use crate::io::outgoing::{Accepted, Choice, Outgoing, Refused, Timestamp};
 use crate::io::phase::PhaseCell;
 use crate::io::room::Need;
-use crate::io::sticky::{self, Batch, Circumstances, Spreading};
-use crate::io::topics::{Gate, Partitions, Route, Slot, SlotQueue, TopicEntry, Topics};
+use crate::io::slot::{Gate, Slot, SlotQueue};
+use crate::io::sticky::{self, Batch, Chosen, Circumstances, Spreading};
+use crate::io::topics::{Partitions, Route, TopicEntry, Topics};
 
 /// The handle that travels with a batch.
 pub(crate) type Ticket = Arc<BatchCompletion>;
@@ -83,8 +84,8 @@ pub(crate) struct Accumulator {
 struct Target<'a> {
     topic: &'a TopicEntry,
     slot: &'a Slot,
-    partition: usize,
-    choice: Choice,
+    /// The sticky choice that led here, if one did.
+    sticky: Option<Chosen>,
 }
 
 /// What an append leaves to do when the lock is free again.
@@ -93,12 +94,15 @@ struct After {
     notice: Notice,
     /// Whether the sticky choice leaves the partition.
     moves_on: bool,
+    /// How often threads collided there, if so.
+    collisions: u32,
 }
 
 impl After {
     const NOTHING: Self = Self {
         notice: Notice::None,
         moves_on: false,
+        collisions: 0,
     };
 }
 
@@ -190,10 +194,13 @@ impl Accumulator {
         mut view: RecordView<'_>,
         (timestamp, choice): (Timestamp, Choice),
     ) -> Option<Accepted> {
-        let partition = match choice {
+        let (partition, sticky) = match choice {
             Choice::Undecided => return None,
-            Choice::Fixed(partition) => partition,
-            Choice::Sticky => topic.sticky.chosen_before(topic.slots.count())?,
+            Choice::Fixed(partition) => (partition, None),
+            Choice::Sticky => {
+                let chosen = topic.sticky.chosen_before(topic.slots.count())?;
+                (chosen.partition, Some(chosen))
+            }
         };
         let slot = topic.slots.slot(partition)?;
         if timestamp == Timestamp::Clock {
@@ -202,8 +209,7 @@ impl Accumulator {
         let target = Target {
             topic,
             slot,
-            partition,
-            choice,
+            sticky,
         };
         let mut queue = target.lock().ok()?;
         let appended = queue.records.append(&view).ok()?;
@@ -267,14 +273,12 @@ impl Accumulator {
 
     /// Takes the oldest batch of a slot.
     pub(crate) fn take(&self, slot: &Slot) -> Option<SealedBatch<Ticket>> {
-        let mut queue = slot.lock();
-        let taken = queue.records.take()?;
+        let taken = slot.take()?;
         taken.completion().on_taken();
         self.batches_queued.fetch_sub(1, Ordering::Relaxed);
-        let next_opened_at = queue.records.state().oldest_opened_at;
-        let asked = self.spreading.availability_timeout.is_some();
-        slot.load
-            .on_taken(next_opened_at, asked.then(|| self.clock.now()));
+        if self.spreading.availability_timeout.is_some() {
+            slot.load().on_taken(self.clock.now());
+        }
         Some(taken)
     }
 
@@ -285,16 +289,18 @@ impl Accumulator {
         partitions: &'a Partitions,
         choice: Choice,
     ) -> Option<Target<'a>> {
-        let partition = match choice {
+        let (partition, sticky) = match choice {
             Choice::Undecided => return None,
-            Choice::Fixed(partition) => partition,
-            Choice::Sticky => topic.sticky.current(self.circumstances(partitions))?,
+            Choice::Fixed(partition) => (partition, None),
+            Choice::Sticky => {
+                let chosen = topic.sticky.current(self.circumstances(partitions))?;
+                (chosen.partition, Some(chosen))
+            }
         };
         Some(Target {
             topic,
             slot: partitions.slots.get(partition)?,
-            partition,
-            choice,
+            sticky,
         })
     }
 
@@ -306,12 +312,15 @@ impl Accumulator {
         }
     }
 
-    /// The sticky choice leaves its partition.
-    fn move_on(&self, target: Target<'_>) {
+    /// The sticky choice leaves its partition, where threads collided so often.
+    fn move_on(&self, target: Target<'_>, collisions: u32) {
         // Of a topic that nothing is known of any more nothing can be chosen.
-        if let Route::Known(partitions) = &**target.topic.route.load() {
+        if let Route::Known(partitions) = &**target.topic.route.load()
+            && let Some(chosen) = target.sticky
+        {
             let circumstances = self.circumstances(partitions);
-            target.topic.sticky.move_on(target.partition, circumstances);
+            let sticky = &target.topic.sticky;
+            sticky.move_on(chosen, collisions, circumstances);
         }
     }
 
@@ -332,26 +341,31 @@ impl Accumulator {
     /// A batch that cannot grow is full.
     #[cold]
     fn seal(&self, target: Target<'_>) {
-        let notice = target.slot.lock().records.seal();
-        let moves_on = false;
-        self.unlocked(target, After { notice, moves_on });
+        let notice = target.slot.seal();
+        let after = After {
+            notice,
+            ..After::NOTHING
+        };
+        self.unlocked(target, after);
     }
 
     /// Between two batches the sticky choice may move on, rather than open another one here.
     #[cold]
     fn leave_full(&self, target: Target<'_>, mut queue: MutexGuard<'_, SlotQueue>) -> Missed {
-        let moves_on = target.choice == Choice::Sticky
+        let moves_on = target.sticky.is_some()
             && sticky::moves_on(queue.sticky_bytes, self.limits.batch_bytes, Batch::Full);
         if !moves_on {
             let expected_bytes = queue.records.expected_bytes();
             return Missed::Full { expected_bytes };
         }
-        queue.sticky_bytes = 0;
+        let collisions = queue.end_turn();
         let notice = queue.records.seal();
+        target.slot.hand_over(&mut queue);
         drop(queue);
         let after = After {
             notice,
             moves_on: true,
+            collisions,
         };
         self.unlocked(target, after);
         Missed::Moved
@@ -389,7 +403,6 @@ impl Accumulator {
             .unwrap_or_else(|_no_room| {
                 let _ = reservation.keep();
                 self.batches_queued.fetch_add(1, Ordering::Relaxed);
-                target.slot.load.on_opened(now);
                 self.incomplete.insert(Arc::clone(&completion));
                 let batch = NewBatch {
                     ratio: target.topic.ratio(),
@@ -449,23 +462,35 @@ impl Accumulator {
             bytes,
             notice,
         } = appended;
+        if notice != Notice::None {
+            target.slot.hand_over(queue);
+        }
         let record = RecordInBatch {
             index,
             timestamp_ms,
         };
-        let moves_on = target.choice == Choice::Sticky
+        let moves_on = target.sticky.is_some()
             && self.counts_on(queue, target.topic.ratio().compressed(bytes), notice);
         let accepted = Accepted {
             ticket: completion,
             record,
         };
-        (accepted, After { notice, moves_on })
+        let collisions = match moves_on {
+            true => queue.end_turn(),
+            false => 0,
+        };
+        let after = After {
+            notice,
+            moves_on,
+            collisions,
+        };
+        (accepted, after)
     }
 
     /// All that must not hold the lock.
     #[inline]
     fn unlocked(&self, target: Target<'_>, after: After) {
-        if after != After::NOTHING {
+        if after.moves_on || after.notice != Notice::None {
             self.follow(target, after);
         }
     }
@@ -474,7 +499,7 @@ impl Accumulator {
     #[cold]
     fn follow(&self, target: Target<'_>, after: After) {
         if after.moves_on {
-            self.move_on(target);
+            self.move_on(target, after.collisions);
         }
         let (Notice::Opened { sealed_bytes } | Notice::Filled { sealed_bytes }) = after.notice
         else {
@@ -557,24 +582,22 @@ impl Accumulator {
             Notice::Filled { .. } => Batch::Full,
             Notice::None | Notice::Opened { .. } => Batch::Open,
         };
-        let moves_on = sticky::moves_on(queue.sticky_bytes, self.limits.batch_bytes, batch);
-        if moves_on {
-            queue.sticky_bytes = 0;
-        }
-        moves_on
+        sticky::moves_on(queue.sticky_bytes, self.limits.batch_bytes, batch)
     }
 }
 
 impl<'a> Target<'a> {
     /// The queue, if it takes the record.
-    #[inline]
+    #[inline(always)]
     fn lock(self) -> Result<MutexGuard<'a, SlotQueue>, Missed> {
         let queue = self.slot.lock();
         if queue.gate != Gate::Open {
             return Err(Missed::Closed);
         }
         // The choice may have moved between looking and locking.
-        if self.choice == Choice::Sticky && !self.topic.sticky.is(self.partition) {
+        if let Some(chosen) = self.sticky
+            && !self.topic.sticky.is(chosen)
+        {
             return Err(Missed::Moved);
         }
         Ok(queue)
@@ -888,7 +911,7 @@ mod tests {
         let batches: Vec<usize> = (0..8)
             .flat_map(|partition| {
                 let slot = slot(&topic, partition);
-                std::iter::from_fn(move || slot.lock().records.take())
+                std::iter::from_fn(move || slot.take())
             })
             .map(|batch| batch.bytes())
             .collect();
@@ -990,10 +1013,10 @@ mod tests {
             append_to(&accumulator, &topic, Choice::Sticky, &[0; 50]).expect("room");
             while accumulator.take(&slot(&topic, 1)).is_some() {}
         }
-        let stuck = slot(&topic, 0).load.batches();
+        let stuck = slot(&topic, 0).load().batches();
         assert!((3..=40).contains(&stuck), "{stuck} of about 250 batches");
         while accumulator.take(&slot(&topic, 0)).is_some() {}
-        assert_eq!(slot(&topic, 0).load.batches(), 0);
+        assert_eq!(slot(&topic, 0).load().batches(), 0);
     }
 
     #[test]

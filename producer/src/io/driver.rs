@@ -44,8 +44,9 @@ use crate::io::desk::{Desk, Order, Reply};
 use crate::io::inbox::{Drain, End, Posted, Sleep};
 use crate::io::narration::{self, Narrator};
 use crate::io::phase::Phase;
+use crate::io::slot::{Gate, Slot};
 use crate::io::sticky::Standing;
-use crate::io::topics::{Gate, Partitions, Route, Site, Slot, Wanted};
+use crate::io::topics::{Partitions, Route, Site, Wanted};
 use crate::io::transport::Connector;
 use crate::types::{TopicIndex, TopicPartition};
 
@@ -508,7 +509,7 @@ impl Slots {
     fn close(&mut self) {
         self.gate = Gate::Closed;
         for slot in self.topics.iter().flatten() {
-            slot.lock().gate = Gate::Closed;
+            slot.turn(Gate::Closed);
         }
     }
 
@@ -521,9 +522,7 @@ impl Slots {
         self.gate = gate;
         let mut left = Vec::new();
         for slot in self.topics.iter().flatten() {
-            let mut queue = slot.lock();
-            queue.gate = gate;
-            if gate == Gate::Shut && queue.records.state().oldest_opened_at.is_some() {
+            if slot.turn(gate) && gate == Gate::Shut {
                 left.push(slot.partition);
             }
         }
@@ -550,14 +549,16 @@ impl Queues for Slots {
     type Completion = Ticket;
 
     fn state(&mut self, partition: TopicPartition) -> QueueState {
-        self.slot(partition)
-            .map(|slot| slot.lock().records.state())
-            .unwrap_or_default()
+        self.slot(partition).map(Slot::state).unwrap_or_default()
+    }
+
+    fn open_bytes(&mut self, partition: TopicPartition) -> usize {
+        self.slot(partition).map_or(0, Slot::open_bytes)
     }
 
     fn seal(&mut self, partition: TopicPartition) {
         if let Some(slot) = self.slot(partition) {
-            slot.lock().records.seal();
+            slot.seal();
         }
     }
 

@@ -1,7 +1,8 @@
 //! What waits in a partition's queue, counted so that whoever chooses a partition need not lock it.
 //!
 //! *Invariants*
-//! 1. Written under the queue's lock only; read at any time, and then maybe a moment old.
+//! 1. Written under the lock of the slot's driver's half only; read at any time, and then maybe a
+//!    moment old.
 //!
 //! *Not here*: what is made of it (`sticky.rs`).
 
@@ -17,27 +18,22 @@ pub(crate) struct Load {
     /// When the oldest of them was opened, in nanoseconds of the engine's time; 0 when there is
     /// none.
     oldest_opened_ns: AtomicU64,
-    /// When a batch was last taken, in the same; 0 for never.
+    /// When a batch was last taken, in the same; 0 for never, or when nobody asks.
     last_taken_ns: AtomicU64,
 }
 
 impl Load {
-    /// A batch was opened.
-    pub(crate) fn on_opened(&self, now: Instant) {
-        if self.batches.fetch_add(1, Ordering::Relaxed) == 0 {
-            self.oldest_opened_ns.store(ns(now), Ordering::Relaxed);
-        }
+    /// This many batches are there now, the oldest opened then.
+    pub(crate) fn set(&self, batches: usize, oldest_opened_at: Option<Instant>) {
+        let batches = u32::try_from(batches).unwrap_or(u32::MAX);
+        self.batches.store(batches, Ordering::Relaxed);
+        let oldest = oldest_opened_at.map_or(0, ns);
+        self.oldest_opened_ns.store(oldest, Ordering::Relaxed);
     }
 
-    /// The oldest batch was taken, and left the next one; `now` may stay out if nobody asks for
-    /// [`Load::last_taken`].
-    pub(crate) fn on_taken(&self, next_opened_at: Option<Instant>, now: Option<Instant>) {
-        self.batches.fetch_sub(1, Ordering::Relaxed);
-        let oldest = next_opened_at.map_or(0, ns);
-        self.oldest_opened_ns.store(oldest, Ordering::Relaxed);
-        if let Some(now) = now {
-            self.last_taken_ns.store(ns(now), Ordering::Relaxed);
-        }
+    /// A batch was taken.
+    pub(crate) fn on_taken(&self, now: Instant) {
+        self.last_taken_ns.store(ns(now), Ordering::Relaxed);
     }
 
     pub(crate) fn batches(&self) -> u32 {
@@ -72,13 +68,11 @@ mod tests {
         let load = Load::default();
         let at = |ms: u64| Instant::from_nanos(ms * 1_000_000);
         assert_eq!((load.batches(), load.oldest_opened()), (0, None));
-        load.on_opened(at(1));
-        load.on_opened(at(2));
+        load.set(2, Some(at(1)));
         assert_eq!((load.batches(), load.oldest_opened()), (2, Some(at(1))));
-        load.on_taken(Some(at(2)), Some(at(5)));
-        assert_eq!((load.batches(), load.oldest_opened()), (1, Some(at(2))));
-        assert_eq!(load.last_taken(), Some(at(5)));
-        load.on_taken(None, None);
+        assert_eq!(load.last_taken(), None);
+        load.set(0, None);
+        load.on_taken(at(5));
         assert_eq!((load.batches(), load.oldest_opened()), (0, None));
         assert_eq!(load.last_taken(), Some(at(5)));
     }

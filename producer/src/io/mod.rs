@@ -18,6 +18,7 @@
 //! | `phase` | how far a producer's life is |
 //! | `inbox` | what callers tell the driver |
 //! | `desk` | what callers ask of transactions, and the answers |
+//! | `slot` | a partition's queue: what callers fill, and what the driver looks at |
 //! | `driver` | inputs in, actions out, sleep until the next deadline |
 //! | `shared_driver` | the driver where callers reach it |
 //! | `compression_pool` | the threads that compress batches |
@@ -53,6 +54,7 @@ pub(crate) mod phase;
 pub(crate) mod pool;
 pub(crate) mod room;
 pub(crate) mod shared_driver;
+pub(crate) mod slot;
 pub(crate) mod slot_table;
 pub(crate) mod sticky;
 pub(crate) mod topics;

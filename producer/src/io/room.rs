@@ -26,7 +26,8 @@ use crate::io::completion::callback_bytes;
 use crate::io::memory::Reservation;
 use crate::io::outgoing::{Outgoing, Refused, TooLarge};
 use crate::io::pool::size_class;
-use crate::io::topics::{Slot, TopicEntry};
+use crate::io::slot::Slot;
+use crate::io::topics::TopicEntry;
 use crate::wire::record_batch::HEADER_BYTES;
 
 /// What a batch takes of memory when it is opened.

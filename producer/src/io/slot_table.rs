@@ -21,7 +21,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use crate::io::topics::Slot;
+use crate::io::slot::Slot;
 
 /// A topic's slots.
 #[derive(Debug, Default)]
@@ -92,7 +92,7 @@ const BLOCKS: usize = 29;
 mod tests {
     use super::*;
     use crate::engine::queue::QueueLimits;
-    use crate::io::topics::Gate;
+    use crate::io::slot::Gate;
     use crate::types::{TopicIndex, TopicPartition};
 
     fn slots(count: i32) -> Vec<Arc<Slot>> {

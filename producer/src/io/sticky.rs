@@ -9,8 +9,11 @@
 //! 4. A leader that takes nothing is left out (availability time-out), unless all are so.
 //! 5. Partitions led in the producer's own rack go before others (rack awareness), if there are
 //!    any.
+//! 6. There is one choice, unless threads stand in each other's way at its partition: then there
+//!    are more of them, in lanes that threads share out, and fewer again when nobody is in the way.
 //!
-//! *Source*: Kafka's `BuiltInPartitioner`, `RecordAccumulator.partitionReady` (KIP-794), KIP-1123.
+//! *Source*: Kafka's `BuiltInPartitioner`, `RecordAccumulator.partitionReady` (KIP-794), KIP-1123;
+//! lanes are ours.
 //!
 //! *Not here*: counting a partition's bytes, which happens under its lock (`accumulator.rs`).
 
@@ -56,20 +59,38 @@ pub(crate) struct Circumstances<'a> {
     pub(crate) clock: &'a Clock,
 }
 
-/// A topic's sticky partition.
+/// A topic's sticky partitions.
 ///
-/// Read with each record, so an atomic; the lock is taken only to move.
+/// Read with each record, so atomics; the lock is taken only to move.
 #[derive(Debug)]
 pub(crate) struct Sticky {
-    current: AtomicUsize,
+    /// How many lanes there are, less one; they are a power of two.
+    lane_mask: AtomicUsize,
+    lanes: [Lane; LANES_MAX],
     choosing: Mutex<Choosing>,
 }
 
+/// The partition of the threads of one lane.
 #[derive(Debug)]
+#[repr(align(64))]
+struct Lane(AtomicUsize);
+
+/// A lane's choice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Chosen {
+    pub(crate) partition: usize,
+    lane: usize,
+}
+
+/// On cache lines of its own: the rest is read with each record.
+#[derive(Debug)]
+#[repr(align(64))]
 struct Choosing {
     rng: fastrand::Rng,
     /// Kept for its room.
     offers: Vec<Offer>,
+    /// How many turns in a row ended without a collision.
+    quiet_turns: u32,
 }
 
 /// A partition that may be chosen.
@@ -94,50 +115,107 @@ impl Sticky {
     /// No choice yet.
     pub(crate) fn new(seed: u64) -> Self {
         Self {
-            current: AtomicUsize::new(UNCHOSEN),
+            lane_mask: AtomicUsize::new(0),
+            lanes: std::array::from_fn(|_| Lane(AtomicUsize::new(UNCHOSEN))),
             choosing: Mutex::new(Choosing {
                 rng: fastrand::Rng::with_seed(seed),
                 offers: Vec::new(),
+                quiet_turns: 0,
             }),
         }
     }
 
     /// The choice among these partitions; `None` when there are none.
     #[inline]
-    pub(crate) fn current(&self, circumstances: Circumstances<'_>) -> Option<usize> {
+    pub(crate) fn current(&self, circumstances: Circumstances<'_>) -> Option<Chosen> {
         let count = circumstances.partitions.slots.len();
-        self.chosen_before(count).or_else(|| {
-            self.move_on(self.current.load(Ordering::Relaxed), circumstances);
-            self.chosen_before(count)
-        })
+        let before = self.chosen();
+        if before.partition >= count {
+            self.move_on(before, 0, circumstances);
+        }
+        let chosen = self.of_lane(before.lane);
+        (chosen.partition < count).then_some(chosen)
     }
 
     /// The choice, if there is one among so many partitions.
     #[inline]
-    pub(crate) fn chosen_before(&self, count: usize) -> Option<usize> {
-        let current = self.current.load(Ordering::Relaxed);
-        (current < count).then_some(current)
+    pub(crate) fn chosen_before(&self, count: usize) -> Option<Chosen> {
+        Some(self.chosen()).filter(|chosen| chosen.partition < count)
     }
 
-    /// Whether the choice is still this partition.
+    /// Whether the lane's choice is still this.
     #[inline]
-    pub(crate) fn is(&self, partition: usize) -> bool {
-        self.current.load(Ordering::Relaxed) == partition
+    pub(crate) fn is(&self, chosen: Chosen) -> bool {
+        self.of_lane(chosen.lane) == chosen
     }
 
-    /// Chooses again, unless somebody already moved on from this partition.
-    pub(crate) fn move_on(&self, from: usize, circumstances: Circumstances<'_>) {
+    /// Chooses again, unless somebody already moved on from there, where threads collided so often
+    /// during this turn.
+    pub(crate) fn move_on(&self, from: Chosen, collisions: u32, circumstances: Circumstances<'_>) {
         // Valid whatever panicked while it was held: the offers are made anew each time.
         let mut choosing = self.choosing.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.current.load(Ordering::Relaxed) == from {
-            let next = choosing.choose(circumstances).unwrap_or(UNCHOSEN);
-            self.current.store(next, Ordering::Relaxed);
+        if !self.is(from) {
+            return;
         }
+        let lane_mask = self.lane_mask.load(Ordering::Relaxed);
+        let count = circumstances.partitions.slots.len();
+        let lane_mask = choosing.lane_mask(lane_mask, collisions, count);
+        self.lane_mask.store(lane_mask, Ordering::Relaxed);
+        let others = (0..=lane_mask).filter(|lane| *lane != from.lane);
+        let taken: Vec<_> = others.map(|lane| self.of_lane(lane).partition).collect();
+        let next = choosing.choose(circumstances, &taken).unwrap_or(UNCHOSEN);
+        self.lanes[from.lane].0.store(next, Ordering::Relaxed);
+    }
+
+    #[inline]
+    fn chosen(&self) -> Chosen {
+        let lane_mask = self.lane_mask.load(Ordering::Relaxed);
+        let lane = match lane_mask {
+            0 => 0,
+            mask => thread_number() & mask,
+        };
+        self.of_lane(lane)
+    }
+
+    #[inline]
+    fn of_lane(&self, lane: usize) -> Chosen {
+        let lane = lane % LANES_MAX;
+        let partition = self.lanes[lane].0.load(Ordering::Relaxed);
+        Chosen { partition, lane }
     }
 }
 
+/// A number of its own for each thread, from 0.
+fn thread_number() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static NUMBER: usize = NEXT.fetch_add(1, Ordering::Relaxed);
+    }
+    NUMBER.with(|number| *number)
+}
+
 impl Choosing {
-    fn choose(&mut self, circumstances: Circumstances<'_>) -> Option<usize> {
+    /// How many lanes there are after a turn with so many collisions: twice as many after many,
+    /// half as many now and then when there were none. More lanes than partitions are of no use.
+    fn lane_mask(&mut self, mask: usize, collisions: u32, partition_count: usize) -> usize {
+        self.quiet_turns = match collisions {
+            0 => self.quiet_turns + 1,
+            _ => 0,
+        };
+        let lanes_max = partition_count.clamp(1, LANES_MAX);
+        let mask_max = (1 << lanes_max.ilog2()) - 1;
+        if collisions >= COLLISIONS_MANY {
+            return (mask << 1 | 1).min(mask_max);
+        }
+        if self.quiet_turns < QUIET_TURNS {
+            return mask.min(mask_max);
+        }
+        self.quiet_turns = 0;
+        (mask >> 1).min(mask_max)
+    }
+
+    /// One of the partitions that are not taken by other lanes, or of all if there is no such one.
+    fn choose(&mut self, circumstances: Circumstances<'_>, taken: &[usize]) -> Option<usize> {
         let Circumstances {
             partitions,
             spreading,
@@ -158,6 +236,9 @@ impl Choosing {
         if self.offers.is_empty() {
             return Some(self.rng.usize(..count));
         }
+        if !taken.is_empty() {
+            self.prefer(|offer| !taken.contains(&offer.partition));
+        }
         weighted(&self.offers, spreading.weighting, &mut self.rng)
     }
 
@@ -176,7 +257,7 @@ fn offers(partitions: &Partitions) -> impl Iterator<Item = Offer> {
             partition,
             leader: site.leader?,
             standing: site.standing,
-            batches: slot.load.batches(),
+            batches: slot.load().batches(),
         })
     })
 }
@@ -199,7 +280,7 @@ fn leaders(
     now: Instant,
 ) -> BTreeMap<BrokerId, Availability> {
     let by_leader = partitions.sites.iter().zip(&partitions.slots);
-    let by_leader = by_leader.filter_map(|(site, slot)| Some((site.leader?, &slot.load)));
+    let by_leader = by_leader.filter_map(|(site, slot)| Some((site.leader?, slot.load())));
     let overdue = |load: &Load| {
         let opened = load.oldest_opened();
         opened.is_some_and(|opened| now.since(opened) > due_after.saturating_add(timeout))
@@ -261,11 +342,21 @@ pub(crate) fn moves_on(bytes: usize, batch_bytes: usize, batch: Batch) -> bool {
 
 const UNCHOSEN: usize = usize::MAX;
 
+/// As many threads as these do not all send at once, and each lane keeps a batch open.
+const LANES_MAX: usize = 8;
+
+/// During one turn, of maybe a hundred records; one or two are chance.
+const COLLISIONS_MANY: u32 = 4;
+
+/// After so many, threads are tried with fewer lanes: a collision costs little, once.
+const QUIET_TURNS: u32 = 1_024;
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::engine::queue::QueueLimits;
-    use crate::io::topics::{Gate, Site, Slot};
+    use crate::io::slot::{Gate, Slot};
+    use crate::io::topics::Site;
     use crate::types::{TopicIndex, TopicPartition};
     use rstest::rstest;
 
@@ -277,7 +368,8 @@ mod tests {
             let topic = TopicIndex(0);
             let limits = QueueLimits { batch_bytes: 100 };
             let slot = Slot::new(TopicPartition { topic, partition }, limits, Gate::Open);
-            (0..*batches).for_each(|_| slot.load.on_opened(Instant::ZERO));
+            let opened_at = (*batches > 0).then_some(Instant::ZERO);
+            slot.load().set(*batches as usize, opened_at);
             Arc::new(slot)
         };
         let sites = leaders.iter().map(|&leader| Site {
@@ -295,6 +387,7 @@ mod tests {
         let mut choosing = Choosing {
             rng: fastrand::Rng::with_seed(7),
             offers: Vec::new(),
+            quiet_turns: 0,
         };
         let mut counts = vec![0; partitions.slots.len()];
         for _ in 0..8_000 {
@@ -303,7 +396,7 @@ mod tests {
                 spreading,
                 clock,
             };
-            counts[choosing.choose(circumstances).expect("one of them")] += 1;
+            counts[choosing.choose(circumstances, &[]).expect("one of them")] += 1;
         }
         counts
     }
@@ -371,12 +464,12 @@ mod tests {
     ) {
         let clock = Clock::start();
         let partitions = partitions(&[1, 1, 2, 2], &[0; 4]);
-        partitions.slots[0].load.on_opened(Instant::ZERO);
+        partitions.slots[0].load().set(1, Some(Instant::ZERO));
         tokio::time::advance(passed).await;
         if let Some(taken) = taken {
-            let load = &partitions.slots[taken].load;
-            load.on_opened(clock.now());
-            load.on_taken(None, Some(clock.now()));
+            let load = partitions.slots[taken].load();
+            load.set(0, None);
+            load.on_taken(clock.now());
         }
         let spreading = Spreading {
             availability_timeout: Some(100 * MS),
@@ -426,10 +519,61 @@ mod tests {
             clock: &clock,
         };
         let first = sticky.current(circumstances).expect("chosen");
-        sticky.move_on(first, circumstances);
+        sticky.move_on(first, 0, circumstances);
         let second = sticky.current(circumstances).expect("chosen");
-        sticky.move_on(first, circumstances);
+        sticky.move_on(first, 0, circumstances);
         assert_eq!(sticky.current(circumstances), Some(second));
+    }
+
+    #[rstest]
+    #[case::nobody_in_the_way(&[(0, 3_000)], 100, 1)]
+    #[case::now_and_then(&[(3, 3_000)], 100, 1)]
+    #[case::twice_as_many_each_time(&[(4, 2)], 100, 4)]
+    #[case::a_lane_keeps_a_batch_open(&[(4, 20)], 100, 8)]
+    #[case::as_many_as_partitions(&[(4, 20)], 5, 4)]
+    #[case::one_partition(&[(4, 20)], 1, 1)]
+    #[case::still_in_use(&[(4, 20), (0, 1_023)], 100, 8)]
+    #[case::out_of_use(&[(4, 20), (0, 1_024)], 100, 4)]
+    #[case::long_out_of_use(&[(4, 20), (0, 9_000)], 100, 1)]
+    fn lanes_are_as_many_as_threads_collide(
+        #[case] turns: &[(u32, usize)],
+        #[case] partition_count: usize,
+        #[case] lanes: usize,
+    ) {
+        let sticky = Sticky::new(3);
+        let (spreading, clock) = (Spreading::default(), Clock::start());
+        let partitions = partitions(&vec![1; partition_count], &vec![0; partition_count]);
+        let circumstances = Circumstances {
+            partitions: &partitions,
+            spreading: &spreading,
+            clock: &clock,
+        };
+        for (collisions, times) in turns {
+            for _ in 0..*times {
+                let chosen = sticky.current(circumstances).expect("some");
+                sticky.move_on(chosen, *collisions, circumstances);
+            }
+        }
+        assert_eq!(sticky.lane_mask.load(Ordering::Relaxed) + 1, lanes);
+    }
+
+    #[test]
+    fn lanes_choose_apart_while_there_are_partitions_for_all() {
+        let sticky = Sticky::new(3);
+        let (spreading, clock) = (Spreading::default(), Clock::start());
+        let partitions = partitions(&[1; 8], &[0; 8]);
+        let circumstances = Circumstances {
+            partitions: &partitions,
+            spreading: &spreading,
+            clock: &clock,
+        };
+        for turn in 0..800 {
+            let collisions = if turn < 10 { COLLISIONS_MANY } else { 0 };
+            sticky.move_on(sticky.of_lane(turn % 8), collisions, circumstances);
+        }
+        let chosen: std::collections::BTreeSet<_> =
+            (0..8).map(|lane| sticky.of_lane(lane).partition).collect();
+        assert_eq!(chosen.len(), 8);
     }
 
     #[test]
@@ -445,7 +589,7 @@ mod tests {
             })
         };
         assert_eq!(among(&[]), None);
-        assert_eq!(among(&[-1, -1, 1]), Some(2));
-        assert_eq!(among(&[1]), Some(0));
+        assert_eq!(among(&[-1, -1, 1]).map(|one| one.partition), Some(2));
+        assert_eq!(among(&[1]).map(|one| one.partition), Some(0));
     }
 }

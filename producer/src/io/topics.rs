@@ -5,7 +5,6 @@
 //! *Invariants*
 //! 1. A topic's number is its place in the list of topics, given at its first use, for good.
 //! 2. A partition's slot is made once: whatever metadata says later, its records stay reachable.
-//! 3. A closed or shut slot takes no record; what it took before stays for the driver to take.
 //!
 //! *Source*: Kafka's `RecordAccumulator.TopicInfo`.
 //!
@@ -13,20 +12,18 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
 use crate::engine::effect::PartitionView;
-use crate::engine::queue::{PartitionQueue, QueueLimits};
 use crate::engine::ratio::Ratio;
 use crate::error::Failure;
-use crate::io::accumulator::Ticket;
-use crate::io::load::Load;
+use crate::io::slot::Slot;
 use crate::io::slot_table::SlotTable;
 use crate::io::sticky::{Standing, Sticky};
-use crate::types::{BrokerId, TopicIndex, TopicPartition};
+use crate::types::{BrokerId, TopicIndex};
 
 /// All topics in use.
 #[derive(Debug, Default)]
@@ -104,38 +101,6 @@ pub(crate) struct Site {
     /// Who leads it, if anyone does.
     pub(crate) leader: Option<BrokerId>,
     pub(crate) standing: Standing,
-}
-
-/// A partition's queue behind its lock.
-#[derive(Debug)]
-pub(crate) struct Slot {
-    pub(crate) partition: TopicPartition,
-    /// What waits in the queue, for who does not lock it.
-    pub(crate) load: Load,
-    queue: Mutex<SlotQueue>,
-    /// How often it was locked.
-    #[cfg(test)]
-    locked: std::sync::atomic::AtomicU32,
-}
-
-/// What a slot's lock guards.
-#[derive(Debug)]
-pub(crate) struct SlotQueue {
-    pub(crate) records: PartitionQueue<Ticket>,
-    pub(crate) gate: Gate,
-    /// What the sticky choice brought since it came here, in bytes.
-    pub(crate) sticky_bytes: usize,
-}
-
-/// Whether a slot takes records.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Gate {
-    /// It does.
-    Open,
-    /// No transaction is open.
-    Shut,
-    /// The producer is closing.
-    Closed,
 }
 
 impl Topics {
@@ -229,38 +194,5 @@ impl TopicEntry {
         }
         self.route.store(Arc::new(route));
         self.changed.notify_waiters();
-    }
-}
-
-impl Slot {
-    /// A partition's empty queue.
-    pub(crate) fn new(partition: TopicPartition, limits: QueueLimits, gate: Gate) -> Self {
-        Self {
-            partition,
-            load: Load::default(),
-            queue: Mutex::new(SlotQueue {
-                records: PartitionQueue::new(limits),
-                gate,
-                sticky_bytes: 0,
-            }),
-            #[cfg(test)]
-            locked: std::sync::atomic::AtomicU32::new(0),
-        }
-    }
-
-    /// How often it was locked.
-    #[cfg(test)]
-    pub(crate) fn lock_count(&self) -> u32 {
-        self.locked.load(std::sync::atomic::Ordering::Relaxed)
-    }
-
-    /// Locks the queue: for an append, or to take a batch; never across anything slower.
-    #[inline]
-    pub(crate) fn lock(&self) -> MutexGuard<'_, SlotQueue> {
-        #[cfg(test)]
-        self.locked
-            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        // Only a bug of ours panics in an append; the batches before it are whole.
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

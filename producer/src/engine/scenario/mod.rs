@@ -130,6 +130,10 @@ impl Queues for PlainQueues {
             .unwrap_or_default()
     }
 
+    fn open_bytes(&mut self, partition: TopicPartition) -> usize {
+        self.0.get(&partition).map_or(0, PartitionQueue::open_bytes)
+    }
+
     fn seal(&mut self, partition: TopicPartition) {
         if let Some(queue) = self.0.get_mut(&partition) {
             queue.seal();
