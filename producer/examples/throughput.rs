@@ -6,7 +6,8 @@
 //! One application task, records without a key, idempotent with `acks=all`. A handle per record,
 //! at most 100,000 of them held; each is awaited and looked at before the clocks stop. With
 //! `--mode latency` each record is awaited before the next is sent. One record goes ahead of the
-//! clocks, so that connections and metadata are there.
+//! clocks, so that connections and metadata are there. With `--mode paced` so many records leave
+//! per second (`--rate`), and how long each takes is told by its callback.
 //!
 //! With `--tasks` several tasks share the producer, the records and the handles; with `--keys` each
 //! record has a key, of so many in turn, and goes to its key's partition. Then the offsets of each
@@ -20,7 +21,7 @@ use std::error::Error;
 use std::io::Write;
 use std::num::NonZeroUsize;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
@@ -62,7 +63,10 @@ struct Arguments {
     /// What is measured.
     #[arg(long, value_enum, default_value_t = Mode::Throughput)]
     mode: Mode,
-    /// How many tasks share the producer. Not with `--mode latency`, nor are keys.
+    /// How many records leave per second with `--mode paced`.
+    #[arg(long, default_value_t = 10_000)]
+    rate: u32,
+    /// How many tasks share the producer. With `--mode throughput` only, as are keys.
     #[arg(long, default_value = "1")]
     tasks: NonZeroUsize,
     /// How many different keys the records have; 0: none has a key.
@@ -87,6 +91,8 @@ enum Mode {
     Throughput,
     /// One after the other.
     Latency,
+    /// So many per second.
+    Paced,
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -101,8 +107,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 async fn measure(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let is_plain = arguments.tasks.get() == 1 && arguments.keys == 0;
-    if arguments.mode == Mode::Latency && !is_plain {
-        return Err("--mode latency has one task, and records without a key".into());
+    if arguments.mode != Mode::Throughput && !is_plain {
+        return Err("only --mode throughput has several tasks, and records with keys".into());
     }
     let producer = producer(arguments)?;
     let topic = producer.topic(&arguments.topic).await?;
@@ -119,6 +125,11 @@ async fn measure(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
             Vec::new()
         }
         Mode::Latency => send_each(&topic, &work).await?,
+        Mode::Paced => {
+            let latencies = send_paced(&topic, &work, arguments.rate).await?;
+            producer.flush().await?;
+            latencies.finish()?
+        }
     };
     let report = started.report(arguments, latencies);
     writeln!(std::io::stdout(), "{report}")?;
@@ -128,7 +139,7 @@ async fn measure(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
 
 fn producer(arguments: &Arguments) -> Result<Producer, Box<dyn Error>> {
     let linger_ms = match arguments.mode {
-        Mode::Throughput => &arguments.linger_ms,
+        Mode::Throughput | Mode::Paced => &arguments.linger_ms,
         Mode::Latency => "0",
     };
     let idempotence = if arguments.acks == "all" {
@@ -276,6 +287,54 @@ async fn send_each(topic: &Topic, work: &Work) -> Result<Vec<Duration>, ProduceE
     Ok(latencies)
 }
 
+/// Sends so many per second, whatever becomes of those before.
+async fn send_paced(topic: &Topic, work: &Work, rate: u32) -> Result<Latencies, ProduceError> {
+    let latencies = Latencies::default();
+    let started = Instant::now();
+    let mut due_at = started;
+    for value in work.values.iter().cycle().take(work.records) {
+        if Instant::now() < due_at {
+            tokio::time::sleep_until(due_at.into()).await;
+        }
+        due_at += Duration::from_secs(1) / rate.max(1);
+        let (sent_at, settled) = (Instant::now(), latencies.clone());
+        let on_settled = move |result| settled.add(result, sent_at.elapsed());
+        topic
+            .send_with(Record::new().value(value), on_settled)
+            .await?;
+    }
+    Ok(latencies)
+}
+
+/// How long records took that are settled, or the last error.
+#[derive(Clone, Default)]
+struct Latencies(Arc<Mutex<Settled>>);
+
+#[derive(Default)]
+struct Settled {
+    latencies: Vec<Duration>,
+    failed: Option<ProduceError>,
+}
+
+impl Latencies {
+    fn add(&self, result: Result<Written, ProduceError>, latency: Duration) {
+        let mut settled = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match result {
+            Ok(_) => settled.latencies.push(latency),
+            Err(error) => settled.failed = Some(error),
+        }
+    }
+
+    /// Once all are settled.
+    fn finish(self) -> Result<Vec<Duration>, ProduceError> {
+        let mut settled = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match settled.failed.take() {
+            None => Ok(std::mem::take(&mut settled.latencies)),
+            Some(error) => Err(error),
+        }
+    }
+}
+
 /// The values.
 fn values(arguments: &Arguments) -> Vec<Vec<u8>> {
     let bytes = arguments.record_bytes;
@@ -335,6 +394,7 @@ impl Stopwatch {
             "mode": match arguments.mode {
                 Mode::Throughput => "throughput",
                 Mode::Latency => "latency",
+                Mode::Paced => "paced",
             },
             "records": arguments.records,
             "record_bytes": arguments.record_bytes,
