@@ -27,7 +27,8 @@ async fn run(target: MockTarget, cases: &[Case]) -> Vec<CaseResult> {
 }
 
 /// Why the mock may skip a case.
-const LACKING: [&str; 2] = [
+const LACKING: [&str; 3] = [
+    "the target lacks partitions that can be given other brokers",
     "the target lacks transactions",
     "the target lacks Kafka's own consumer",
 ];

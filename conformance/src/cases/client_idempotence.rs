@@ -8,14 +8,14 @@ use std::time::Duration;
 use kafka_mockbroker::{Api, ErrorCode, Rule, Verdict};
 use kafka_producer::{Acks, Idempotence, ProducerBuilder, Record};
 
+use super::cluster::TestCluster;
 use super::driven::{Certainty, Driven, RECORDS, expect_within, failure, mock, outlive};
-use super::leader_changes::move_leader;
 use super::split::split;
 use crate::case::{Case, Level, Objection, expect_eq};
 use crate::client;
 use crate::context::Context;
 use crate::io::trouble::Trouble;
-use crate::target::Capability;
+use crate::target::{Action, Capability};
 
 pub(super) const CASES: &[Case] = &[
     Case {
@@ -120,9 +120,10 @@ pub(super) const CASES: &[Case] = &[
                    order nor their number",
         source: "Sender.java; TransactionManager.java (sequence order per partition)",
         needs: &[
-            Capability::Injection,
             Capability::OwnBrokers,
             Capability::ThreeNodes,
+            Capability::LeaderMoves,
+            Capability::Pause,
         ],
         run: |c| Box::pin(leader_moves(c, 1)),
     },
@@ -382,16 +383,20 @@ async fn contradictions(c: Context) -> Result<(), Objection> {
 
 /// In each round the leader moves with five batches in flight.
 pub(super) async fn leader_moves(c: Context, rounds: usize) -> Result<(), Objection> {
-    let own = c.beside(3, &[]).await?;
-    let topic = own.replicated_topic((1, 3), &[]).await?;
-    let driven = Driven::on(&own, topic, |builder| builder).await?;
+    let cluster = TestCluster::start(&c, &[]).await?;
+    let own = &cluster.context;
+    let topic = cluster.topic(1, &[]).await?;
+    let driven = Driven::on(own, topic, |builder| builder).await?;
+    let (mut leader, _) = cluster.leadership(&driven.topic, &[]).await?;
     let mut values: Vec<String> = Vec::new();
     for _ in 0..rounds {
-        let slow = Verdict::Delay(Duration::from_millis(300));
-        let guard = driven.inject(driven.produce().count(1).then(slow))?;
+        // So that five are in flight, and stay there.
+        own.act(leader, Action::Pause).await?;
         let sent = driven.send_many().await?;
-        guard.wait_for_hits(1).await;
-        move_leader(&own, &driven.topic)?;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let next = cluster.move_leader(&driven.topic, leader).await?;
+        own.act(leader, Action::Resume).await?;
+        leader = next;
         for (value, delivery) in sent {
             let offset = i64::try_from(values.len() + 1).ok();
             client::expect_delivery(&value, delivery, offset).await?;

@@ -103,9 +103,10 @@ pub(super) const CASES: &[Case] = &[
                    order as it is",
         source: "Sender.java; TransactionManager.java (sequence order per partition)",
         needs: &[
-            Capability::Injection,
             Capability::OwnBrokers,
             Capability::ThreeNodes,
+            Capability::LeaderMoves,
+            Capability::Pause,
         ],
         run: |c| Box::pin(leader_moves(c, 5)),
     },

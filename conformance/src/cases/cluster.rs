@@ -1,8 +1,12 @@
 //! Three brokers of a case's own, to be killed and paused.
 
-use crate::case::Objection;
+use kafka_mockbroker::BrokerId;
+
+use crate::case::{Objection, expect_eq};
 use crate::context::{Context, Topic};
+use crate::wire::admin::{ElectPreferred, Reassign};
 use crate::wire::answer::{Broker, Metadata};
+use crate::wire::error_code::ErrorCode;
 
 /// Three brokers beside the target.
 pub(super) struct TestCluster {
@@ -24,6 +28,52 @@ impl TestCluster {
     /// processes, which take seconds: what can be done by few of them is.
     pub(super) fn is_quick(&self) -> bool {
         self.context.target().mock().is_some()
+    }
+
+    /// Has another broker lead partition 0; the one that does may stand still. Which one it is.
+    pub(super) async fn move_leader(&self, topic: &Topic, leader: i32) -> Result<i32, Objection> {
+        let next = self.other_than(&[leader])?;
+        if let Some(mock) = self.context.target().mock() {
+            let moved = mock.move_leader(&topic.name, 0, BrokerId(next.id));
+            moved.map_err(|error| Objection::new("move the leader", "moved", error))?;
+            return Ok(next.id);
+        }
+        let others = self.brokers.iter().map(|broker| broker.id);
+        let others = others.filter(|id| *id != next.id);
+        let replicas = std::iter::once(next.id).chain(others).collect();
+        self.reassign(next, topic, replicas).await?;
+        let elect = ElectPreferred {
+            topic: topic.name.clone(),
+            partition: 0,
+        };
+        let mut connection = self.context.connect_to(&next.address).await?;
+        let version = self.context.version::<ElectPreferred>();
+        let elected = connection.ask(&elect, version).await?;
+        expect_eq("ElectLeaders", ErrorCode::NONE, elected.error)?;
+        await_leader(self, topic, &[leader], |leader| leader == next.id).await?;
+        Ok(next.id)
+    }
+
+    /// Asks `broker` to give partition 0 these replicas.
+    pub(super) async fn reassign(
+        &self,
+        broker: &Broker,
+        topic: &Topic,
+        replicas: Vec<i32>,
+    ) -> Result<(), Objection> {
+        let change = Reassign {
+            topic: topic.name.clone(),
+            partition: 0,
+            replicas,
+        };
+        let mut connection = self.context.connect_to(&broker.address).await?;
+        let version = self.context.version::<Reassign>();
+        let changed = connection.ask(&change, version).await?;
+        expect_eq(
+            "AlterPartitionReassignments",
+            ErrorCode::NONE,
+            changed.error,
+        )
     }
 
     /// A topic of `partitions` partitions with three replicas.

@@ -94,6 +94,19 @@ pub(super) const CASES: &[Case] = &[
         run: |c| Box::pin(passing(c, (19, 8))),
     },
     Case {
+        id: "LDR-11",
+        level: Level::Client,
+        sentence: "a partition that is given another broker under load loses no record and has \
+                   none twice",
+        source: "KIP-455; Sender.java canRetry (NOT_LEADER_OR_FOLLOWER)",
+        needs: &[
+            Capability::OwnBrokers,
+            Capability::ThreeNodes,
+            Capability::Reassignment,
+        ],
+        run: |c| Box::pin(given_another_broker(c)),
+    },
+    Case {
         id: "LDR-12",
         level: Level::Client,
         sentence: "a leader that stands still is outlived by its successor, and no record is \
@@ -337,6 +350,27 @@ async fn leader_pauses(c: Context) -> Result<(), Objection> {
     let happens = async {
         another_leads(&cluster, &topic, (leader, Action::Pause)).await?;
         cluster.context.act(leader, Action::Resume).await
+    };
+    under_load(&cluster, &topic, happens).await
+}
+
+async fn given_another_broker(c: Context) -> Result<(), Objection> {
+    let cluster = TestCluster::start(&c, &[]).await?;
+    let topic = cluster.replicated(1, &[]).await?;
+    let (leader, _) = cluster.leadership(&topic, &[]).await?;
+    let happens = async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let other = cluster.other_than(&[leader])?;
+        cluster.reassign(other, &topic, vec![other.id]).await?;
+        let patience = cluster.context.patience("it has the other".to_owned());
+        loop {
+            let (now, _) = cluster.leadership_by(other, &topic).await?;
+            let in_sync = cluster.in_sync(other, &topic).await?;
+            if now == other.id && in_sync == [other.id] {
+                return Ok(());
+            }
+            patience.wait(format!("{now} leads {in_sync:?}")).await?;
+        }
     };
     under_load(&cluster, &topic, happens).await
 }

@@ -133,6 +133,7 @@ impl Target for MockTarget {
             Capability::Restart,
             Capability::Pause,
             Capability::Isolation,
+            Capability::LeaderMoves,
         ];
         if self.brokers >= BROKERS {
             list.push(Capability::ThreeNodes);

@@ -216,6 +216,10 @@ pub enum Capability {
     Pause,
     /// Brokers can be cut off from each other.
     Isolation,
+    /// Another replica can be made to lead.
+    LeaderMoves,
+    /// Partitions can be given other brokers.
+    Reassignment,
     /// Transactions are served.
     Transactions,
     /// Kafka's own consumer is at hand.
@@ -231,6 +235,8 @@ impl fmt::Display for Capability {
             Self::Restart => "brokers that can be stopped and started",
             Self::Pause => "brokers that can be paused",
             Self::Isolation => "brokers that can be cut off from each other",
+            Self::LeaderMoves => "leaders that can be moved",
+            Self::Reassignment => "partitions that can be given other brokers",
             Self::Transactions => "transactions",
             Self::OwnConsumer => "Kafka's own consumer",
         })

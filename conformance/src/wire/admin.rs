@@ -1,5 +1,5 @@
 //! Requests that change a cluster while a case runs: DeleteTopics, CreatePartitions,
-//! AlterClientQuotas, UpdateFeatures.
+//! AlterClientQuotas, UpdateFeatures, AlterPartitionReassignments, ElectLeaders.
 //!
 //! *Source*: Kafka's message definitions (`clients/src/main/resources/common/message`).
 
@@ -159,9 +159,93 @@ impl Request for RaiseFeature {
             Ok(Changed { error, message })
         })?;
         reader.tags("body tags")?;
-        let refused = rows.into_iter().find(|row| row.error != ErrorCode::NONE);
-        Ok(refused.unwrap_or(Changed { error, message }))
+        Ok(refused(rows.into_iter()).unwrap_or(Changed { error, message }))
     }
+}
+
+/// Gives one partition other replicas, or the same in another order.
+#[derive(Clone, Debug)]
+pub struct Reassign {
+    /// Its topic.
+    pub topic: String,
+    /// Which one.
+    pub partition: i32,
+    /// Node ids, the preferred leader first.
+    pub replicas: Vec<i32>,
+}
+
+impl Request for Reassign {
+    type Answer = Changed;
+    const API_KEY: i16 = 45;
+    const NAME: &'static str = "AlterPartitionReassignments";
+    const VERSION_MAX: i16 = 0;
+    const FLEXIBLE_FROM: i16 = 0;
+
+    fn body(&self, version: i16) -> Result<Bytes, EncodeError> {
+        request::reassign(self, version)
+    }
+
+    fn read_answer(reader: &mut Reader<'_>, _: i16) -> Result<Self::Answer, DecodeError> {
+        reader.i32("throttle time")?;
+        let error = ErrorCode(reader.i16("error code")?);
+        let message = reader.nullable_string("error message")?;
+        let rows = reader.list("topics", read_changed_partitions)?;
+        reader.tags("body tags")?;
+        let rows = rows.into_iter().flatten();
+        Ok(refused(rows).unwrap_or(Changed { error, message }))
+    }
+}
+
+/// Has the preferred replica of one partition lead it.
+#[derive(Clone, Debug)]
+pub struct ElectPreferred {
+    /// Its topic.
+    pub topic: String,
+    /// Which one.
+    pub partition: i32,
+}
+
+impl Request for ElectPreferred {
+    type Answer = Changed;
+    const API_KEY: i16 = 43;
+    const NAME: &'static str = "ElectLeaders";
+    const VERSION_MAX: i16 = 2;
+    const FLEXIBLE_FROM: i16 = 2;
+
+    fn body(&self, version: i16) -> Result<Bytes, EncodeError> {
+        request::elect_preferred(self, version)
+    }
+
+    fn read_answer(reader: &mut Reader<'_>, version: i16) -> Result<Self::Answer, DecodeError> {
+        reader.i32("throttle time")?;
+        let error = ErrorCode(match version {
+            1.. => reader.i16("error code")?,
+            _ => 0,
+        });
+        let rows = reader.list("topics", read_changed_partitions)?;
+        reader.tags("body tags")?;
+        let rows = rows.into_iter().flatten();
+        let message = None;
+        Ok(refused(rows).unwrap_or(Changed { error, message }))
+    }
+}
+
+/// What became of a topic's partitions.
+fn read_changed_partitions(reader: &mut Reader<'_>) -> Result<Vec<Changed>, DecodeError> {
+    reader.string("topic name")?;
+    let rows = reader.list("partitions", |reader| {
+        reader.i32("partition index")?;
+        let error = ErrorCode(reader.i16("error code")?);
+        let message = reader.nullable_string("error message")?;
+        reader.tags("partition tags")?;
+        Ok(Changed { error, message })
+    })?;
+    reader.tags("topic tags")?;
+    Ok(rows)
+}
+
+fn refused(mut rows: impl Iterator<Item = Changed>) -> Option<Changed> {
+    rows.find(|row| row.error != ErrorCode::NONE)
 }
 
 /// The row that was asked for, and nothing behind it.

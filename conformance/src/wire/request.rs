@@ -6,18 +6,22 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::alter_client_quotas_request::{EntityData, EntryData, OpData};
+use kafka_protocol::messages::alter_partition_reassignments_request::{
+    ReassignablePartition, ReassignableTopic,
+};
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use kafka_protocol::messages::elect_leaders_request::TopicPartitions;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::update_features_request::FeatureUpdateKey;
 use kafka_protocol::messages::{
-    AlterClientQuotasRequest, ApiVersionsRequest, BrokerId, CreatePartitionsRequest,
-    CreateTopicsRequest, DeleteTopicsRequest, FetchRequest, InitProducerIdRequest,
-    ListOffsetsRequest, MetadataRequest, ProduceRequest, ProducerId, TopicName,
-    UpdateFeaturesRequest,
+    AlterClientQuotasRequest, AlterPartitionReassignmentsRequest, ApiVersionsRequest, BrokerId,
+    CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest, ElectLeadersRequest,
+    FetchRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, ProduceRequest,
+    ProducerId, TopicName, UpdateFeaturesRequest,
 };
 use kafka_protocol::protocol::{Encodable, StrBytes};
 
@@ -200,6 +204,36 @@ pub(super) fn raise_feature(
 }
 
 /// The body of InitProducerId.
+pub(super) fn reassign(
+    change: &super::admin::Reassign,
+    version: i16,
+) -> Result<Bytes, EncodeError> {
+    let replicas = change.replicas.iter().copied().map(BrokerId).collect();
+    let partition = ReassignablePartition::default()
+        .with_partition_index(change.partition)
+        .with_replicas(Some(replicas));
+    let topic = ReassignableTopic::default()
+        .with_name(topic_name(&change.topic))
+        .with_partitions(vec![partition]);
+    let request = AlterPartitionReassignmentsRequest::default()
+        .with_timeout_ms(TIMEOUT_MS)
+        .with_topics(vec![topic]);
+    encode("AlterPartitionReassignments", &request, version)
+}
+
+pub(super) fn elect_preferred(
+    change: &super::admin::ElectPreferred,
+    version: i16,
+) -> Result<Bytes, EncodeError> {
+    let topic = TopicPartitions::default()
+        .with_topic(topic_name(&change.topic))
+        .with_partitions(vec![change.partition]);
+    let request = ElectLeadersRequest::default()
+        .with_topic_partitions(Some(vec![topic]))
+        .with_timeout_ms(TIMEOUT_MS);
+    encode("ElectLeaders", &request, version)
+}
+
 pub(super) fn init_producer_id(
     transactional: Option<(&str, i32)>,
     question: super::answer::InitProducerId,

@@ -320,6 +320,8 @@ impl Target for ThreeBrokers {
             Capability::Restart,
             Capability::Pause,
             Capability::Isolation,
+            Capability::LeaderMoves,
+            Capability::Reassignment,
         ])
     }
 
