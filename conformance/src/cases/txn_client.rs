@@ -225,7 +225,9 @@ async fn waiting_records_end(c: Context) -> Result<(), Objection> {
     let expected = Some((ProduceErrorKind::TransactionAborted, false));
     expect_same("the record", expected, kind)?;
     let batches = stage.context.batches(&stage.topic, 0).await?;
-    expect_eq("batches in the log", 0, batches.len())
+    // At level 1 the partition may have joined just before, and then has a marker.
+    let data = batches.iter().filter(|batch| !batch.is_control());
+    expect_eq("batches in the log", 0, data.count())
 }
 
 async fn commit_does_not_linger(c: Context) -> Result<(), Objection> {
