@@ -73,11 +73,64 @@ pub enum Notice {
 pub struct PartitionQueue<C> {
     limits: QueueLimits,
     open: Option<OpenBatch<C>>,
-    sealed: VecDeque<SealedBatch<C>>,
-    /// The size of all that is sealed.
-    sealed_bytes: usize,
+    sealed: SealedBatches<C>,
     /// What batches come to here, lately.
     expected_bytes: usize,
+}
+
+/// Batches that take no more records, oldest first.
+#[derive(Debug)]
+pub(crate) struct SealedBatches<C> {
+    batches: VecDeque<SealedBatch<C>>,
+    /// The size of all of them.
+    bytes: usize,
+}
+
+impl<C> Default for SealedBatches<C> {
+    fn default() -> Self {
+        Self {
+            batches: VecDeque::new(),
+            bytes: 0,
+        }
+    }
+}
+
+impl<C> SealedBatches<C> {
+    /// Puts one behind them.
+    pub(crate) fn push(&mut self, batch: SealedBatch<C>) {
+        self.bytes += batch.bytes();
+        self.batches.push_back(batch);
+    }
+
+    /// Takes the oldest.
+    pub(crate) fn pop(&mut self) -> Option<SealedBatch<C>> {
+        let oldest = self.batches.pop_front()?;
+        self.bytes -= oldest.bytes();
+        Some(oldest)
+    }
+
+    /// A batch was opened behind them, so the youngest was full by then.
+    pub(crate) fn note_opened(&mut self, now: Instant) {
+        if let Some(youngest) = self.batches.back_mut() {
+            youngest.note_sealed(now);
+        }
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.batches.len()
+    }
+
+    /// What waits, with a batch behind them that takes records since then.
+    pub(crate) fn state(&self, open_since: Option<Instant>) -> QueueState {
+        let oldest = self.batches.front();
+        QueueState {
+            oldest_opened_at: oldest.map(SealedBatch::opened_at).or(open_since),
+            open_since,
+            oldest_bytes: oldest.map_or(0, SealedBatch::bytes),
+            sealed_bytes: self.bytes,
+        }
+    }
 }
 
 impl<C: Clone> PartitionQueue<C> {
@@ -87,8 +140,7 @@ impl<C: Clone> PartitionQueue<C> {
         Self {
             limits,
             open: None,
-            sealed: VecDeque::new(),
-            sealed_bytes: 0,
+            sealed: SealedBatches::default(),
             expected_bytes: 0,
         }
     }
@@ -129,9 +181,7 @@ impl<C: Clone> PartitionQueue<C> {
     /// Seals what is open, opens a batch in the given buffer and appends the record to it.
     pub fn append_opening(&mut self, record: &RecordView<'_>, batch: NewBatch<C>) -> Appended<C> {
         let sealed_bytes = self.seal_open();
-        if let Some(sealed) = self.sealed.back_mut() {
-            sealed.note_sealed(batch.now);
-        }
+        self.sealed.note_opened(batch.now);
         let completion = batch.completion.clone();
         let open = OpenBatch::open(batch, record, self.limits.batch_bytes);
         let (is_full, bytes) = (open.is_full(), open.bytes() - HEADER_BYTES);
@@ -162,14 +212,7 @@ impl<C: Clone> PartitionQueue<C> {
     /// What waits here.
     #[must_use]
     pub fn state(&self) -> QueueState {
-        let oldest = self.sealed.front();
-        let open_since = self.open_since();
-        QueueState {
-            oldest_opened_at: oldest.map(SealedBatch::opened_at).or(open_since),
-            open_since,
-            oldest_bytes: oldest.map_or(0, SealedBatch::bytes),
-            sealed_bytes: self.sealed_bytes,
-        }
+        self.sealed.state(self.open_since())
     }
 
     /// When the batch that takes records was opened; `None` when there is none.
@@ -191,9 +234,7 @@ impl<C: Clone> PartitionQueue<C> {
 
     /// Takes the oldest batch that takes no more records.
     pub fn take_sealed(&mut self) -> Option<SealedBatch<C>> {
-        let sealed = self.sealed.pop_front()?;
-        self.sealed_bytes -= sealed.bytes();
-        Some(sealed)
+        self.sealed.pop()
     }
 
     /// Says how many bytes it sealed; a batch has some.
@@ -202,8 +243,7 @@ impl<C: Clone> PartitionQueue<C> {
             return 0;
         };
         let bytes = sealed.bytes();
-        self.sealed_bytes += bytes;
-        self.sealed.push_back(sealed);
+        self.sealed.push(sealed);
         bytes
     }
 

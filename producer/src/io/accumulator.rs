@@ -92,17 +92,14 @@ struct Target<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct After {
     notice: Notice,
-    /// Whether the sticky choice leaves the partition.
-    moves_on: bool,
-    /// How often threads collided there, if so.
-    collisions: u32,
+    /// How often threads collided while the sticky choice was here, if it leaves the partition.
+    turn_ended: Option<u32>,
 }
 
 impl After {
     const NOTHING: Self = Self {
         notice: Notice::None,
-        moves_on: false,
-        collisions: 0,
+        turn_ended: None,
     };
 }
 
@@ -194,14 +191,8 @@ impl Accumulator {
         mut view: RecordView<'_>,
         (timestamp, choice): (Timestamp, Choice),
     ) -> Option<Accepted> {
-        let (partition, sticky) = match choice {
-            Choice::Undecided => return None,
-            Choice::Fixed(partition) => (partition, None),
-            Choice::Sticky => {
-                let chosen = topic.sticky.chosen_before(topic.slots.count())?;
-                (chosen.partition, Some(chosen))
-            }
-        };
+        let sticky = || topic.sticky.chosen_before(topic.slots.count());
+        let (partition, sticky) = choice.among(sticky)?;
         let slot = topic.slots.slot(partition)?;
         if timestamp == Timestamp::Clock {
             view.timestamp_ms = self.clock.coarse_wall_ms();
@@ -289,14 +280,8 @@ impl Accumulator {
         partitions: &'a Partitions,
         choice: Choice,
     ) -> Option<Target<'a>> {
-        let (partition, sticky) = match choice {
-            Choice::Undecided => return None,
-            Choice::Fixed(partition) => (partition, None),
-            Choice::Sticky => {
-                let chosen = topic.sticky.current(self.circumstances(partitions))?;
-                (chosen.partition, Some(chosen))
-            }
-        };
+        let sticky = || topic.sticky.current(self.circumstances(partitions));
+        let (partition, sticky) = choice.among(sticky)?;
         Some(Target {
             topic,
             slot: partitions.slots.get(partition)?,
@@ -364,8 +349,7 @@ impl Accumulator {
         drop(queue);
         let after = After {
             notice,
-            moves_on: true,
-            collisions,
+            turn_ended: Some(collisions),
         };
         self.unlocked(target, after);
         Missed::Moved
@@ -471,26 +455,18 @@ impl Accumulator {
         };
         let moves_on = target.sticky.is_some()
             && self.counts_on(queue, target.topic.ratio().compressed(bytes), notice);
+        let turn_ended = moves_on.then(|| queue.end_turn());
         let accepted = Accepted {
             ticket: completion,
             record,
         };
-        let collisions = match moves_on {
-            true => queue.end_turn(),
-            false => 0,
-        };
-        let after = After {
-            notice,
-            moves_on,
-            collisions,
-        };
-        (accepted, after)
+        (accepted, After { notice, turn_ended })
     }
 
     /// All that must not hold the lock.
     #[inline]
     fn unlocked(&self, target: Target<'_>, after: After) {
-        if after.moves_on || after.notice != Notice::None {
+        if after != After::NOTHING {
             self.follow(target, after);
         }
     }
@@ -498,8 +474,8 @@ impl Accumulator {
     /// Once or twice per batch.
     #[cold]
     fn follow(&self, target: Target<'_>, after: After) {
-        if after.moves_on {
-            self.move_on(target, after.collisions);
+        if let Some(collisions) = after.turn_ended {
+            self.move_on(target, collisions);
         }
         let (Notice::Opened { sealed_bytes } | Notice::Filled { sealed_bytes }) = after.notice
         else {

@@ -4,6 +4,7 @@
 
 use crate::io::accumulator::Ticket;
 use crate::io::completion::{Callback, RecordInBatch};
+use crate::io::sticky::Chosen;
 use crate::wire::record_batch::RecordView;
 
 /// A record to append.
@@ -36,6 +37,22 @@ pub(crate) enum Choice {
     Fixed(usize),
     /// Whichever the topic's sticky choice is.
     Sticky,
+}
+
+impl Choice {
+    /// The partition, with the topic's sticky choice where that is asked for; `None` where nothing
+    /// is chosen.
+    #[inline(always)]
+    pub(crate) fn among(
+        self,
+        sticky: impl FnOnce() -> Option<Chosen>,
+    ) -> Option<(usize, Option<Chosen>)> {
+        match self {
+            Self::Undecided => None,
+            Self::Fixed(partition) => Some((partition, None)),
+            Self::Sticky => sticky().map(|chosen| (chosen.partition, Some(chosen))),
+        }
+    }
 }
 
 /// A record that waits in its partition's queue.

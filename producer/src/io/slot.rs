@@ -22,11 +22,10 @@
 //!
 //! *Not here*: what is told to the driver, and when (`accumulator.rs`).
 
-use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 use crate::engine::effect::QueueState;
-use crate::engine::queue::{Notice, PartitionQueue, QueueLimits, SealedBatch};
+use crate::engine::queue::{Notice, PartitionQueue, QueueLimits, SealedBatch, SealedBatches};
 use crate::engine::time::Instant;
 use crate::io::accumulator::Ticket;
 use crate::io::load::Load;
@@ -66,9 +65,7 @@ pub(crate) struct SlotQueue {
 /// What the driver looks at.
 #[derive(Debug, Default)]
 struct Waiting {
-    sealed: VecDeque<SealedBatch<Ticket>>,
-    /// The size of all of them.
-    sealed_bytes: usize,
+    sealed: SealedBatches<Ticket>,
     /// When the batch that takes records was opened.
     open_since: Option<Instant>,
 }
@@ -138,14 +135,11 @@ impl Slot {
     pub(crate) fn hand_over(&self, queue: &mut SlotQueue) {
         let mut waiting = self.waiting();
         while let Some(batch) = queue.records.take_sealed() {
-            waiting.sealed_bytes += batch.bytes();
-            waiting.sealed.push_back(batch);
+            waiting.sealed.push(batch);
         }
         waiting.open_since = queue.records.open_since();
-        if let Some(opened_at) = waiting.open_since
-            && let Some(before) = waiting.sealed.back_mut()
-        {
-            before.note_sealed(opened_at);
+        if let Some(opened_at) = waiting.open_since {
+            waiting.sealed.note_opened(opened_at);
         }
         self.publish(&waiting);
     }
@@ -160,14 +154,7 @@ impl Slot {
 
     /// What waits here.
     pub(crate) fn state(&self) -> QueueState {
-        let waiting = self.waiting();
-        let oldest = waiting.sealed.front();
-        QueueState {
-            oldest_opened_at: waiting.oldest_opened_at(),
-            open_since: waiting.open_since,
-            oldest_bytes: oldest.map_or(0, SealedBatch::bytes),
-            sealed_bytes: waiting.sealed_bytes,
-        }
+        self.waiting().state()
     }
 
     /// The size so far of the batch that takes records, 0 if there is none.
@@ -178,7 +165,7 @@ impl Slot {
     /// Takes the oldest batch; the one that takes records is sealed for it when no other waits.
     pub(crate) fn take(&self) -> Option<SealedBatch<Ticket>> {
         let mut waiting = self.waiting();
-        if let Some(taken) = waiting.pop() {
+        if let Some(taken) = waiting.sealed.pop() {
             self.publish(&waiting);
             return Some(taken);
         }
@@ -187,7 +174,7 @@ impl Slot {
         let mut queue = self.lock();
         let mut waiting = self.waiting();
         // It may have filled meanwhile.
-        let taken = waiting.pop().or_else(|| queue.records.take());
+        let taken = waiting.sealed.pop().or_else(|| queue.records.take());
         waiting.open_since = queue.records.open_since();
         self.publish(&waiting);
         taken
@@ -197,13 +184,14 @@ impl Slot {
     pub(crate) fn turn(&self, gate: Gate) -> bool {
         let mut queue = self.lock();
         queue.gate = gate;
-        self.waiting().oldest_opened_at().is_some()
+        self.waiting().state().oldest_opened_at.is_some()
     }
 
     fn publish(&self, waiting: &Waiting) {
         let open = usize::from(waiting.open_since.is_some());
-        let batches = waiting.sealed.len() + open;
-        self.driver.load.set(batches, waiting.oldest_opened_at());
+        let batches = waiting.sealed.count() + open;
+        let oldest_opened_at = waiting.state().oldest_opened_at;
+        self.driver.load.set(batches, oldest_opened_at);
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
@@ -222,15 +210,8 @@ impl SlotQueue {
 }
 
 impl Waiting {
-    fn pop(&mut self) -> Option<SealedBatch<Ticket>> {
-        let oldest = self.sealed.pop_front()?;
-        self.sealed_bytes -= oldest.bytes();
-        Some(oldest)
-    }
-
-    fn oldest_opened_at(&self) -> Option<Instant> {
-        let oldest = self.sealed.front().map(SealedBatch::opened_at);
-        oldest.or(self.open_since)
+    fn state(&self) -> QueueState {
+        self.sealed.state(self.open_since)
     }
 }
 
