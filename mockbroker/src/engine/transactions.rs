@@ -492,8 +492,7 @@ impl Cluster {
         let before = partition.replicas().replica(leader)?.producers().count();
         match partition.append_marker(leader, (&marker, EpochRule::NotLower), &config, now_ms) {
             Ok(offset) => {
-                self.on_log_grown(key, leader);
-                self.on_producer_appended(key, leader, before);
+                self.on_appended(key, leader, before);
                 Some(Delivery::Appended {
                     leader,
                     leader_epoch,

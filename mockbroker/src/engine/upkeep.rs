@@ -67,8 +67,7 @@ impl Cluster {
         let appended = partition.append(records, &append);
         match appended {
             Ok(Appended::Stored { .. }) => {
-                self.on_log_grown(key, broker);
-                self.on_producer_appended(key, broker, producers);
+                self.on_appended(key, broker, producers);
                 self.on_replicas_changed(key, now);
             }
             Err(AppendError::TooManyProducers) if self.regain_producer_room(now) => {
@@ -82,6 +81,13 @@ impl Cluster {
             Ok(Appended::Duplicate { .. }) | Err(_) => {}
         }
         appended.map_err(Some)
+    }
+
+    /// A batch or a marker was appended to a log on `broker`, where so many producers were known
+    /// before: both are counted.
+    pub(super) fn on_appended(&mut self, key: PartitionKey, broker: BrokerId, producers: usize) {
+        self.on_log_grown(key, broker);
+        self.on_producer_appended(key, broker, producers);
     }
 
     /// Whether a leader has heard of a later epoch of a batch's producer.

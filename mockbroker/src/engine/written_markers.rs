@@ -75,8 +75,7 @@ impl Cluster {
         let now_ms = wall_clock_ms(self.wall_clock_origin_ms, now);
         let appended = partition.append_marker(broker, (marker, rule), &config, now_ms);
         let offset = appended.map_err(Some)?;
-        self.on_log_grown(key, broker);
-        self.on_producer_appended(key, broker, known);
+        self.on_appended(key, broker, known);
         if log_of_offsets {
             self.groups.written.push(WrittenMarker {
                 partition: key,
