@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::error_code::ErrorCode;
 use super::reader::{DecodeError, Reader};
 use super::request::EncodeError;
+use super::transactional::read_rows;
 use super::{Request, group_request};
 
 /// Deletes groups.
@@ -73,15 +74,7 @@ impl Request for OffsetDelete {
     fn read_answer(reader: &mut Reader<'_>, _: i16) -> Result<Self::Answer, DecodeError> {
         let error = ErrorCode(reader.i16("error code")?);
         reader.i32("throttle time")?;
-        let rows = reader.list("topics", |reader| {
-            let topic = reader.string("topic name")?;
-            reader.list("partitions", |reader| {
-                let index = reader.i32("partition index")?;
-                let error = ErrorCode(reader.i16("error code")?);
-                Ok((topic.clone(), index, error))
-            })
-        })?;
-        let rows = rows.into_iter().flatten().collect();
+        let rows = read_rows(reader)?;
         Ok(OffsetDeleteAnswer { error, rows })
     }
 }

@@ -159,12 +159,12 @@ impl Request for AddPartitions {
         reader.i32("throttle time")?;
         let mut error = ErrorCode::NONE;
         let rows = if version < 4 {
-            read_joined(reader)?
+            read_rows(reader)?
         } else {
             error = ErrorCode(reader.i16("error code")?);
             let transactions = reader.list("transactions", |reader| {
                 reader.string("transactional id")?;
-                let rows = read_joined(reader)?;
+                let rows = read_rows(reader)?;
                 reader.tags("transaction tags")?;
                 Ok(rows)
             })?;
@@ -175,7 +175,10 @@ impl Request for AddPartitions {
     }
 }
 
-fn read_joined(reader: &mut Reader<'_>) -> Result<Vec<(String, i32, ErrorCode)>, DecodeError> {
+/// Rows of topic, partition and code, as several answers have them.
+pub(super) fn read_rows(
+    reader: &mut Reader<'_>,
+) -> Result<Vec<(String, i32, ErrorCode)>, DecodeError> {
     let topics = reader.list("topics", |reader| {
         let topic = reader.string("topic name")?;
         let rows = reader.list("partitions", |reader| {

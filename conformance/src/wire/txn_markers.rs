@@ -9,7 +9,7 @@ use super::batch::Stamp;
 use super::error_code::ErrorCode;
 use super::reader::{DecodeError, Reader};
 use super::request::EncodeError;
-use super::transactional::Decision;
+use super::transactional::{Decision, read_rows};
 
 /// Writes markers into partitions.
 #[derive(Clone, Debug, Default)]
@@ -76,19 +76,9 @@ impl Request for WriteTxnMarkers {
     fn read_answer(reader: &mut Reader<'_>, _: i16) -> Result<Self::Answer, DecodeError> {
         let markers = reader.list("markers", |reader| {
             let id = reader.i64("producer id")?;
-            let topics = reader.list("topics", |reader| {
-                let topic = reader.string("topic name")?;
-                let rows = reader.list("partitions", |reader| {
-                    let index = reader.i32("partition index")?;
-                    let error = ErrorCode(reader.i16("error code")?);
-                    reader.tags("partition tags")?;
-                    Ok((id, topic.clone(), index, error))
-                })?;
-                reader.tags("topic tags")?;
-                Ok(rows)
-            })?;
+            let rows = read_rows(reader)?.into_iter();
             reader.tags("marker tags")?;
-            Ok(topics.into_iter().flatten().collect::<Vec<_>>())
+            Ok(rows.map(move |(topic, index, error)| (id, topic, index, error)))
         })?;
         reader.tags("body tags")?;
         Ok(markers.into_iter().flatten().collect())
