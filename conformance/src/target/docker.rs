@@ -263,10 +263,14 @@ async fn start_container(
             break;
         }
     }
-    Err(Unavailable::new(
-        format!("no container of {reference} starts: {last_error}"),
+    Err(not_started(reference, &last_error))
+}
+
+fn not_started(reference: &Reference, error: &str) -> Unavailable {
+    Unavailable::new(
+        format!("no container of {reference} starts: {error}"),
         format!("docker run --rm {reference}"),
-    ))
+    )
 }
 
 fn is_port_conflict(error: &str) -> bool {
@@ -339,16 +343,8 @@ impl DockerTarget {
                 "docker ps -a",
             )
         };
-        let (docker, id) = (engine().await?, container.id());
-        let done = match action {
-            Action::Stop => docker.stop_container(id, None).await,
-            Action::Kill => docker.kill_container(id, None).await,
-            Action::Start => docker.start_container(id, None).await,
-            Action::Pause => docker.pause_container(id).await,
-            Action::Resume => docker.unpause_container(id).await,
-            Action::Isolate | Action::Rejoin => return Err(failed("it is alone".to_owned())),
-        };
-        done.map_err(|error| failed(error.to_string()))?;
+        let done = done_to(&engine().await?, container.id(), action).await;
+        done.map_err(failed)?;
         if action == Action::Start {
             let running = || async { container.is_running().await.unwrap_or(false) };
             ready::wait(&self.address, running).await.map_err(failed)?;
@@ -362,18 +358,42 @@ impl DockerTarget {
         };
         let running = || async { container.is_running().await.unwrap_or(false) };
         if let Err(reason) = ready::wait(&self.address, running).await {
-            let log = container_log(container).await;
-            let lines: Vec<&str> = log.lines().collect();
-            let tail = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n  ");
-            return Err(Unavailable::new(
-                format!("{}: {reason}; its last lines:\n  {tail}", self.name),
-                "make kafka-image, or set KAFKA_IMAGE to an image of Apache Kafka",
-            ));
+            let reason = format!("{}: {reason}; its", self.name);
+            return Err(not_ready(&reason, container).await);
         }
-        self.broker_version = version_in_log(&container_log(container).await)
-            .map(|version| format!("Apache Kafka {version}"));
+        self.broker_version = version_of(container).await;
         Ok(())
     }
+}
+
+/// Does to a container what can be done to one that is alone.
+async fn done_to(docker: &Docker, id: &str, action: Action) -> Result<(), String> {
+    let done = match action {
+        Action::Stop => docker.stop_container(id, None).await,
+        Action::Kill => docker.kill_container(id, None).await,
+        Action::Start => docker.start_container(id, None).await,
+        Action::Pause => docker.pause_container(id).await,
+        Action::Resume => docker.unpause_container(id).await,
+        Action::Isolate | Action::Rejoin => return Err("it is alone".to_owned()),
+    };
+    done.map_err(|error| error.to_string())
+}
+
+/// A broker does not get ready; `reason` ends where the last lines of its log follow.
+async fn not_ready(reason: &str, container: &ContainerAsync<GenericImage>) -> Unavailable {
+    let log = container_log(container).await;
+    let lines: Vec<&str> = log.lines().collect();
+    let tail = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n  ");
+    Unavailable::new(
+        format!("{reason} last lines:\n  {tail}"),
+        "make kafka-image, or set KAFKA_IMAGE to an image of Apache Kafka",
+    )
+}
+
+/// What a broker that is ready calls itself.
+async fn version_of(container: &ContainerAsync<GenericImage>) -> Option<String> {
+    let version = version_in_log(&container_log(container).await)?;
+    Some(format!("Apache Kafka {version}"))
 }
 
 async fn container_log(container: &ContainerAsync<GenericImage>) -> String {

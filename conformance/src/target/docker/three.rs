@@ -2,7 +2,8 @@
 //! removes: `compose/three-brokers.yml`, by this program.
 //!
 //! All cases share them, for a start takes longer than most cases: what a case did to a broker is
-//! undone before the next one begins ([`Target::settled`]), and "beside" is the same cluster.
+//! undone before the next one begins, its topics are deleted ([`Target::settled`]), and "beside" is
+//! the same cluster.
 //!
 //! *State* of a broker, by what is done to it
 //!
@@ -14,12 +15,10 @@
 //! ```
 //!
 //! *Invariants*
-//! 1. Brokers and controller meet in the network `mesh` alone, which has no way out. Each broker is
-//!    published from a network of its own, so one that is cut off is still reached by clients.
-//! 2. Containers go first, then the networks they were in, then the claim on both.
-//! 3. `Start` and [`Target::settled`] end when brokers answer and are led to, not when they run.
+//! 1. Containers go first, then the networks they were in, then the claim on both.
+//! 2. `Start` and [`Target::settled`] end when brokers answer and are led to, not when they run.
 //!
-//! *Not here*: how brokers are configured (`compose/three-brokers.env`).
+//! *Not here*: the networks, and how a node is started (`start.rs`).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -28,19 +27,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use testcontainers::bollard::Docker;
-use testcontainers::bollard::models::{
-    NetworkConnectRequest, NetworkCreateRequest, NetworkDisconnectRequest,
-};
-use testcontainers::runners::AsyncRunner;
-use testcontainers::{ContainerAsync, GenericImage, ImageExt};
+use testcontainers::bollard::models::NetworkDisconnectRequest;
+use testcontainers::{ContainerAsync, GenericImage};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::image::Reference;
-use super::run::{self, Run};
-use super::{
-    LOG_LINES, PORT_ATTEMPTS, Request, container_log, engine, image_of, is_port_conflict, prepared,
-    published, remove, version_in_log, with_profile,
-};
+use self::start::{Networks, Start, join};
+use super::run::Run;
+use super::{done_to, not_ready, prepared, remove, version_of};
 use crate::case::Objection;
 use crate::io::connection::Connection;
 use crate::io::transcript::Transcript;
@@ -48,14 +41,15 @@ use crate::target::{
     Action, Capabilities, Capability, Doing, OwnBrokers, Target, TargetKind, TransactionVersion,
     Unavailable,
 };
+use crate::wire::admin::DeleteTopic;
 use crate::wire::answer::{InitProducerId, Metadata, MetadataAnswer};
+use crate::wire::error_code::ErrorCode;
 use crate::wire::transactional::{FindCoordinator, InitTransactional};
 
-/// The properties of the nodes, shared with the Compose file.
-const PROFILE: &str = include_str!("three-brokers.env");
+mod start;
+
 /// Node ids of the brokers.
 const BROKERS: [i32; 3] = [1, 2, 3];
-const CONTROLLER: i32 = 100;
 /// Longest wait for brokers to answer, or to be in sync.
 const WAIT_MAX: Duration = Duration::from_secs(90);
 /// Longest wait for one round of questions.
@@ -66,6 +60,9 @@ const ROUND_PAUSE: Duration = Duration::from_millis(50);
 const METADATA: i16 = 7;
 const FIND_COORDINATOR: i16 = 1;
 const INIT_PRODUCER_ID: i16 = 1;
+const DELETE_TOPICS: i16 = 3;
+/// It is gone already.
+const UNKNOWN_TOPIC: ErrorCode = ErrorCode(3);
 /// The transactional id by which the coordinator is tried.
 const TRANSACTIONAL_ID: &str = "conformance-readiness";
 
@@ -108,56 +105,10 @@ impl Drop for Cluster {
     }
 }
 
-/// Networks that end with this value, when nobody is in them any more.
-#[derive(Debug)]
-struct Networks(Vec<String>);
-
-impl Drop for Networks {
-    fn drop(&mut self) {
-        let names = std::mem::take(&mut self.0);
-        let removal = || async move {
-            match engine().await {
-                Ok(docker) => {
-                    for name in &names {
-                        run::remove_network(&docker, name).await;
-                    }
-                }
-                Err(error) => tracing::warn!(%error, "networks stay; the next run removes them"),
-            }
-        };
-        // Of its own, since a drop may happen inside of a runtime as well as outside.
-        let removing = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread();
-            match { runtime }.enable_all().build() {
-                Ok(runtime) => runtime.block_on(removal()),
-                Err(error) => tracing::warn!(%error, "networks stay; the next run removes them"),
-            }
-        });
-        if removing.join().is_err() {
-            tracing::warn!("networks stay; the next run removes them");
-        }
-    }
-}
-
 /// Starts three brokers of `image`, or of the image that is found, and waits until they answer.
 pub(crate) async fn start_three(image: Option<&str>) -> Result<ThreeBrokers, Unavailable> {
     let (docker, run, reference) = prepared(image).await?;
-    let names = Names(run.id());
-    let mut networks = Networks(Vec::new());
-    for (name, internal) in names.networks() {
-        let network = NetworkCreateRequest {
-            name: name.clone(),
-            internal: Some(internal),
-            labels: Some([(run::LABEL.to_owned(), run.id().to_owned())].into()),
-            ..NetworkCreateRequest::default()
-        };
-        let made = docker.create_network(network).await;
-        made.map_err(|error| {
-            let reason = format!("no network {name}: {error}");
-            Unavailable::new(reason, "docker network prune")
-        })?;
-        networks.0.push(name);
-    }
+    let networks = Networks::of(&docker, &run).await?;
     let start = Start {
         docker: &docker,
         reference: &reference,
@@ -170,7 +121,7 @@ pub(crate) async fn start_three(image: Option<&str>) -> Result<ThreeBrokers, Una
     let mut cluster = Cluster {
         name: format!("{}:{reference}", super::super::THREE_BROKERS),
         broker_version: None,
-        mesh: names.mesh(),
+        mesh: start.mesh(),
         docker: docker.clone(),
         brokers: vec![one, two, three],
         controller: Some(controller),
@@ -179,120 +130,6 @@ pub(crate) async fn start_three(image: Option<&str>) -> Result<ThreeBrokers, Una
     };
     cluster.wait_until_ready().await?;
     Ok(ThreeBrokers(Arc::new(cluster)))
-}
-
-/// What containers and networks of a run are called; a container's name is its host name for those
-/// in its network.
-struct Names<'a>(&'a str);
-
-impl Names<'_> {
-    fn of(&self, what: impl fmt::Display) -> String {
-        format!("kafka-{}-{what}", self.0)
-    }
-
-    fn node(&self, id: i32) -> String {
-        self.of(id)
-    }
-
-    fn mesh(&self) -> String {
-        self.of("mesh")
-    }
-
-    fn edge(&self, id: i32) -> String {
-        self.of(format!("edge-{id}"))
-    }
-
-    /// All networks, and whether they have no way out.
-    fn networks(&self) -> Vec<(String, bool)> {
-        let edges = BROKERS.iter().map(|id| (self.edge(*id), false));
-        std::iter::once((self.mesh(), true)).chain(edges).collect()
-    }
-}
-
-struct Start<'a> {
-    docker: &'a Docker,
-    reference: &'a Reference,
-    run: &'a Run,
-}
-
-impl Start<'_> {
-    fn names(&self) -> Names<'_> {
-        Names(self.run.id())
-    }
-
-    /// A node in the mesh, which knows where the controller is.
-    fn node(&self, id: i32) -> Request {
-        let voters = format!("{CONTROLLER}@{}:9093", self.names().node(CONTROLLER));
-        with_profile(image_of(self.reference, self.run), PROFILE)
-            .with_container_name(self.names().node(id))
-            .with_network(self.names().mesh())
-            .with_env_var("KAFKA_NODE_ID", id.to_string())
-            .with_env_var("KAFKA_CONTROLLER_QUORUM_VOTERS", voters)
-    }
-
-    async fn controller(&self) -> Result<ContainerAsync<GenericImage>, Unavailable> {
-        let request = self
-            .node(CONTROLLER)
-            .with_env_var("KAFKA_PROCESS_ROLES", "controller")
-            .with_env_var("KAFKA_LISTENERS", "CONTROLLER://:9093");
-        let started = request.start().await;
-        started.map_err(|error| self.not_started(&error.to_string()))
-    }
-
-    async fn broker(&self, id: i32) -> Result<Broker, Unavailable> {
-        let mut last_error = String::new();
-        for attempt in 0..PORT_ATTEMPTS {
-            let variety = id.unsigned_abs() * PORT_ATTEMPTS + attempt;
-            let port = run::free_port(self.run.seed().wrapping_add(variety.into()));
-            match self.broker_at(id, port).await {
-                Ok(container) => {
-                    let address = format!("127.0.0.1:{port}");
-                    return Ok(Broker {
-                        id,
-                        address,
-                        container,
-                    });
-                }
-                Err(error) => last_error = error,
-            }
-            // A start that failed leaves its container behind.
-            run::remove_container(self.docker, &self.names().node(id)).await;
-            if !is_port_conflict(&last_error) {
-                break;
-            }
-        }
-        Err(self.not_started(&last_error))
-    }
-
-    /// The port is published when the container joins its edge: the mesh has no way out.
-    async fn broker_at(&self, id: i32, port: u16) -> Result<ContainerAsync<GenericImage>, String> {
-        let inside = format!("INTERNAL://{}:19092", self.names().node(id));
-        let advertised = format!("EXTERNAL://127.0.0.1:{port},{inside}");
-        let request = published(self.node(id), port)
-            .with_env_var("KAFKA_PROCESS_ROLES", "broker")
-            .with_env_var("KAFKA_LISTENERS", "EXTERNAL://:9092,INTERNAL://:19092")
-            .with_env_var("KAFKA_ADVERTISED_LISTENERS", advertised);
-        let container = request.start().await.map_err(|error| error.to_string())?;
-        join(self.docker, &self.names().edge(id), container.id()).await?;
-        Ok(container)
-    }
-
-    fn not_started(&self, error: &str) -> Unavailable {
-        let reference = self.reference;
-        Unavailable::new(
-            format!("no container of {reference} starts: {error}"),
-            format!("docker run --rm {reference}"),
-        )
-    }
-}
-
-async fn join(docker: &Docker, network: &str, container: &str) -> Result<(), String> {
-    let request = NetworkConnectRequest {
-        container: container.to_owned(),
-        ..NetworkConnectRequest::default()
-    };
-    let joined = docker.connect_network(network, request).await;
-    joined.map_err(|error| error.to_string())
 }
 
 impl Target for ThreeBrokers {
@@ -334,7 +171,7 @@ impl Target for ThreeBrokers {
                 let reason = format!("{wanted:?}: this cluster is as it is");
                 return Err(Unavailable::new(reason, "use --target mock"));
             }
-            self.settled().await?;
+            self.whole(async || self.0.undo_all().await).await?;
             let target: Arc<dyn Target> = Arc::new(self.clone());
             Ok(target)
         })
@@ -351,19 +188,25 @@ impl Target for ThreeBrokers {
     }
 
     fn settled(&self) -> Doing<'_, ()> {
-        Box::pin(async {
-            let cluster = &self.0;
-            let undone = async {
-                if let [one, two, three] = cluster.brokers.as_slice() {
-                    tokio::try_join!(cluster.undo(one), cluster.undo(two), cluster.undo(three))?;
-                }
-                within(WAIT_MAX, || cluster.in_order()).await
-            };
-            let undone: Result<(), String> = undone.await;
-            undone.map_err(|error| {
-                Unavailable::new(format!("{}: {error}", self.name()), "docker ps -a")
-            })
-        })
+        Box::pin(self.whole(async || {
+            self.0.undo_all().await?;
+            within(WAIT_MAX, || self.0.forget_topics()).await
+        }))
+    }
+}
+
+impl ThreeBrokers {
+    /// Whole again, once that is done.
+    async fn whole(
+        &self,
+        done: impl AsyncFnOnce() -> Result<(), String>,
+    ) -> Result<(), Unavailable> {
+        let whole = async {
+            done().await?;
+            within(WAIT_MAX, || self.0.in_order()).await
+        };
+        let whole: Result<(), String> = whole.await;
+        whole.map_err(|error| Unavailable::new(format!("{}: {error}", self.name()), "docker ps -a"))
     }
 }
 
@@ -372,28 +215,26 @@ impl Cluster {
         let broker = self.brokers.iter().find(|broker| broker.id == node);
         let broker = broker.ok_or("there is no such broker")?;
         let (docker, id) = (&self.docker, broker.container.id());
-        let done = match action {
-            Action::Stop => docker.stop_container(id, None).await,
-            Action::Kill => docker.kill_container(id, None).await,
-            Action::Start => docker.start_container(id, None).await,
-            Action::Pause => docker.pause_container(id).await,
-            Action::Resume => docker.unpause_container(id).await,
+        match action {
             Action::Isolate => {
                 let request = NetworkDisconnectRequest {
                     container: id.to_owned(),
                     force: None,
                 };
-                docker.disconnect_network(&self.mesh, request).await
+                let cut_off = docker.disconnect_network(&self.mesh, request).await;
+                cut_off.map_err(|error| error.to_string())
             }
             Action::Rejoin => {
                 join(docker, &self.mesh, id).await?;
-                return within(WAIT_MAX, || self.agrees(broker)).await;
+                within(WAIT_MAX, || self.agrees(broker)).await
             }
-        };
-        done.map_err(|error| error.to_string())?;
-        match action {
-            Action::Start => within(WAIT_MAX, || broker.is_back()).await,
-            _ => Ok(()),
+            Action::Start => {
+                done_to(docker, id, action).await?;
+                within(WAIT_MAX, || broker.is_back()).await
+            }
+            Action::Stop | Action::Kill | Action::Pause | Action::Resume => {
+                done_to(docker, id, action).await
+            }
         }
     }
 
@@ -417,6 +258,35 @@ impl Cluster {
             };
         }
         Err(missing)
+    }
+
+    /// Takes back whatever was done to brokers.
+    async fn undo_all(&self) -> Result<(), String> {
+        if let [one, two, three] = self.brokers.as_slice() {
+            tokio::try_join!(self.undo(one), self.undo(two), self.undo(three))?;
+        }
+        Ok(())
+    }
+
+    /// Deletes the topics of cases that are over. A partition of theirs may be one that nobody ever
+    /// leads again: 4.3.1 goes on to name a replica that was taken away as one that may lead, and
+    /// waits for it once the one that is left was killed.
+    async fn forget_topics(&self) -> Result<(), String> {
+        let Some(broker) = self.brokers.first() else {
+            return Ok(());
+        };
+        let told = broker.metadata(&Metadata::all()).await?;
+        let mut connection = broker.connect().await?;
+        for topic in told.topics.into_iter().filter(|topic| !topic.internal) {
+            let name = topic.name.unwrap_or_default();
+            let delete = DeleteTopic { name };
+            let deleted = connection.ask(&delete, DELETE_TOPICS).await;
+            match deleted.map_err(words)?.error {
+                ErrorCode::NONE | UNKNOWN_TOPIC => {}
+                code => return Err(format!("DeleteTopics of {}: code {code}", delete.name)),
+            }
+        }
+        Ok(())
     }
 
     /// Takes back whatever was done to a broker.
@@ -496,19 +366,10 @@ impl Cluster {
             return Ok(());
         };
         if let Err(reason) = ready.await {
-            let log = container_log(&first.container).await;
-            let lines: Vec<&str> = log.lines().collect();
-            let tail = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n  ");
-            return Err(Unavailable::new(
-                format!(
-                    "{}: {reason}; the first broker's last lines:\n  {tail}",
-                    self.name
-                ),
-                "make kafka-image, or set KAFKA_IMAGE to an image of Apache Kafka",
-            ));
+            let reason = format!("{}: {reason}; the first broker's", self.name);
+            return Err(not_ready(&reason, &first.container).await);
         }
-        let version = version_in_log(&container_log(&first.container).await);
-        self.broker_version = version.map(|version| format!("Apache Kafka {version}"));
+        self.broker_version = version_of(&first.container).await;
         Ok(())
     }
 }
@@ -596,9 +457,7 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::target::docker::settings;
     use crate::wire::answer::{self, PartitionMetadata, TopicMetadata};
-    use crate::wire::error_code::ErrorCode;
 
     /// What three brokers tell of one partition.
     fn told(leader: i32, in_sync: &[i32]) -> MetadataAnswer {
@@ -635,33 +494,5 @@ mod tests {
         let mut one_down = told(2, &[1, 2, 3]);
         one_down.brokers.pop();
         assert_eq!(what_is_missing(&one_down).unwrap(), "2 brokers");
-    }
-
-    #[test]
-    fn nodes_of_a_run_are_named_for_it_and_the_mesh_alone_has_no_way_out() {
-        let names = Names("1764093600-0000abcd");
-        assert_eq!(names.node(CONTROLLER), "kafka-1764093600-0000abcd-100");
-        let inside: Vec<String> = names
-            .networks()
-            .into_iter()
-            .filter_map(|(name, internal)| internal.then_some(name))
-            .collect();
-        assert_eq!(inside, [names.mesh()]);
-        // A label of a host name.
-        assert!(names.node(CONTROLLER).len() <= 63);
-    }
-
-    #[test]
-    fn profile_leaves_roles_ports_and_the_controller_open() {
-        let keys: Vec<&str> = settings(PROFILE).map(|(key, _)| key).collect();
-        assert!(keys.contains(&"KAFKA_MIN_INSYNC_REPLICAS"), "{keys:?}");
-        for open in [
-            "NODE_ID",
-            "PROCESS_ROLES",
-            "LISTENERS",
-            "ADVERTISED_LISTENERS",
-        ] {
-            assert!(!keys.contains(&format!("KAFKA_{open}").as_str()), "{open}");
-        }
     }
 }
