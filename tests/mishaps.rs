@@ -9,6 +9,7 @@ use kafka_mockbroker::engine::chance::{Field, Losses};
 use kafka_mockbroker::engine::effect::BrokerId;
 use kafka_mockbroker::engine::moves::Move;
 use kafka_mockbroker::{Api, FaultGuard, MockCluster, QuotaEntity, Rule, Verdict};
+use promises::misfortune::healing;
 use proptest::prelude::*;
 
 pub(crate) const PARTITIONS: i32 = 3;
@@ -55,10 +56,9 @@ pub(crate) fn silence() -> impl Strategy<Value = Verdict> + Clone {
 
 /// Whatever a cluster can do, and a downgrade to one of these: API, its oldest and newest version.
 pub(crate) fn of_cluster(downgrades: &'static [(Api, i16, i16)]) -> impl Strategy<Value = Fault> {
-    let partitions = (0..PARTITIONS).map(|number| (Arc::from(TOPIC), number));
     let field = Field {
         brokers: (1..=BROKERS).map(BrokerId).collect(),
-        partitions: partitions.collect(),
+        partitions: partitions().collect(),
         losses: Losses::None,
         delay_max: Duration::from_secs(2),
     };
@@ -75,6 +75,10 @@ pub(crate) fn of_cluster(downgrades: &'static [(Api, i16, i16)]) -> impl Strateg
         1 => downgrade,
         1 => (100_u32..2_000).prop_map(Fault::Quota),
     ]
+}
+
+fn partitions() -> impl Iterator<Item = (Arc<str>, i32)> {
+    (0..PARTITIONS).map(|number| (Arc::from(TOPIC), number))
 }
 
 /// Lets it happen; what the cluster's state does not allow changes nothing.
@@ -96,21 +100,17 @@ pub(crate) fn strike(cluster: &MockCluster, fault: &Fault) -> Option<FaultGuard>
             let broker = BrokerId(*broker);
             // Another version of a broker is another process.
             let _ = cluster.crash_broker(broker);
-            let _ = cluster.make(&restriction(broker, *api, *max));
+            let _ = cluster.make(&Move::RestrictVersions {
+                broker,
+                api: *api,
+                min: 0,
+                max: *max,
+            });
             let _ = cluster.restart_broker(broker);
         }
         Fault::Quota(bytes) => limit(cluster, Some(*bytes)),
     }
     None
-}
-
-fn restriction(broker: BrokerId, api: Api, max: i16) -> Move {
-    Move::RestrictVersions {
-        broker,
-        api,
-        min: 0,
-        max,
-    }
 }
 
 fn limit(cluster: &MockCluster, bytes: Option<u32>) {
@@ -125,37 +125,7 @@ fn limit(cluster: &MockCluster, bytes: Option<u32>) {
 /// Ends what the cluster does wrong, but for rules.
 pub(crate) fn heal(cluster: &MockCluster) {
     limit(cluster, None);
-    let brokers = || (1..=BROKERS).map(BrokerId);
-    let mut moves = Vec::new();
-    for broker in brokers() {
-        moves.push(Move::RestartBroker { broker });
-        moves.push(Move::ResumeBroker { broker });
-        moves.push(Move::HealBroker { broker });
-        moves.extend(brokers().map(|to| Move::DelayReplication {
-            from: broker,
-            to,
-            delay: Duration::ZERO,
-        }));
-        let restricted = [Api::Produce, Api::Metadata, Api::InitProducerId];
-        moves.extend(restricted.map(|api| restriction(broker, api, i16::MAX)));
-    }
-    for partition in 0..PARTITIONS {
-        let topic: Arc<str> = Arc::from(TOPIC);
-        moves.push(Move::ReleaseMarkers {
-            topic: Arc::clone(&topic),
-            partition,
-        });
-        moves.push(Move::ReleaseIsrChanges {
-            topic: Arc::clone(&topic),
-            partition,
-        });
-        moves.extend(brokers().map(|broker| Move::ReleaseFollower {
-            topic: Arc::clone(&topic),
-            partition,
-            broker,
-        }));
-    }
-    for to_make in &moves {
-        let _ = cluster.make(to_make);
+    for to_make in healing(BROKERS, partitions()) {
+        let _ = cluster.make(&to_make);
     }
 }

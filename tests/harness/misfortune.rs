@@ -17,6 +17,49 @@ use crate::client::Outlet;
 use crate::defect::Defect;
 use crate::world::{ClientNumber, Leaders, World};
 
+/// The moves that end what a cluster of so many brokers does wrong: all run and are reached, speak
+/// every version, follow at once, and hold nothing back.
+pub fn healing(brokers: i32, partitions: impl IntoIterator<Item = (Arc<str>, i32)>) -> Vec<Move> {
+    let brokers = || (1..=brokers).map(BrokerId);
+    let mut moves = Vec::new();
+    for broker in brokers() {
+        moves.push(Move::RestartBroker { broker });
+        moves.push(Move::ResumeBroker { broker });
+        moves.push(Move::HealBroker { broker });
+        moves.extend(brokers().map(|to| Move::DelayReplication {
+            from: broker,
+            to,
+            delay: Duration::ZERO,
+        }));
+    }
+    for broker in brokers() {
+        for api in [Api::Produce, Api::Metadata, Api::InitProducerId] {
+            moves.push(Move::RestrictVersions {
+                broker,
+                api,
+                min: 0,
+                max: i16::MAX,
+            });
+        }
+    }
+    for (topic, partition) in partitions {
+        moves.push(Move::ReleaseMarkers {
+            topic: Arc::clone(&topic),
+            partition,
+        });
+        moves.push(Move::ReleaseIsrChanges {
+            topic: Arc::clone(&topic),
+            partition,
+        });
+        moves.extend(brokers().map(|broker| Move::ReleaseFollower {
+            topic: Arc::clone(&topic),
+            partition,
+            broker,
+        }));
+    }
+    moves
+}
+
 impl World {
     /// Installs a fault rule in the cluster.
     pub fn install(&mut self, rule: Rule) {
@@ -50,48 +93,12 @@ impl World {
         self.note("the faults are over");
         self.remove_traps();
         self.limit(None);
-        let brokers = || (1..=self.setting.brokers).map(BrokerId);
-        let mut moves = Vec::new();
-        for broker in brokers() {
-            moves.push(Move::RestartBroker { broker });
-            moves.push(Move::ResumeBroker { broker });
-            moves.push(Move::HealBroker { broker });
-            moves.extend(brokers().map(|to| Move::DelayReplication {
-                from: broker,
-                to,
-                delay: Duration::ZERO,
-            }));
+        let lost = self.setting.defect == Some(Defect::MarkersLost);
+        let is_kept = |to_make: &Move| lost && matches!(to_make, Move::ReleaseMarkers { .. });
+        let healing = healing(self.setting.brokers, self.setting.partitions());
+        for to_make in healing.into_iter().filter(|to_make| !is_kept(to_make)) {
+            self.make_move(to_make);
         }
-        for broker in brokers() {
-            for api in [Api::Produce, Api::Metadata, Api::InitProducerId] {
-                moves.push(Move::RestrictVersions {
-                    broker,
-                    api,
-                    min: 0,
-                    max: i16::MAX,
-                });
-            }
-        }
-        for (topic, partition) in self.setting.partitions() {
-            if self.setting.defect != Some(Defect::MarkersLost) {
-                moves.push(Move::ReleaseMarkers {
-                    topic: Arc::clone(&topic),
-                    partition,
-                });
-            }
-            moves.push(Move::ReleaseIsrChanges {
-                topic: Arc::clone(&topic),
-                partition,
-            });
-            moves.extend(brokers().map(|broker| Move::ReleaseFollower {
-                topic: Arc::clone(&topic),
-                partition,
-                broker,
-            }));
-        }
-        moves
-            .into_iter()
-            .for_each(|to_make| self.make_move(to_make));
         for rule in std::mem::take(&mut self.rules) {
             self.cluster.rules_mut().remove(rule);
         }

@@ -33,7 +33,7 @@ pub mod faults;
 pub mod history;
 mod jobs;
 pub mod link;
-mod misfortune;
+pub mod misfortune;
 pub mod oracle;
 mod readers;
 pub mod scenario;
