@@ -152,7 +152,7 @@ impl<C> Engine<C> {
         let Some(failure) = self.identity.take_refusal(until) else {
             return;
         };
-        for partition in core::mem::take(&mut self.queued) {
+        for partition in self.queued.take_all() {
             self.fail_queued(
                 partition,
                 queues,
@@ -168,19 +168,14 @@ impl<C> Engine<C> {
 
     /// The brokers know nothing of us in a log that is new.
     fn on_topic_made_anew(&mut self, topic: TopicIndex) {
-        for (at, partition) in &mut self.partitions {
-            if at.topic == topic {
-                partition.run.on_new_log();
-            }
+        for partition in self.partitions.of_topic_mut(topic) {
+            partition.run.on_new_log();
         }
     }
 
     pub(super) fn on_topic_changed(&mut self, topic: TopicIndex) {
-        let of_topic = self
-            .partitions
-            .keys()
-            .filter(|partition| partition.topic == topic);
-        self.touched.extend(of_topic);
+        let of_topic = self.partitions.of_topic(topic);
+        self.touched.extend(of_topic.map(|(at, _)| at));
         self.actions.push_back(Action::TopicChanged { topic });
     }
 
@@ -222,10 +217,9 @@ impl<C> Engine<C> {
         };
         let (queued, partitions) = (&self.queued, &self.partitions);
         let in_use = |topic| {
-            let waits = queued.range(first(topic)..).next();
+            let waits = queued.iter_from(first(topic)).next();
             let waits = waits.is_some_and(|at| at.topic == topic);
-            let of_topic = partitions.range(first(topic)..);
-            let mut of_topic = of_topic.take_while(|(at, _)| at.topic == topic);
+            let mut of_topic = partitions.of_topic(topic);
             waits || of_topic.any(|(_, partition)| partition.first_open().is_some())
         };
         for topic in self.metadata.forget_unused(idle_max, in_use, now) {

@@ -52,7 +52,7 @@ impl<C> Engine<C> {
     pub(super) fn partition(&mut self, at: TopicPartition) -> &mut Partition<C> {
         let idempotence = self.config.idempotence;
         let fresh = || Partition::new(at, Run::new(idempotence));
-        self.partitions.entry(at).or_insert_with(fresh)
+        self.partitions.get_or_insert_with(at, fresh)
     }
 
     /// Starts a broken run of sequences anew, once nothing of it can still be on its way.
@@ -98,7 +98,7 @@ impl<C> Engine<C> {
     /// The user gave up: everything ends now.
     pub(super) fn abort(&mut self, queues: &mut impl Queues<Completion = C>) {
         let kind = FailureKind::Closed;
-        let taken: Vec<TopicPartition> = self.partitions.keys().copied().collect();
+        let taken: Vec<TopicPartition> = self.partitions.keys().collect();
         for at in taken {
             while let Some(number) = self.partition(at).first_open()
                 && let Some(batch) = self.take_open(at, number)
@@ -109,7 +109,7 @@ impl<C> Engine<C> {
             self.drain.withdraw(at);
             self.complete(at);
         }
-        for at in core::mem::take(&mut self.queued) {
+        for at in self.queued.take_all() {
             let failure = Failure::new(kind);
             self.fail_queued(at, queues, &BatchOutcome::NotWritten(failure));
         }
@@ -252,7 +252,7 @@ impl<C> Engine<C> {
         now: Instant,
     ) -> bool {
         let chosen = self.choose(broker);
-        self.touched.extend(&chosen);
+        self.touched.extend(chosen.iter().copied());
         let Some(version) = self.produce_version(&node) else {
             self.fail_unsupported(&chosen, broker, queues, now);
             return !chosen.is_empty();

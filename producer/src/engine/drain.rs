@@ -25,11 +25,11 @@
 //!
 //! *Not here*: whether a batch may go (`partition.rs`), when to look again (`delivery.rs`).
 
-use core::ops::Bound;
 use core::time::Duration;
 use std::collections::BTreeMap;
 
 use crate::engine::effect::QueueState;
+use crate::engine::partition_map::{PartitionMap, PartitionSet};
 use crate::engine::time::Instant;
 use crate::types::{BrokerId, TopicPartition};
 
@@ -81,12 +81,12 @@ pub(crate) fn due(queue: QueueState, linger: Duration, urging: Urging, now: Inst
 pub(crate) struct Drain {
     hold_bytes: usize,
     ready: BTreeMap<BrokerId, Turn>,
-    places: BTreeMap<TopicPartition, BrokerId>,
+    offers: PartitionMap<(BrokerId, Offer)>,
 }
 
 #[derive(Debug, Default)]
 struct Turn {
-    partitions: BTreeMap<TopicPartition, Offer>,
+    partitions: PartitionSet,
     /// Who went last.
     last: Option<TopicPartition>,
     /// What is held, in bytes.
@@ -118,15 +118,15 @@ impl Turn {
             Hurry::Now => self.hurried += 1,
             Hurry::Held { bytes } => self.held_bytes += bytes,
         }
-        self.partitions.insert(partition, offer);
+        self.partitions.insert(partition);
     }
 
-    fn remove(&mut self, partition: TopicPartition) {
-        match self.partitions.remove(&partition).map(|one| one.hurry) {
-            Some(Hurry::Now) => self.hurried -= 1,
-            Some(Hurry::Held { bytes }) => self.held_bytes -= bytes,
-            None => {}
+    fn remove(&mut self, partition: TopicPartition, offer: Offer) {
+        match offer.hurry {
+            Hurry::Now => self.hurried -= 1,
+            Hurry::Held { bytes } => self.held_bytes -= bytes,
         }
+        self.partitions.remove(&partition);
     }
 }
 
@@ -136,7 +136,7 @@ impl Drain {
         Self {
             hold_bytes,
             ready: BTreeMap::new(),
-            places: BTreeMap::new(),
+            offers: PartitionMap::default(),
         }
     }
 
@@ -145,16 +145,16 @@ impl Drain {
         self.withdraw(partition);
         let turn = self.ready.entry(broker).or_default();
         turn.insert(partition, offer);
-        self.places.insert(partition, broker);
+        self.offers.insert(partition, (broker, offer));
     }
 
     /// A partition has none any more, or for another broker.
     pub(crate) fn withdraw(&mut self, partition: TopicPartition) {
-        let Some(broker) = self.places.remove(&partition) else {
+        let Some((broker, offer)) = self.offers.remove(&partition) else {
             return;
         };
         if let Some(turn) = self.ready.get_mut(&broker) {
-            turn.remove(partition);
+            turn.remove(partition, offer);
         }
     }
 
@@ -183,23 +183,25 @@ impl Drain {
         let Some(turn) = self.ready.get_mut(&broker) else {
             return Vec::new();
         };
-        let after = turn.last.map_or(Bound::Unbounded, Bound::Excluded);
-        let upto = turn.last.map_or(Bound::Excluded(FIRST), Bound::Included);
+        let last = turn.last;
+        let after = turn.partitions.iter_from(last.unwrap_or(FIRST));
+        let after = after.filter(|one| last != Some(*one));
+        let upto = turn.partitions.iter();
+        let upto = upto.take_while(|one| last.is_some_and(|last| *one <= last));
         let mut chosen = Vec::new();
-        let round = turn
-            .partitions
-            .range((after, Bound::Unbounded))
-            .chain(turn.partitions.range((Bound::Unbounded, upto)));
-        for (partition, offer) in round {
-            if !fits(*partition, offer.bytes) && !chosen.is_empty() {
+        for partition in after.chain(upto) {
+            let offer = self.offers.get(&partition);
+            let bytes = offer.map_or(0, |(_, offer)| offer.bytes);
+            if !fits(partition, bytes) && !chosen.is_empty() {
                 break;
             }
-            chosen.push(*partition);
+            chosen.push(partition);
         }
-        turn.last = chosen.last().copied().or(turn.last);
+        turn.last = chosen.last().copied().or(last);
         for partition in &chosen {
-            turn.remove(*partition);
-            self.places.remove(partition);
+            if let Some((_, offer)) = self.offers.remove(partition) {
+                turn.remove(*partition, offer);
+            }
         }
         // One topic's partitions must stand together in a request.
         chosen.sort_unstable();
@@ -208,28 +210,22 @@ impl Drain {
 
     /// Panics if invariant 1 is broken.
     pub(crate) fn check_invariants(&self) {
-        let standing: usize = self.ready.values().map(|turn| turn.partitions.len()).sum();
-        assert_eq!(standing, self.places.len(), "drain 1: ready at one broker");
-        for (partition, broker) in &self.places {
-            let there = self
-                .ready
-                .get(broker)
-                .is_some_and(|t| t.partitions.contains_key(partition));
-            assert!(
-                there,
-                "drain 1: {partition:?} is ready where its place says"
-            );
-        }
+        let standing = self.ready.values().flat_map(|turn| turn.partitions.iter());
+        let count = self.offers.len();
+        assert_eq!(standing.count(), count, "drain 1: ready at one broker");
         for (broker, turn) in &self.ready {
-            let hurries = turn.partitions.values().map(|offer| offer.hurry);
-            let held = hurries.clone().map(|hurry| match hurry {
-                Hurry::Now => 0,
-                Hurry::Held { bytes } => bytes,
+            let offers = turn.partitions.iter().map(|partition| {
+                let offer = self.offers.get(&partition);
+                let offer = offer.filter(|(at, _)| at == broker);
+                let Some((_, offer)) = offer else {
+                    panic!("drain 1: {partition:?} is ready where its offer says");
+                };
+                offer
             });
-            let counted = (
-                held.sum(),
-                hurries.filter(|hurry| *hurry == Hurry::Now).count(),
-            );
+            let counted = offers.fold((0, 0), |(held, hurried), offer| match offer.hurry {
+                Hurry::Now => (held, hurried + 1),
+                Hurry::Held { bytes } => (held + bytes, hurried),
+            });
             let kept = (turn.held_bytes, turn.hurried);
             assert_eq!(kept, counted, "drain 5: what is held at {broker:?}");
         }

@@ -5,6 +5,7 @@
 //! | `effect` | the seam: inputs, actions, the port to the queues |
 //! | `queue`, `batch` | records not yet sent; a batch's three lives |
 //! | `partition` | a partition's batches after the queue, and their order of completion |
+//! | `partition_map` | what is kept by partition |
 //! | `ledger` | a partition's batches in the order of its queue, until each is completed |
 //! | `sequence` | the producer id; each partition's run of sequences |
 //! | `ratio` | how small a topic's records are expected to become |
@@ -50,6 +51,7 @@ mod links;
 mod metadata;
 mod participants;
 pub(crate) mod partition;
+mod partition_map;
 pub mod queue;
 pub mod ratio;
 pub mod report;
@@ -77,6 +79,7 @@ use crate::engine::effect::{Action, CompressionId, Input, Queues, TopicView};
 use crate::engine::in_flight::InFlight;
 use crate::engine::metadata::Metadata;
 use crate::engine::partition::Partition;
+use crate::engine::partition_map::{PartitionMap, PartitionSet};
 use crate::engine::ratio::RatioEstimate;
 use crate::engine::report::Report;
 use crate::engine::sequence::Identity;
@@ -100,7 +103,7 @@ pub struct Engine<C> {
     identity: Identity,
     /// With a transactional id only.
     transacting: Option<Box<Transacting>>,
-    partitions: BTreeMap<TopicPartition, Partition<C>>,
+    partitions: PartitionMap<Partition<C>>,
     drain: Drain,
     next_compression: u64,
     /// Batches that are compressed, with their bytes before.
@@ -109,9 +112,9 @@ pub struct Engine<C> {
     /// Topics whose estimate the queues have not been told.
     ratios_changed: BTreeSet<TopicIndex>,
     /// Partitions whose queue may hold something.
-    queued: BTreeSet<TopicPartition>,
+    queued: PartitionSet,
     /// Partitions to look at again before anything is sent.
-    touched: BTreeSet<TopicPartition>,
+    touched: PartitionSet,
     urging: Urging,
     mode: Mode,
     actions: VecDeque<Action<C>>,
@@ -148,14 +151,14 @@ impl<C> Engine<C> {
                 .transactions
                 .clone()
                 .map(|transactions| Box::new(Transacting::new(transactions))),
-            partitions: BTreeMap::new(),
+            partitions: PartitionMap::default(),
             drain: Drain::new(config.hold_bytes),
             next_compression: 0,
             compressing: BTreeMap::new(),
             ratios: BTreeMap::new(),
             ratios_changed: BTreeSet::new(),
-            queued: BTreeSet::new(),
-            touched: BTreeSet::new(),
+            queued: PartitionSet::default(),
+            touched: PartitionSet::default(),
             urging: Urging::default(),
             mode: Mode::Delivering,
             actions: VecDeque::new(),
@@ -183,11 +186,11 @@ impl<C> Engine<C> {
             Input::Compressed { id, batch } => self.on_compressed(id, batch, now),
             Input::DrainRequested => {
                 self.urging.drain_requested_at = Some(now);
-                self.touched.extend(&self.queued);
+                self.touched.extend(self.queued.iter());
             }
             Input::Awaited => {
                 self.urging.awaited_at = Some(now);
-                self.touched.extend(&self.queued);
+                self.touched.extend(self.queued.iter());
             }
             Input::Asked { id, ask } => self.on_asked(id, ask, now),
             Input::RecordRefused { reason } => self.on_record_refused(reason),

@@ -9,12 +9,14 @@
 //!
 //! *Not here*: what a deadline means when it comes (the machine it is named for).
 
+use core::cmp::Reverse;
 use core::ops::Add;
 use core::time::Duration;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BinaryHeap};
 
 use crate::engine::brokers::NodeKey;
 use crate::engine::effect::ConnectionId;
+use crate::engine::partition_map::PartitionMap;
 use crate::types::TopicPartition;
 
 /// A point in time: nanoseconds since the driver's origin.
@@ -74,51 +76,77 @@ pub(crate) enum Deadline {
     Transaction,
 }
 
+/// How many that do not stand are kept, beside one for each that does.
+const PASSED_OVER_MAX: usize = 64;
+
 /// The table of deadlines.
+///
+/// *Invariant*: the first in order of time stands; behind it may be some that were moved or cleared
+/// since, which are passed over once they are first.
 #[derive(Debug, Default)]
 pub(crate) struct Deadlines {
-    by_time: BTreeSet<(Instant, Deadline)>,
-    by_name: BTreeMap<Deadline, Instant>,
+    by_time: BinaryHeap<Reverse<(Instant, Deadline)>>,
+    of_partitions: PartitionMap<Instant>,
+    of_others: BTreeMap<Deadline, Instant>,
 }
 
 impl Deadlines {
     /// Sets, moves or (with `None`) clears a deadline.
     pub(crate) fn set(&mut self, deadline: Deadline, at: Option<Instant>) {
-        let before = match at {
-            Some(at) => self.by_name.insert(deadline, at),
-            None => self.by_name.remove(&deadline),
+        let before = match (deadline, at) {
+            (Deadline::Partition(partition), Some(at)) => self.of_partitions.insert(partition, at),
+            (Deadline::Partition(partition), None) => self.of_partitions.remove(&partition),
+            (_, Some(at)) => self.of_others.insert(deadline, at),
+            (_, None) => self.of_others.remove(&deadline),
         };
         if before == at {
             return;
         }
-        if let Some(before) = before {
-            self.by_time.remove(&(before, deadline));
-        }
         if let Some(at) = at {
-            self.by_time.insert((at, deadline));
+            self.by_time.push(Reverse((at, deadline)));
+        }
+        self.pass_over();
+    }
+
+    /// When this one is.
+    fn at(&self, deadline: Deadline) -> Option<Instant> {
+        match deadline {
+            Deadline::Partition(partition) => self.of_partitions.get(&partition).copied(),
+            _ => self.of_others.get(&deadline).copied(),
+        }
+    }
+
+    /// Restores the invariant, and lets go of those that do not stand once they are the most.
+    fn pass_over(&mut self) {
+        while let Some(Reverse((at, deadline))) = self.by_time.peek()
+            && self.at(*deadline) != Some(*at)
+        {
+            self.by_time.pop();
+        }
+        let standing = self.of_partitions.len() + self.of_others.len();
+        if self.by_time.len() > 2 * standing + PASSED_OVER_MAX {
+            let mut all = core::mem::take(&mut self.by_time).into_vec();
+            all.retain(|Reverse((at, deadline))| self.at(*deadline) == Some(*at));
+            self.by_time = all.into();
         }
     }
 
     /// Sets a deadline unless an earlier one of this name stands. Saves two tree operations where
     /// deadlines mostly move later.
     pub(crate) fn set_by(&mut self, deadline: Deadline, at: Instant) {
-        if self
-            .by_name
-            .get(&deadline)
-            .is_none_or(|standing| *standing > at)
-        {
+        if self.at(deadline).is_none_or(|standing| standing > at) {
             self.set(deadline, Some(at));
         }
     }
 
     /// The earliest.
     pub(crate) fn next(&self) -> Option<Instant> {
-        self.by_time.first().map(|(at, _)| *at)
+        self.by_time.peek().map(|Reverse((at, _))| *at)
     }
 
     /// Takes one that is due.
     pub(crate) fn pop_due(&mut self, now: Instant) -> Option<Deadline> {
-        let (at, deadline) = *self.by_time.first()?;
+        let Reverse((at, deadline)) = *self.by_time.peek()?;
         if at > now {
             return None;
         }
@@ -130,6 +158,8 @@ impl Deadlines {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::TopicIndex;
+    use proptest::prelude::*;
 
     fn at(nanos: u64) -> Instant {
         Instant::from_nanos(nanos)
@@ -165,5 +195,77 @@ mod tests {
     fn the_end_of_time_is_never_passed() {
         assert_eq!(at(u64::MAX - 1) + Duration::MAX, at(u64::MAX));
         assert_eq!(at(3).since(at(5)), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_deadline_that_is_moved_again_and_again_leaves_little_behind() {
+        let mut deadlines = Deadlines::default();
+        deadlines.set(deadline(1), Some(at(5)));
+        for time in 1_000..3_000 {
+            deadlines.set(deadline(2), Some(at(time)));
+        }
+        assert!(deadlines.by_time.len() <= 2 * 2 + PASSED_OVER_MAX);
+        assert_eq!(deadlines.pop_due(at(10_000)), Some(deadline(1)));
+        assert_eq!(deadlines.next(), Some(at(2_999)));
+    }
+
+    fn deadline(number: u8) -> Deadline {
+        match number {
+            0 => Deadline::Metadata,
+            number => Deadline::Partition(TopicPartition {
+                topic: TopicIndex(0),
+                partition: number.into(),
+            }),
+        }
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Set(u8, Option<u64>),
+        SetBy(u8, u64),
+        PopDue(u64),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            (0..4_u8, prop::option::of(0..20_u64)).prop_map(|(one, at)| Step::Set(one, at)),
+            (0..4_u8, 0..20_u64).prop_map(|(one, at)| Step::SetBy(one, at)),
+            (0..20_u64).prop_map(Step::PopDue),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn deadlines_are_what_a_table_says(steps in prop::collection::vec(step(), 1..400)) {
+            let (mut deadlines, mut table) = (Deadlines::default(), BTreeMap::new());
+            let first = |table: &BTreeMap<Deadline, Instant>| {
+                table.iter().map(|(one, at)| (*at, *one)).min()
+            };
+            for step in steps {
+                match step {
+                    Step::Set(one, time) => {
+                        let (one, time) = (deadline(one), time.map(at));
+                        deadlines.set(one, time);
+                        match time {
+                            Some(time) => table.insert(one, time),
+                            None => table.remove(&one),
+                        };
+                    }
+                    Step::SetBy(one, time) => {
+                        let (one, time) = (deadline(one), at(time));
+                        deadlines.set_by(one, time);
+                        let standing = table.entry(one).or_insert(time);
+                        *standing = time.min(*standing);
+                    }
+                    Step::PopDue(now) => {
+                        let due = first(&table).filter(|(time, _)| *time <= at(now));
+                        let due = due.map(|(_, one)| one);
+                        prop_assert_eq!(deadlines.pop_due(at(now)), due);
+                        due.and_then(|one| table.remove(&one));
+                    }
+                }
+                prop_assert_eq!(deadlines.next(), first(&table).map(|(time, _)| time));
+            }
+        }
     }
 }

@@ -353,7 +353,7 @@ impl<C> Engine<C> {
     pub(super) fn touch_transaction(&mut self) {
         if let Some(transacting) = &self.transacting {
             self.touched.extend(transacting.participants.all());
-            self.touched.extend(&self.queued);
+            self.touched.extend(self.queued.iter());
         }
     }
 
