@@ -22,6 +22,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use prefetch_index::prefetch_index;
 
 /// Whoever lends room for batches.
 pub trait Lender: fmt::Debug + Send + Sync {
@@ -32,6 +33,8 @@ pub trait Lender: fmt::Debug + Send + Sync {
     /// lent too much is free later.
     fn lend_anyway(&self, capacity: usize) -> Vec<u8>;
 }
+
+const CACHE_LINE_BYTES: usize = 64;
 
 /// One batch's bytes.
 pub struct BatchBuffer {
@@ -71,6 +74,20 @@ impl BatchBuffer {
     #[inline]
     pub fn as_mut_vec(&mut self) -> &mut Vec<u8> {
         &mut self.bytes
+    }
+
+    /// So many bytes will be appended later: has the processor fetch their places meanwhile.
+    ///
+    /// Who appends to a thousand batches by turns comes back to places that no cache holds any
+    /// more, and waits for them with the partition's lock in hand.
+    #[inline(always)]
+    pub(crate) fn expect(&self, bytes: usize) {
+        let from = self.bytes.len();
+        // What comes behind these the processor fetches by itself, as it does for copies.
+        let upto = from + (bytes + CACHE_LINE_BYTES).min(4 * CACHE_LINE_BYTES);
+        for place in (from..upto).step_by(CACHE_LINE_BYTES) {
+            prefetch_index(&self.bytes[..], place);
+        }
     }
 
     /// How many bytes it holds at most.
