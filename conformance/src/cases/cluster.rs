@@ -4,9 +4,14 @@ use kafka_mockbroker::BrokerId;
 
 use crate::case::{Objection, expect_eq};
 use crate::context::{Context, Topic};
+use crate::io::connection::Connection;
 use crate::wire::admin::{ElectPreferred, Reassign};
-use crate::wire::answer::{Broker, Metadata};
+use crate::wire::answer::{Broker, Metadata, PartitionMetadata};
 use crate::wire::error_code::ErrorCode;
+use crate::wire::transactional::FindCoordinator;
+
+/// Where what coordinators know of transactions is kept.
+const TRANSACTIONS: &str = "__transaction_state";
 
 /// Three brokers beside the target.
 pub(super) struct TestCluster {
@@ -20,6 +25,11 @@ impl TestCluster {
     /// Starts three brokers with `settings`.
     pub(super) async fn start(c: &Context, settings: &[(&str, &str)]) -> Result<Self, Objection> {
         let context = c.beside(3, settings).await?;
+        Self::of(context).await
+    }
+
+    /// The target's own, which are three.
+    pub(super) async fn of(context: Context) -> Result<Self, Objection> {
         let brokers = context.metadata(&Metadata::of(&[])).await?.brokers;
         Ok(Self { context, brokers })
     }
@@ -38,32 +48,85 @@ impl TestCluster {
             moved.map_err(|error| Objection::new("move the leader", "moved", error))?;
             return Ok(next.id);
         }
-        let others = self.brokers.iter().map(|broker| broker.id);
-        let others = others.filter(|id| *id != next.id);
-        let replicas = std::iter::once(next.id).chain(others).collect();
-        self.reassign(next, topic, replicas).await?;
-        let elect = ElectPreferred {
-            topic: topic.name.clone(),
-            partition: 0,
-        };
-        let mut connection = self.context.connect_to(&next.address).await?;
-        let version = self.context.version::<ElectPreferred>();
-        let elected = connection.ask(&elect, version).await?;
-        expect_eq("ElectLeaders", ErrorCode::NONE, elected.error)?;
-        await_leader(self, topic, &[leader], |leader| leader == next.id).await?;
+        self.lead((&topic.name, 0), next).await?;
         Ok(next.id)
     }
 
-    /// Asks `broker` to give partition 0 these replicas.
+    /// Has another broker coordinate a transactional id.
+    pub(super) async fn move_coordinator(&self, id: &str) -> Result<(), Objection> {
+        if let Some(mock) = self.context.target().mock() {
+            // Through all of them: one of the moves is a move.
+            for broker in &self.brokers {
+                let moved = mock.move_coordinator(id, BrokerId(broker.id));
+                moved.map_err(|error| Objection::new("move", "moved", error))?;
+            }
+            return Ok(());
+        }
+        let coordinator = self.coordinator(self.other_than(&[])?, id).await?;
+        let next = self.other_than(&[coordinator])?;
+        let rows = self.partitions(next, TRANSACTIONS).await?;
+        let shard = shard_of(id, rows.len())?;
+        let row = rows.iter().find(|row| row.index == shard);
+        let leader = row.map(|row| row.leader);
+        expect_eq(
+            "who coordinates",
+            format!("{leader:?}"),
+            format!("{:?}", Some(coordinator)),
+        )?;
+        self.lead((TRANSACTIONS, shard), next).await?;
+        let patience = self.context.patience(format!("{} coordinates", next.id));
+        loop {
+            let told = self.coordinator(next, id).await?;
+            if told == next.id {
+                return Ok(());
+            }
+            patience.wait(format!("{told}")).await?;
+        }
+    }
+
+    /// Who coordinates a transactional id, as `broker` tells.
+    async fn coordinator(&self, broker: &Broker, id: &str) -> Result<i32, Objection> {
+        let mut connection = self.context.connect_to(&broker.address).await?;
+        coordinator_of(&mut connection, &self.context, id).await
+    }
+
+    /// Has `broker` lead a partition of which every broker has a replica; whoever leads it may
+    /// stand still.
+    async fn lead(&self, (topic, index): (&str, i32), broker: &Broker) -> Result<(), Objection> {
+        let others = self.brokers.iter().map(|broker| broker.id);
+        let others = others.filter(|id| *id != broker.id);
+        let replicas = std::iter::once(broker.id).chain(others).collect();
+        self.reassign(broker, (topic, index), replicas).await?;
+        let elect = ElectPreferred {
+            topic: topic.to_owned(),
+            partition: index,
+        };
+        let mut connection = self.context.connect_to(&broker.address).await?;
+        let version = self.context.version::<ElectPreferred>();
+        let elected = connection.ask(&elect, version).await?;
+        expect_eq("ElectLeaders", ErrorCode::NONE, elected.error)?;
+        let patience = self.context.patience(format!("{} leads", broker.id));
+        loop {
+            let rows = self.partitions(broker, topic).await?;
+            let row = rows.iter().find(|row| row.index == index);
+            let leader = row.map(|row| row.leader);
+            if leader == Some(broker.id) {
+                return Ok(());
+            }
+            patience.wait(format!("leader {leader:?}")).await?;
+        }
+    }
+
+    /// Asks `broker` to give a partition these replicas.
     pub(super) async fn reassign(
         &self,
         broker: &Broker,
-        topic: &Topic,
+        (topic, index): (&str, i32),
         replicas: Vec<i32>,
     ) -> Result<(), Objection> {
         let change = Reassign {
-            topic: topic.name.clone(),
-            partition: 0,
+            topic: topic.to_owned(),
+            partition: index,
             replicas,
         };
         let mut connection = self.context.connect_to(&broker.address).await?;
@@ -139,17 +202,45 @@ impl TestCluster {
         broker: &Broker,
         topic: &Topic,
     ) -> Result<(i32, i32, Vec<i32>), Objection> {
-        let mut connection = self.context.connect_to(&broker.address).await?;
-        let version = self.context.version::<Metadata>();
-        let answer = connection
-            .ask(&Metadata::of(&[&topic.name]), version)
-            .await?;
-        let row = answer.topic(&topic.name);
-        let partition = row.and_then(|row| row.partitions.iter().find(|row| row.index == 0));
-        let row = partition.cloned();
+        let rows = self.partitions(broker, &topic.name).await?;
+        let row = rows.into_iter().find(|row| row.index == 0);
         let row = row.ok_or_else(|| Objection::new("Metadata", "partition 0", "no row"))?;
         Ok((row.leader, row.leader_epoch, row.in_sync))
     }
+
+    /// The partitions of a topic, as `broker` tells them.
+    async fn partitions(
+        &self,
+        broker: &Broker,
+        topic: &str,
+    ) -> Result<Vec<PartitionMetadata>, Objection> {
+        let mut connection = self.context.connect_to(&broker.address).await?;
+        let version = self.context.version::<Metadata>();
+        let answer = connection.ask(&Metadata::of(&[topic]), version).await?;
+        let row = answer.topic(topic);
+        Ok(row.map(|row| row.partitions.clone()).unwrap_or_default())
+    }
+}
+
+/// Who coordinates a transactional id, as the broker behind the connection tells.
+pub(super) async fn coordinator_of(
+    connection: &mut Connection,
+    c: &Context,
+    id: &str,
+) -> Result<i32, Objection> {
+    let request = FindCoordinator { id: id.to_owned() };
+    let version = c.version::<FindCoordinator>();
+    Ok(connection.ask(&request, version).await?.node)
+}
+
+/// The partition of the log of transactions whose leader coordinates an id: its hash, as Java has
+/// it, by their number (`TransactionStateManager.scala` partitionFor).
+fn shard_of(id: &str, partitions: usize) -> Result<i32, Objection> {
+    let step = |hash: i32, unit: u16| hash.wrapping_mul(31).wrapping_add(i32::from(unit));
+    let hash = id.encode_utf16().fold(0, step);
+    let partitions = i32::try_from(partitions).unwrap_or(i32::MAX);
+    let shard = hash.checked_abs().unwrap_or(0).checked_rem(partitions);
+    shard.ok_or_else(|| Objection::new(TRANSACTIONS, "partitions", "none"))
 }
 
 /// Waits until a broker that is none of `down` tells a leader that `is_wanted`.

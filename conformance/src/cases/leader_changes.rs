@@ -361,7 +361,8 @@ async fn given_another_broker(c: Context) -> Result<(), Objection> {
     let happens = async {
         tokio::time::sleep(Duration::from_millis(200)).await;
         let other = cluster.other_than(&[leader])?;
-        cluster.reassign(other, &topic, vec![other.id]).await?;
+        let partition = (topic.name.as_str(), 0);
+        cluster.reassign(other, partition, vec![other.id]).await?;
         let patience = cluster.context.patience("it has the other".to_owned());
         loop {
             let (now, _) = cluster.leadership_by(other, &topic).await?;

@@ -5,13 +5,12 @@
 
 use std::time::Duration;
 
-use kafka_mockbroker::BrokerId;
 use kafka_producer::{
     ConsumedOffset, ConsumerGroup, ErrorCode, Misuse, Producer, Record, Remedy, TransactionError,
     TransactionErrorKind,
 };
 
-use super::driven::mock;
+use super::cluster::TestCluster;
 use super::txn_offsets;
 use super::txn_stage::{Stage, done, expect_same, initialised, not_committed};
 use crate::case::{Case, Level, Objection, expect_eq};
@@ -19,7 +18,6 @@ use crate::client;
 use crate::context::Context;
 use crate::io::trouble::Trouble;
 use crate::target::Capability;
-use crate::wire::answer::Metadata;
 use crate::wire::transactional::Decision;
 
 pub(super) const CASES: &[Case] = &[
@@ -48,7 +46,7 @@ pub(super) const CASES: &[Case] = &[
         source: "TransactionManager.java lookupCoordinator",
         needs: &[
             Capability::Transactions,
-            Capability::Injection,
+            Capability::LeaderMoves,
             Capability::ThreeNodes,
         ],
         run: |c| Box::pin(coordinator_moves(c)),
@@ -184,7 +182,7 @@ async fn commit_waits(c: Context) -> Result<(), Objection> {
 }
 
 /// When the coordinator moves.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Step {
     BeforeInit,
     BeforeWrite,
@@ -194,8 +192,7 @@ enum Step {
 }
 
 async fn coordinator_moves(c: Context) -> Result<(), Objection> {
-    let brokers = c.metadata(&Metadata::of(&[])).await?.brokers;
-    let ids: Vec<i32> = brokers.iter().map(|broker| broker.id).collect();
+    let cluster = TestCluster::of(c).await?;
     for step in [
         Step::BeforeInit,
         Step::BeforeWrite,
@@ -203,41 +200,37 @@ async fn coordinator_moves(c: Context) -> Result<(), Objection> {
         Step::BeforeEnd,
         Step::Never,
     ] {
-        let moved = moves_at(&c, step, &ids).await;
+        let moved = moves_at(&cluster, step).await;
         moved.map_err(|objection| objection.within(format!("{step:?}")))?;
     }
     Ok(())
 }
 
-async fn moves_at(c: &Context, step: Step, brokers: &[i32]) -> Result<(), Objection> {
-    let stage = Stage::set(c).await?;
+async fn moves_at(cluster: &TestCluster, step: Step) -> Result<(), Objection> {
+    let stage = Stage::set(&cluster.context).await?;
     let id = stage.topic.name.as_str();
     let group = ConsumerGroup::new(id);
-    let move_at = |now: Step| -> Result<(), Objection> {
-        if core::mem::discriminant(&now) == core::mem::discriminant(&step) {
-            // Through all of them: one of the moves is a move.
-            for broker in brokers {
-                let moved = mock(c)?.move_coordinator(id, BrokerId(*broker));
-                moved.map_err(|error| Objection::new("move", "moved", error))?;
-            }
+    let move_at = async |now: Step| {
+        if now == step {
+            cluster.move_coordinator(id).await?;
         }
-        Ok(())
+        Ok::<(), Objection>(())
     };
     let producer = client::build(stage.builder())?;
-    move_at(Step::BeforeInit)?;
+    move_at(Step::BeforeInit).await?;
     let (_producer, mut transactions) = initialised(producer).await?;
     let mut kept = Vec::new();
     for value in ["first", "second"] {
         let transaction = done("begin", transactions.begin().await)?;
-        move_at(Step::BeforeWrite)?;
+        move_at(Step::BeforeWrite).await?;
         stage.write(&transaction, value).await?;
-        move_at(Step::BeforeOffsets)?;
+        move_at(Step::BeforeOffsets).await?;
         let offset = ConsumedOffset::next(id, 1, 5);
         done(
             "send_offsets",
             transaction.send_offsets([offset], &group).await,
         )?;
-        move_at(Step::BeforeEnd)?;
+        move_at(Step::BeforeEnd).await?;
         done("commit", transaction.commit().await)?;
         kept.push(value);
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use kafka_mockbroker::MockCluster;
 
+use super::cluster::coordinator_of;
 use super::driven::mock;
 use super::eos_faults::SAFE;
 use super::transaction_ends::{committed, open};
@@ -457,17 +458,6 @@ impl Apart {
         let step = "the transaction has ended";
         Err(Objection::new(step, "its partition is stable", seen))
     }
-}
-
-/// Who coordinates an id, as the broker behind the connection tells.
-async fn coordinator_of(
-    connection: &mut Connection,
-    c: &Context,
-    id: &str,
-) -> Result<i32, Objection> {
-    let request = FindCoordinator { id: id.to_owned() };
-    let version = c.version::<FindCoordinator>();
-    Ok(connection.ask(&request, version).await?.node)
 }
 
 async fn coordinator_killed(c: Context) -> Result<(), Objection> {
