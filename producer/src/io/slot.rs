@@ -249,7 +249,10 @@ mod tests {
 
     /// Appends a record to a new batch, as the accumulator does.
     fn open(slot: &Slot, opened_at: Instant) {
-        let mut queue = slot.lock();
+        open_locked(slot, &mut slot.lock(), opened_at);
+    }
+
+    fn open_locked(slot: &Slot, queue: &mut SlotQueue, opened_at: Instant) {
         let batch = NewBatch {
             ratio: Ratio::PLAIN,
             buffer: BatchBuffer::with_capacity(200),
@@ -258,7 +261,7 @@ mod tests {
             now: opened_at,
         };
         queue.records.append_opening(&RECORD, batch);
-        slot.hand_over(&mut queue);
+        slot.hand_over(queue);
     }
 
     #[test]
@@ -281,6 +284,24 @@ mod tests {
         assert!(state.oldest_bytes > 60 && state.oldest_bytes == state.sealed_bytes);
         assert_eq!(taken, Some(at(1)));
         drop(appending);
+    }
+
+    #[test]
+    fn a_batch_that_fills_while_the_driver_waits_for_the_lock_leaves_first() {
+        let slot = slot();
+        open(&slot, at(1));
+        let mut appending = slot.lock();
+        let locked = slot.lock_count();
+        let driver = Arc::clone(&slot);
+        let taking = std::thread::spawn(move || driver.take().map(|batch| batch.opened_at()));
+        // It has seen no batch that waits, and asks for the lock.
+        while slot.lock_count() == locked {
+            std::thread::yield_now();
+        }
+        open_locked(&slot, &mut appending, at(2));
+        drop(appending);
+        assert_eq!(taking.join().expect("it does not panic"), Some(at(1)));
+        assert_eq!(slot.take().map(|batch| batch.opened_at()), Some(at(2)));
     }
 
     #[test]
