@@ -5,13 +5,17 @@ use kafka_mockbroker::BrokerId;
 use crate::case::{Objection, expect_eq};
 use crate::context::{Context, Topic};
 use crate::io::connection::Connection;
+use crate::target::{Action, OwnBrokers};
 use crate::wire::admin::{ElectPreferred, Reassign};
 use crate::wire::answer::{Broker, Metadata, PartitionMetadata};
 use crate::wire::error_code::ErrorCode;
 use crate::wire::transactional::FindCoordinator;
 
-/// Where what coordinators know of transactions is kept.
+/// Where coordinators keep what they know.
 const TRANSACTIONS: &str = "__transaction_state";
+const GROUPS: &str = "__consumer_offsets";
+/// It leads already.
+const NO_ELECTION_NEEDED: ErrorCode = ErrorCode(84);
 
 /// Three brokers beside the target.
 pub(super) struct TestCluster {
@@ -21,11 +25,28 @@ pub(super) struct TestCluster {
     pub(super) brokers: Vec<Broker>,
 }
 
+/// Brokers that are away.
+#[must_use]
+pub(super) struct Away {
+    brokers: Vec<i32>,
+    back: Action,
+}
+
 impl TestCluster {
     /// Starts three brokers with `settings`.
     pub(super) async fn start(c: &Context, settings: &[(&str, &str)]) -> Result<Self, Objection> {
         let context = c.beside(3, settings).await?;
         Self::of(context).await
+    }
+
+    /// Starts three brokers whose transactions are as the target's.
+    pub(super) async fn alike(c: &Context) -> Result<Self, Objection> {
+        let wanted = OwnBrokers {
+            count: 3,
+            settings: &[],
+            transactions: c.target().transactions(),
+        };
+        Self::of(c.beside_as(&wanted).await?).await
     }
 
     /// The target's own, which are three.
@@ -43,44 +64,113 @@ impl TestCluster {
     /// Has another broker lead partition 0; the one that does may stand still. Which one it is.
     pub(super) async fn move_leader(&self, topic: &Topic, leader: i32) -> Result<i32, Objection> {
         let next = self.other_than(&[leader])?;
-        if let Some(mock) = self.context.target().mock() {
-            let moved = mock.move_leader(&topic.name, 0, BrokerId(next.id));
-            moved.map_err(|error| Objection::new("move the leader", "moved", error))?;
-            return Ok(next.id);
-        }
         self.lead((&topic.name, 0), next).await?;
         Ok(next.id)
     }
 
+    /// Has `broker` lead partition 0.
+    pub(super) async fn lead_by(&self, topic: &Topic, broker: i32) -> Result<(), Objection> {
+        self.lead((&topic.name, 0), self.broker(broker)?).await
+    }
+
     /// Has another broker coordinate a transactional id.
     pub(super) async fn move_coordinator(&self, id: &str) -> Result<(), Objection> {
-        if let Some(mock) = self.context.target().mock() {
-            // Through all of them: one of the moves is a move.
-            for broker in &self.brokers {
-                let moved = mock.move_coordinator(id, BrokerId(broker.id));
-                moved.map_err(|error| Objection::new("move", "moved", error))?;
-            }
-            return Ok(());
-        }
         let coordinator = self.coordinator(self.other_than(&[])?, id).await?;
         let next = self.other_than(&[coordinator])?;
-        let rows = self.partitions(next, TRANSACTIONS).await?;
-        let shard = shard_of(id, rows.len())?;
-        let row = rows.iter().find(|row| row.index == shard);
-        let leader = row.map(|row| row.leader);
-        expect_eq(
-            "who coordinates",
-            format!("{leader:?}"),
-            format!("{:?}", Some(coordinator)),
-        )?;
+        self.coordinate(id, next.id).await
+    }
+
+    /// Has `broker` coordinate a transactional id.
+    pub(super) async fn coordinate(&self, id: &str, broker: i32) -> Result<(), Objection> {
+        let next = self.broker(broker)?;
+        if let Some(mock) = self.context.target().mock() {
+            let moved = mock.move_coordinator(id, BrokerId(broker));
+            return moved.map_err(|error| Objection::new("move", "moved", error));
+        }
+        let (shard, leader) = self.shard(TRANSACTIONS, id).await?;
+        let coordinator = self.coordinator(next, id).await?;
+        expect_eq("who coordinates", leader, coordinator)?;
         self.lead((TRANSACTIONS, shard), next).await?;
-        let patience = self.context.patience(format!("{} coordinates", next.id));
+        let patience = self.context.patience(format!("{broker} coordinates"));
         loop {
             let told = self.coordinator(next, id).await?;
-            if told == next.id {
+            if told == broker {
                 return Ok(());
             }
-            patience.wait(format!("{told}")).await?;
+            patience.wait(told.to_string()).await?;
+        }
+    }
+
+    /// Has another broker coordinate a group.
+    pub(super) async fn move_group(&self, group: &str) -> Result<(), Objection> {
+        let (shard, leader) = self.shard(GROUPS, group).await?;
+        self.lead((GROUPS, shard), self.other_than(&[leader])?)
+            .await
+    }
+
+    /// The partition of a log whose leader coordinates `key`, and its leader.
+    async fn shard(&self, log: &str, key: &str) -> Result<(i32, i32), Objection> {
+        let rows = self.partitions(self.other_than(&[])?, log).await?;
+        let shard = shard_of(key, rows.len())?;
+        let row = rows.iter().find(|row| row.index == shard);
+        let row = row.ok_or_else(|| Objection::new(log, format!("partition {shard}"), "no row"))?;
+        Ok((shard, row.leader))
+    }
+
+    fn broker(&self, id: i32) -> Result<&Broker, Objection> {
+        let broker = self.brokers.iter().find(|broker| broker.id == id);
+        broker.ok_or_else(|| Objection::new("brokers", id, "none with that id"))
+    }
+
+    /// Takes so many brokers away that neither lead partition 0 nor coordinate the id, and waits
+    /// until the partition has the others in sync.
+    pub(super) async fn without(
+        &self,
+        count: usize,
+        topic: &Topic,
+        id: &str,
+    ) -> Result<Away, Objection> {
+        let (leader, _) = self.leadership(topic, &[]).await?;
+        let needed = [leader, self.coordinator(self.other_than(&[])?, id).await?];
+        let ids = self.brokers.iter().map(|broker| broker.id);
+        let others = ids.filter(|id| !needed.contains(id));
+        let brokers: Vec<i32> = others.take(count).collect();
+        expect_eq("brokers to take away", count, brokers.len())?;
+        // Those that are processes are away and back soonest when they stand still.
+        let (away, back) = match self.is_quick() {
+            true => (Action::Kill, Action::Start),
+            false => (Action::Pause, Action::Resume),
+        };
+        for broker in &brokers {
+            self.context.act(*broker, away).await?;
+        }
+        let left = self.brokers.len() - count;
+        self.await_in_sync(topic, &brokers, left).await?;
+        Ok(Away { brokers, back })
+    }
+
+    /// Brings them back, and waits until all replicas are in sync.
+    pub(super) async fn with(&self, topic: &Topic, away: Away) -> Result<(), Objection> {
+        for broker in &away.brokers {
+            self.context.act(*broker, away.back).await?;
+        }
+        self.await_in_sync(topic, &[], self.brokers.len()).await
+    }
+
+    /// Waits until a broker that is none of `down` tells so many replicas of partition 0 in sync.
+    async fn await_in_sync(
+        &self,
+        topic: &Topic,
+        down: &[i32],
+        count: usize,
+    ) -> Result<(), Objection> {
+        let patience = self.context.patience(format!("{count} are in sync"));
+        loop {
+            let in_sync = self.in_sync(self.other_than(down)?, topic).await?;
+            if in_sync.len() == count {
+                return Ok(());
+            }
+            patience.wait(format!("{in_sync:?}")).await?;
         }
     }
 
@@ -93,6 +183,10 @@ impl TestCluster {
     /// Has `broker` lead a partition of which every broker has a replica; whoever leads it may
     /// stand still.
     async fn lead(&self, (topic, index): (&str, i32), broker: &Broker) -> Result<(), Objection> {
+        if let Some(mock) = self.context.target().mock() {
+            let moved = mock.move_leader(topic, index, BrokerId(broker.id));
+            return moved.map_err(|error| Objection::new("move the leader", "moved", error));
+        }
         let others = self.brokers.iter().map(|broker| broker.id);
         let others = others.filter(|id| *id != broker.id);
         let replicas = std::iter::once(broker.id).chain(others).collect();
@@ -104,7 +198,9 @@ impl TestCluster {
         let mut connection = self.context.connect_to(&broker.address).await?;
         let version = self.context.version::<ElectPreferred>();
         let elected = connection.ask(&elect, version).await?;
-        expect_eq("ElectLeaders", ErrorCode::NONE, elected.error)?;
+        if elected.error != NO_ELECTION_NEEDED {
+            expect_eq("ElectLeaders", ErrorCode::NONE, elected.error)?;
+        }
         let patience = self.context.patience(format!("{} leads", broker.id));
         loop {
             let rows = self.partitions(broker, topic).await?;
@@ -233,14 +329,14 @@ pub(super) async fn coordinator_of(
     Ok(connection.ask(&request, version).await?.node)
 }
 
-/// The partition of the log of transactions whose leader coordinates an id: its hash, as Java has
-/// it, by their number (`TransactionStateManager.scala` partitionFor).
-fn shard_of(id: &str, partitions: usize) -> Result<i32, Objection> {
+/// The partition of a log whose leader coordinates a key: its hash, as Java has it, by their number
+/// (`TransactionStateManager.scala`, `GroupCoordinatorService.java` partitionFor).
+fn shard_of(key: &str, partitions: usize) -> Result<i32, Objection> {
     let step = |hash: i32, unit: u16| hash.wrapping_mul(31).wrapping_add(i32::from(unit));
-    let hash = id.encode_utf16().fold(0, step);
+    let hash = key.encode_utf16().fold(0, step);
     let partitions = i32::try_from(partitions).unwrap_or(i32::MAX);
     let shard = hash.checked_abs().unwrap_or(0).checked_rem(partitions);
-    shard.ok_or_else(|| Objection::new(TRANSACTIONS, "partitions", "none"))
+    shard.ok_or_else(|| Objection::new("the log of coordinators", "partitions", "none"))
 }
 
 /// Waits until a broker that is none of `down` tells a leader that `is_wanted`.

@@ -47,9 +47,11 @@ mod time_outs;
 mod time_outs_on_paths;
 mod transaction_ends;
 mod transactions;
+mod txn_busy;
 mod txn_client;
 mod txn_client_doubt;
 mod txn_client_errors;
+mod txn_client_hidden;
 mod txn_client_waits;
 mod txn_described;
 mod txn_markers;
@@ -93,11 +95,13 @@ const CHAPTERS: &[&[&[Case]]] = &[
         transactions::CASES,
         transaction_ends::CASES,
         txn_states::CASES,
+        txn_busy::CASES,
         txn_offsets::CASES,
         txn_described::CASES,
         txn_client::CASES,
         txn_client_doubt::CASES,
         txn_client_errors::CASES,
+        txn_client_hidden::CASES,
         txn_client_waits::CASES,
         txn_markers::CASES,
     ],
@@ -257,7 +261,7 @@ mod tests {
 
     /// Promised on three nodes, where only the mock can do what they need so far: it moves
     /// coordinators, holds markers, answers codes and counts questions, when it is told to.
-    const BY_THE_MOCK_ALONE: [&str; 4] = ["TXN-27", "TXN-49", "LDR-03", "LDR-10"];
+    const BY_THE_MOCK_ALONE: [&str; 2] = ["LDR-03", "LDR-10"];
 
     #[test]
     fn what_can_run_on_real_kafka_is_promised_there_and_the_other_way_round() {

@@ -1,5 +1,4 @@
-//! Transactions, the client's side: which failures leave the abort, which nothing, and which are
-//! hidden.
+//! Transactions, the client's side: which failures leave the abort, and which nothing.
 //!
 //! *Source*: `TransactionManager.java` (the handlers), `Sender.java` failBatch; KIP-588, KIP-890.
 
@@ -39,15 +38,6 @@ pub(super) const CASES: &[Case] = &[
         source: "TransactionManager.java fatalError",
         needs: &[Capability::Transactions, Capability::Injection],
         run: |c| Box::pin(fatal(c)),
-    },
-    Case {
-        id: "TXN-49",
-        level: Level::Client,
-        sentence: "coordinators that load, move or are busy, leaders that are not there, and lost \
-                   connections are not told of: all of it is written once",
-        source: "TransactionManager.java (reenqueue, lookupCoordinator)",
-        needs: &[Capability::Transactions, Capability::Injection],
-        run: |c| Box::pin(hidden(c)),
     },
     Case {
         id: "TXN-57",
@@ -212,50 +202,6 @@ async fn fatal(c: Context) -> Result<(), Objection> {
         stage.expect_committed(&["next"]).await?;
     }
     Ok(())
-}
-
-async fn hidden(c: Context) -> Result<(), Objection> {
-    let codes = |api, codes: &'static [i16]| {
-        let verdicts = codes.iter().map(|code| Verdict::Answer(ErrorCode(*code)));
-        verdicts.map(move |verdict| (api, verdict))
-    };
-    let mut faults: Vec<(Api, Verdict)> = Vec::new();
-    faults.extend(codes(Api::FindCoordinator, &[15]));
-    faults.extend(codes(Api::InitProducerId, &[14, 15, 16, 51]));
-    faults.extend(codes(Api::Produce, &[3, 6, 7, 51]));
-    faults.extend(codes(Api::TxnOffsetCommit, &[14, 15, 16, 7]));
-    faults.extend(codes(Api::EndTxn, &[14, 15, 16, 51]));
-    for api in [
-        Api::FindCoordinator,
-        Api::InitProducerId,
-        Api::Produce,
-        Api::TxnOffsetCommit,
-        Api::EndTxn,
-    ] {
-        faults.push((api, Verdict::CloseBefore));
-        faults.push((api, Verdict::CloseAfter));
-    }
-    for (api, verdict) in faults {
-        let what = format!("{api:?}: {verdict}");
-        let met = once(&c, api, verdict)?;
-        let hidden = outlived(&c).await;
-        hidden.map_err(|objection| objection.within(&what))?;
-        expect_eq(format!("{what} was met"), 1, met.hits())?;
-    }
-    Ok(())
-}
-
-/// A producer's first transaction, with offsets.
-async fn outlived(c: &Context) -> Result<(), Objection> {
-    let stage = Stage::set(c).await?;
-    let (_producer, mut transactions) = stage.start().await?;
-    let transaction = done("begin", transactions.begin().await)?;
-    stage.write(&transaction, "once").await?;
-    let group = group_of(&stage);
-    let offsets = transaction.send_offsets([offset_of(&stage)], &group);
-    done("send_offsets", offsets.await)?;
-    done("commit", transaction.commit().await)?;
-    stage.expect_committed(&["once"]).await
 }
 
 async fn nothing_was_written(c: Context) -> Result<(), Objection> {

@@ -1,15 +1,11 @@
-//! Transactions, continued: what their coordinators do while markers are on their way, when time
-//! passes, and when brokers go.
+//! Transactions, continued: what their coordinators do when time passes, and when brokers go.
 //!
 //! *Source*: KIP-98, KIP-890; `TransactionCoordinator.scala`, `TransactionStateManager.scala`; the
 //! codes are those observed on 4.3.1.
 
 use std::time::Duration;
 
-use kafka_mockbroker::MockCluster;
-
 use super::cluster::coordinator_of;
-use super::driven::mock;
 use super::eos_faults::SAFE;
 use super::transaction_ends::{committed, open};
 use crate::case::{Case, Level, Objection, expect_eq};
@@ -45,15 +41,6 @@ pub(super) const CASES: &[Case] = &[
         source: "ReplicaManager.scala handleProduceAppend",
         needs: &[],
         run: |c| Box::pin(two_producers(c)),
-    },
-    Case {
-        id: "TXN-27",
-        level: Level::Wire,
-        sentence: "while markers are on their way 51 is the answer to every end, to whoever begins \
-                   and to what is to join; an older end at the epoch before is 90",
-        source: "TransactionCoordinator.scala endTransaction, prepareInitProducerIdTransit",
-        needs: &[Capability::Injection],
-        run: |c| Box::pin(markers_on_their_way(c)),
     },
     Case {
         id: "TXN-28",
@@ -200,74 +187,6 @@ async fn two_producers(c: Context) -> Result<(), Objection> {
         }
     }
     Ok(())
-}
-
-fn held(cluster: &MockCluster, topic: &Topic) -> Result<(), Objection> {
-    let held = cluster.hold_markers(&topic.name, 0);
-    held.map_err(|error| Objection::new("hold markers", "held", error))
-}
-
-fn released(cluster: &MockCluster, topic: &Topic) -> Result<(), Objection> {
-    let released = cluster.release_markers(&topic.name, 0);
-    released.map_err(|error| Objection::new("release markers", "released", error))
-}
-
-async fn markers_on_their_way(c: Context) -> Result<(), Objection> {
-    let topic = c.topic(1).await?;
-    let mut transactor = c.transactor().await?;
-    transactor.begin().await?;
-    open(&mut transactor, &topic, ("a", 1)).await?;
-    held(mock(&c)?, &topic)?;
-    let version = match c.transaction_version() {
-        OWN_EPOCHS.. => c.version::<EndTxn>(),
-        _ => END,
-    };
-    let before = transactor.stamp;
-    let end = transactor.end_txn(before, Decision::Commit);
-    let answer = transactor.coordinator.ask(&end, version).await?;
-    expect_eq("the end", 0, answer.error.0)?;
-    if let Some(next) = answer.next {
-        transactor.go_on_as(next);
-    }
-    let other = Stamp {
-        id: NEVER_GIVEN,
-        ..before
-    };
-    for (what, stamp) in [
-        ("the epoch before", before),
-        ("the next epoch", transactor.stamp),
-        ("another producer", other),
-    ] {
-        for decision in [Decision::Commit, Decision::Abort] {
-            let end = transactor.end_txn(stamp, decision);
-            let answer = transactor.coordinator.ask(&end, version).await?;
-            let step = format!("EndTxn v{version}, {what}, {decision:?}");
-            let code = match (version, what) {
-                // Older ends look at the producer first.
-                (..=END, "another producer") => 49,
-                _ => 51,
-            };
-            expect_eq(step, code, answer.error.0)?;
-        }
-    }
-    if version > END {
-        let end = transactor.end_txn(before, Decision::Commit);
-        let answer = transactor.coordinator.ask(&end, END).await?;
-        expect_eq("EndTxn v4, the epoch before", 90, answer.error.0)?;
-    }
-    let begins = transactor.init(c.version::<InitProducerId>(), InitProducerId::NEW);
-    expect_eq("InitProducerId", 51, begins.await?.error.0)?;
-    let joins = AddPartitions {
-        id: transactor.id.clone(),
-        stamp: transactor.stamp,
-        topics: vec![(topic.name.clone(), vec![0])],
-    };
-    let joined = transactor.coordinator.ask(&joins, 3).await?;
-    let codes: Vec<i16> = joined.rows.iter().map(|row| row.2.0).collect();
-    expect_codes("AddPartitionsToTxn", &[51], &codes)?;
-    released(mock(&c)?, &topic)?;
-    committed(&c, (&topic, 0), 2).await?;
-    transactor.begin().await.map(drop)
 }
 
 /// A transactor whose transactions may be open for half a second.

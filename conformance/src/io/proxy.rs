@@ -10,7 +10,7 @@
 //! 2. A listener relays to whichever broker has its port when a connection is accepted; when
 //!    brokers move, every connection ends.
 //! 3. What is held is let go once, whether or not whoever asked is still there, and its answer is
-//!    kept for the case to read.
+//!    kept for the case to read, until other trouble begins.
 //! 4. Dropping the proxy ends its listeners and connections.
 //!
 //! *Not here*: what is hit (`trouble.rs`), faults inside the broker, which only the mock can have.
@@ -142,6 +142,9 @@ impl Proxy {
 
     /// Something else goes wrong from now on.
     pub fn begin(&self, trouble: Trouble) {
+        // What was held before has been let go, and answered.
+        self.shared.released.send_replace(Held::Back);
+        *self.shared.late_answer() = None;
         self.shared.troubles.begin(trouble);
     }
 
