@@ -4,7 +4,7 @@
 //! 1. A topic is created for one case and named for it; no case sees another's records.
 //! 2. A topic is handed out when its leaders answer: right after creation a broker answers 3, then
 //!    6 naming itself, and only then serves (observed on 4.3.1).
-//! 3. Every wait is bounded by [`PATIENCE`].
+//! 3. Every wait is bounded by [`PATIENCE`], or by a number of looks where time was lost.
 //!
 //! *Not here*: the log as read back (`log.rs`), one walk per version (`lane.rs`), this project's
 //! producer (`client.rs`).
@@ -35,6 +35,9 @@ use crate::wire::produce::{Produce, Row, TIMEOUT_MS, TOPIC_ID_FROM, TopicData};
 pub const PATIENCE: Duration = Duration::from_secs(15);
 /// Between two looks.
 const POLL_EVERY: Duration = Duration::from_millis(20);
+/// The least number of looks before a wait is given up: on a machine that stood still the time may
+/// be over although nobody had any.
+const LOOKS_MIN: u32 = 100;
 /// Produce versions by which a broker's answers or a request's layout differ: the oldest, the
 /// first with a log start and records of their own check, flexible, before and with topic ids.
 const PRODUCE_VERSIONS: [i16; 6] = [3, 7, 9, 11, 12, 13];
@@ -680,6 +683,7 @@ impl Context {
 /// A bounded wait for a state that a broker reaches by itself.
 pub(crate) struct Patience {
     until: Instant,
+    looks: AtomicU32,
     what: String,
     transcript: Transcript,
     start: Mark,
@@ -691,6 +695,7 @@ impl Context {
         let transcript = self.transcript().clone();
         Patience {
             until: Instant::now() + PATIENCE,
+            looks: AtomicU32::new(0),
             what,
             start: transcript.mark(),
             transcript,
@@ -702,7 +707,8 @@ impl Patience {
     /// Waits a little, or objects when that went on for too long.
     pub(crate) async fn wait(&self, seen: String) -> Result<(), Objection> {
         self.transcript.retract(self.start);
-        if Instant::now() >= self.until {
+        let looks = self.looks.fetch_add(1, Ordering::Relaxed);
+        if Instant::now() >= self.until && looks >= LOOKS_MIN {
             let step = format!("wait {} s", PATIENCE.as_secs());
             return Err(Objection::new(step, &self.what, seen));
         }
@@ -722,5 +728,32 @@ impl fmt::Display for Rows {
             true => f.write_str("no row"),
             false => f.write_str(&lines.join("\n")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_is_given_up_only_after_looks_and_time() {
+        let transcript = Transcript::default();
+        let patience = Patience {
+            until: Instant::now() + PATIENCE,
+            looks: AtomicU32::new(0),
+            what: "it is there".to_owned(),
+            start: transcript.mark(),
+            transcript,
+        };
+        // The machine stood still.
+        tokio::time::advance(PATIENCE).await;
+        for _ in 0..LOOKS_MIN {
+            assert_eq!(patience.wait("no".to_owned()).await, Ok(()));
+        }
+        let given_up = patience.wait("no".to_owned()).await;
+        assert_eq!(
+            given_up.map_err(|objection| objection.observed),
+            Err("no".to_owned())
+        );
     }
 }

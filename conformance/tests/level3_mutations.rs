@@ -40,8 +40,8 @@ enum Wrong {
     Tells(Api, i16),
     /// The same without looking at the request.
     TellsUnread(Api, i16),
-    /// Metadata has this code for every topic from the fourth request on.
-    MetadataSays(i16),
+    /// Metadata has this code for every topic, from the nth request on.
+    MetadataSays(i16, u64),
     /// Offsets that are committed with a transaction are acknowledged and not kept.
     ForgetsOffsets,
 }
@@ -52,10 +52,10 @@ const MUTATIONS: &[(&str, Wrong)] = &[
     // Too early.
     ("FRM-15", Wrong::Takes("connections.max.idle.ms", "300")),
     ("MD-03", Wrong::Ignores("auto.create.topics.enable")),
-    ("MD-03", Wrong::MetadataSays(17)),
+    ("MD-03", Wrong::MetadataSays(17, 4)),
     ("MD-07", Wrong::Survives(Action::Kill)),
     ("MD-08", Wrong::Survives(Action::Kill)),
-    ("MD-08", Wrong::MetadataSays(5)),
+    ("MD-08", Wrong::MetadataSays(5, 4)),
     ("MD-10", Wrong::SecondIsMute),
     ("PRD-06", Wrong::Says(0)),
     // Stored although refused.
@@ -147,7 +147,7 @@ const MUTATIONS: &[(&str, Wrong)] = &[
 /// What breaks the client cases that a broker which acknowledges and stores nothing does not.
 const CLIENT_MUTATIONS: &[(&str, Wrong)] = &[
     // Refused at once instead of waited for.
-    ("MD-15", Wrong::MetadataSays(17)),
+    ("MD-15", Wrong::MetadataSays(17, 1)),
     ("MD-16", Wrong::Survives(Action::Kill)),
     ("LDR-01", Wrong::Survives(Action::Kill)),
     ("LDR-02", Wrong::Survives(Action::Stop)),
@@ -197,8 +197,8 @@ fn inject(mock: &MockCluster, wrong: Wrong) -> Vec<FaultGuard> {
             .broker(BrokerId(2))
             .always()
             .then(Fault::CloseBefore),
-        Wrong::MetadataSays(code) => Rule::on(Api::Metadata)
-            .nth(4)
+        Wrong::MetadataSays(code, nth) => Rule::on(Api::Metadata)
+            .nth(nth)
             .always()
             .then(Fault::ApplyThenAnswer(ErrorCode(code))),
         Wrong::ForgetsOffsets => Rule::on(Api::TxnOffsetCommit)

@@ -11,9 +11,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use kafka_producer::{CommitError, Outcome, ProduceError, Producer, Transaction, Transactions};
+use kafka_producer::{
+    CommitError, Outcome, ProduceError, Producer, ProducerBuilder, Transaction, Transactions,
+};
 
-use super::txn_stage::{Stage, done, initialised};
+use super::txn_stage::{IN_TIME, Stage, done, initialised};
 use crate::case::{Case, Level, Objection, expect_eq};
 use crate::client;
 use crate::context::Context;
@@ -200,7 +202,7 @@ impl Player {
             return Ok(sender);
         }
         let path = self.plain.context.path(Trouble::None).await?;
-        let producer = client::build(path.client())?;
+        let producer = client::build(patient(path.client()))?;
         Ok(Process {
             path,
             producer,
@@ -218,8 +220,9 @@ impl Player {
     /// Another process, which fences the one before.
     async fn process(&self) -> Result<Process<Transactions>, Objection> {
         let path = self.stage.context.path(Trouble::None).await?;
-        let producer = client::build(self.stage.builder_on(path.client()))?;
-        let (producer, transactions) = initialised(producer).await?;
+        let builder = patient(self.stage.builder_on(path.client()));
+        let builder = builder.transaction_timeout(IN_TIME);
+        let (producer, transactions) = initialised(client::build(builder)?).await?;
         Ok(Process {
             path,
             producer,
@@ -341,6 +344,14 @@ impl Player {
         }
         Ok(lines)
     }
+}
+
+/// Half of the deeds are answered by a retry, which need not wait for long; no time-out is to
+/// decide what the client is told, however busy the machine.
+fn patient(builder: ProducerBuilder) -> ProducerBuilder {
+    let soon = Duration::from_millis(10);
+    let builder = builder.retry_backoff(soon).reconnect_backoff(soon);
+    builder.max_block(IN_TIME)
 }
 
 /// More than a topic takes.

@@ -14,8 +14,9 @@ use crate::client;
 use crate::context::{Context, Topic};
 use crate::wire::records::StoredBatch;
 
-/// `max.block.ms` of producers that nothing is to hold up.
-pub(super) const IN_TIME: Duration = Duration::from_secs(30);
+/// `max.block.ms` of producers that nothing is to hold up. A machine may stand still for a while:
+/// a case ends before this time-out has a say in what a client is told, or hardly after it.
+pub(super) const IN_TIME: Duration = Duration::from_secs(75);
 
 /// A topic of two partitions, and what its producers are built from.
 pub(super) struct Stage {

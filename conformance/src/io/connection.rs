@@ -22,6 +22,8 @@ use crate::wire::{Request, read_response};
 pub const CONNECT_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Longest wait for an answer that must come.
 pub const ANSWER_WAIT_MAX: Duration = Duration::from_secs(15);
+/// Waits are made of parts of this length.
+const WAIT_PART: Duration = Duration::from_secs(1);
 /// Longest wait for a close that must come; Kafka closes at once.
 pub const CLOSE_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Largest frame that is read: more than any case asks for.
@@ -160,10 +162,7 @@ impl Connection {
     ///
     /// Safe: what was read stays buffered.
     pub async fn next(&mut self, wait: Duration) -> Result<Next, Objection> {
-        let next = match timeout(wait, self.read_frame()).await {
-            Ok(next) => next?,
-            Err(_) => Next::Silence,
-        };
+        let next = self.read_within(wait).await?;
         let happened = match &next {
             Next::Frame(frame) => {
                 let what = format!("answer from {}", self.peer);
@@ -175,6 +174,18 @@ impl Connection {
         };
         self.transcript.event(self.number, happened);
         Ok(next)
+    }
+
+    /// Waits in parts: where a machine stands still, one part is lost and not all of them.
+    async fn read_within(&mut self, mut wait: Duration) -> Result<Next, Objection> {
+        while !wait.is_zero() {
+            let part = wait.min(WAIT_PART);
+            if let Ok(next) = timeout(part, self.read_frame()).await {
+                return next;
+            }
+            wait -= part;
+        }
+        Ok(Next::Silence)
     }
 
     async fn read_frame(&mut self) -> Result<Next, Objection> {
