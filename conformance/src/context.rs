@@ -21,6 +21,7 @@ use crate::case::{Objection, expect_eq};
 use crate::io::connection::Connection;
 use crate::io::transcript::{Mark, Transcript};
 use crate::probe::{Probe, probe};
+use crate::runner::{RunOptions, Schedules};
 use crate::target::{Action, OwnBrokers, Target, TransactionVersion, Unavailable};
 use crate::wire::Request;
 use crate::wire::admin::Changed;
@@ -51,6 +52,7 @@ struct Inner {
     probe: Probe,
     case_id: &'static str,
     run_id: Arc<str>,
+    schedules: Schedules,
     /// Shared with brokers beside, which may be the same.
     topics_created: Arc<AtomicU32>,
     last_ms: AtomicI64,
@@ -119,14 +121,14 @@ impl Context {
         target: Arc<dyn Target>,
         probe: Probe,
         case_id: &'static str,
-        run: (Arc<str>, Transcript),
+        (run, transcript): (&RunOptions<'_>, Transcript),
     ) -> Self {
-        let (run_id, transcript) = run;
         Self(Arc::new(Inner {
             target,
             probe,
             case_id,
-            run_id,
+            run_id: Arc::clone(&run.run_id),
+            schedules: run.schedules.clone(),
             topics_created: Arc::default(),
             last_ms: AtomicI64::new(0),
             transcript,
@@ -171,6 +173,7 @@ impl Context {
             probe,
             case_id: self.0.case_id,
             run_id: Arc::clone(&self.0.run_id),
+            schedules: self.0.schedules.clone(),
             topics_created: Arc::clone(&self.0.topics_created),
             last_ms: AtomicI64::new(0),
             transcript: self.0.transcript.clone(),
@@ -199,6 +202,11 @@ impl Context {
     /// What is judged.
     pub fn target(&self) -> &dyn Target {
         self.0.target.as_ref()
+    }
+
+    /// What becomes of what a seed's schedule led to.
+    pub fn schedules(&self) -> &Schedules {
+        &self.0.schedules
     }
 
     /// What the target answered first.

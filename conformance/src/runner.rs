@@ -6,6 +6,7 @@
 //! 2. Every case that was asked for has exactly one result, in the order of the registry.
 
 use std::any::Any;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,6 +34,8 @@ pub struct RunOptions<'a> {
     pub run_id: Arc<str>,
     /// What is kept of a case.
     pub keep: Keep,
+    /// What becomes of a seed's schedule, once it is done.
+    pub schedules: Schedules,
 }
 
 /// How much of what a case sends and gets is kept.
@@ -42,6 +45,15 @@ pub enum Keep {
     LastFrames,
     /// Everything, for a recording.
     Everything,
+}
+
+/// What becomes of what a seed's schedule led to.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Schedules {
+    /// It is held against the one that was recorded.
+    Judged,
+    /// It is written into a file beside this one, which holds exchanges.
+    Recorded(Arc<Path>),
 }
 
 impl RunOptions<'static> {
@@ -55,6 +67,7 @@ impl RunOptions<'static> {
             // Of one length in every run: the size of a frame must not depend on the day.
             run_id: format!("{millis:011x}-{:08x}", std::process::id()).into(),
             keep: Keep::LastFrames,
+            schedules: Schedules::Judged,
         }
     }
 }
@@ -163,7 +176,7 @@ async fn run_case(
         Arc::clone(target),
         probe.clone(),
         case.id,
-        (Arc::clone(&options.run_id), transcript.clone()),
+        (options, transcript.clone()),
     );
     let ending = match capabilities(target.as_ref(), probe).first_missing(case.needs) {
         Some(missing) => Ending::Missing(missing),

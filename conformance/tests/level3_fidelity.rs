@@ -12,6 +12,7 @@ use kafka_conformance::fidelity::recording::Recording;
 use kafka_conformance::fidelity::report::{self, FidelityReport};
 use kafka_conformance::fidelity::rule::Rule;
 use kafka_conformance::fidelity::run::{self, Outcome, play, recording};
+use kafka_conformance::runner::Schedules;
 use kafka_conformance::target::{MockTarget, Target, TransactionVersion};
 use kafka_mockbroker::{Api, ErrorCode, Rule as FaultRule, Verdict};
 
@@ -32,7 +33,7 @@ fn wire_cases(matches: impl Fn(&str) -> bool) -> Vec<Case> {
 }
 
 async fn played(target: MockTarget, cases: &[Case]) -> run::Played {
-    play(Arc::new(target), cases, |_, _| {})
+    play(Arc::new(target), (cases, Schedules::Judged), |_, _| {})
         .await
         .unwrap_or_else(|unavailable| panic!("{unavailable}"))
 }

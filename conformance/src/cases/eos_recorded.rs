@@ -3,12 +3,13 @@
 //!
 //! A seed draws what is done, and which answers are lost. It is done one after the other; what goes
 //! wrong goes wrong in a proxy and is waited for, so that no timing has a say in a verdict. The
-//! recording is what Apache Kafka 4.3.1 made of it; `CONFORMANCE_VERDICTS=FILE` writes such a file.
+//! recording is what Apache Kafka 4.3.1 made of it.
 //!
 //! *Source*: the classes of Jepsen's histories: what happened, what did not, what nobody knows.
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use kafka_producer::{
@@ -21,6 +22,7 @@ use crate::client;
 use crate::context::Context;
 use crate::io::proxy::Proxy;
 use crate::io::trouble::Trouble;
+use crate::runner::Schedules;
 use crate::target::Capability;
 use crate::wire::Request;
 use crate::wire::produce::Produce;
@@ -53,10 +55,16 @@ impl Recorded {
             Self::RequestsOfLevelOne => include_str!("../../goldens/requests-4.3.1-tv1.txt"),
         }
     }
+
+    /// What it is called beside a recording of exchanges.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Verdicts => "verdicts",
+            Self::Requests | Self::RequestsOfLevelOne => "requests",
+        }
+    }
 }
 
-/// Names a file that the verdicts are written to.
-const FILE_VARIABLE: &str = "CONFORMANCE_VERDICTS";
 const SEEDS: [u64; 3] = [1, 2, 3];
 const DEEDS: usize = 30;
 
@@ -431,14 +439,19 @@ async fn as_recorded(c: Context) -> Result<(), Objection> {
     for seed in SEEDS {
         lines.extend(play(&c, seed).await?);
     }
-    expect_recorded(&lines, Recorded::Verdicts)
+    expect_recorded(&c, &lines, Recorded::Verdicts)
 }
 
-/// Objects unless these lines were recorded; or writes them where they are to be.
-pub(super) fn expect_recorded(lines: &[String], recorded: Recorded) -> Result<(), Objection> {
-    if let Ok(file) = std::env::var(FILE_VARIABLE) {
+/// Objects unless these lines were recorded; or records them.
+pub(super) fn expect_recorded(
+    c: &Context,
+    lines: &[String],
+    recorded: Recorded,
+) -> Result<(), Objection> {
+    if let Schedules::Recorded(beside) = c.schedules() {
+        let file = file_beside(beside, recorded.name());
         let written = std::fs::write(&file, lines.join("\n") + "\n");
-        return done(&file, written);
+        return done(&file.display().to_string(), written);
     }
     let mut recorded = recorded.text().lines();
     for (number, line) in (1..).zip(lines) {
@@ -447,4 +460,25 @@ pub(super) fn expect_recorded(lines: &[String], recorded: Recorded) -> Result<()
     }
     let rest = recorded.next().unwrap_or("nothing");
     expect_eq("after the last line", "nothing", rest)
+}
+
+/// `requests-4.3.1.txt` beside `kafka-4.3.1.jsonl`.
+fn file_beside(recording: &Path, name: &str) -> PathBuf {
+    let of = recording.file_stem().unwrap_or_default().to_string_lossy();
+    let of = of.strip_prefix("kafka-").unwrap_or(&of);
+    recording.with_file_name(format!("{name}-{of}.txt"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_schedules_led_to_is_named_after_the_recording_beside() {
+        let recording = Path::new("goldens/kafka-4.3.1-tv1.jsonl");
+        let file = file_beside(recording, Recorded::RequestsOfLevelOne.name());
+        assert_eq!(file, Path::new("goldens/requests-4.3.1-tv1.txt"));
+        let file = file_beside(Path::new("other"), Recorded::Verdicts.name());
+        assert_eq!(file, Path::new("verdicts-other.txt"));
+    }
 }

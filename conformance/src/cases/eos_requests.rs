@@ -3,7 +3,6 @@
 //!
 //! A seed draws who asks for what, with whose epoch and from which sequence on; much of it is out
 //! of turn. One request waits for the markers of the one before, so that no timing has a say.
-//! `CONFORMANCE_VERDICTS=FILE` writes what is to be recorded.
 //!
 //! *Source*: KIP-98, KIP-360, KIP-890.
 
@@ -289,5 +288,5 @@ async fn as_recorded(c: Context) -> Result<(), Objection> {
     for seed in 0..SEEDS {
         lines.extend(play(&c, seed, versions).await?);
     }
-    expect_recorded(&lines, recorded)
+    expect_recorded(&c, &lines, recorded)
 }

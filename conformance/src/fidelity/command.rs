@@ -15,19 +15,20 @@ use crate::case::{Case, Level};
 use crate::cases::{self, Choice};
 use crate::filter::Pattern;
 use crate::progress::Progress;
+use crate::runner::Schedules;
 use crate::target::{self, MockTarget, Target, TargetSpec, TransactionVersion, Unavailable};
 
 /// The recordings that the crate carries, of Kafka with the newest transactions and with level 1.
 const GOLDEN: &str = include_str!("../../goldens/kafka-4.3.1.jsonl");
 const GOLDEN_LEVEL_1: &str = include_str!("../../goldens/kafka-4.3.1-tv1.jsonl");
 
-/// Records what a broker answers.
+/// Records what a broker answers, and beside it what schedules led to.
 #[derive(Debug, Args)]
 pub struct RecordArguments {
     /// docker, docker:IMAGE, or HOST:PORT[,HOST:PORT…]
     #[arg(long, value_name = "TARGET", default_value = "docker")]
     pub target: TargetSpec,
-    /// Where the recording goes
+    /// Where the recording goes; what schedules led to goes into files beside it
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
     /// Only cases whose id matches are recorded anew, the others stay; may be repeated
@@ -90,22 +91,26 @@ pub enum FidelityError {
     },
 }
 
-/// Records what a target answers to the wire cases.
+/// Records what a target answers to the wire cases, and beside that what schedules led to.
 ///
 /// # Errors
 ///
-/// See [`FidelityError`]; then nothing is written.
+/// See [`FidelityError`]; then the answers are not written.
 ///
 /// # Cancellation
 ///
-/// The target ends with the dropped future; nothing is written.
+/// The target ends with the dropped future; the answers are not written.
 pub async fn record(
     arguments: &RecordArguments,
     out: &mut (dyn Write + Send),
 ) -> Result<(), FidelityError> {
     let path = &arguments.out;
-    let cases = selected(&arguments.filters)?;
-    let played = played(&arguments.target, &cases).await?;
+    let at_newest = arguments.target.transactions() == TransactionVersion::Newest;
+    let recorded =
+        |case: &Case| case.level == Level::Wire || at_newest && case.id == cases::RECORDED_CLIENT;
+    let cases = selected(&arguments.filters, recorded)?;
+    let schedules = Schedules::Recorded(path.as_path().into());
+    let played = played(&arguments.target, (&cases, schedules)).await?;
     let mut recorded = recording(played).map_err(FidelityError::NotPassed)?;
     if !arguments.filters.is_empty() && path.exists() {
         recorded = merged(read(path)?, recorded)?;
@@ -142,12 +147,12 @@ pub async fn fidelity(
     arguments: &FidelityArguments,
     out: &mut (dyn Write + Send),
 ) -> Result<bool, FidelityError> {
-    let cases = selected(&arguments.filters)?;
+    let cases = selected(&arguments.filters, |case| case.level == Level::Wire)?;
     let recording = match &arguments.recording {
         Some(path) => read(path)?,
         None => golden(arguments.target.transactions())?,
     };
-    let played = played(&arguments.target, &cases).await?;
+    let played = played(&arguments.target, (&cases, Schedules::Judged)).await?;
     let found = held(&played, &recording);
     if let Some(path) = &arguments.json {
         let mut text = Vec::new();
@@ -192,19 +197,22 @@ pub fn held(played: &Played, recording: &Recording) -> FidelityReport {
     }
 }
 
-/// The wire cases that match: what the producer of this project sends is its own matter.
-fn selected(filters: &[Pattern]) -> Result<Vec<Case>, FidelityError> {
+/// Those of some cases that match.
+fn selected(filters: &[Pattern], of: impl Fn(&Case) -> bool) -> Result<Vec<Case>, FidelityError> {
     let matches =
         |case: &&Case| filters.is_empty() || filters.iter().any(|filter| filter.matches(case.id));
-    let wire = cases::all().filter(|case| case.level == Level::Wire);
-    let cases: Vec<Case> = wire.filter(matches).copied().collect();
+    let some = cases::all().filter(|case| of(case));
+    let cases: Vec<Case> = some.filter(matches).copied().collect();
     match cases.is_empty() {
         true => Err(FidelityError::NoCase),
         false => Ok(cases),
     }
 }
 
-async fn played(spec: &TargetSpec, cases: &[Case]) -> Result<Played, FidelityError> {
+async fn played(
+    spec: &TargetSpec,
+    (cases, schedules): (&[Case], Schedules),
+) -> Result<Played, FidelityError> {
     let cases = cases::asked_of(spec, (cases, Choice::Named));
     let mut progress = Progress::on_stderr();
     let name = spec.to_string();
@@ -217,7 +225,7 @@ async fn played(spec: &TargetSpec, cases: &[Case]) -> Result<Played, FidelityErr
     let told = |index, case: &Case| {
         progress.case(&name, (index, cases.len()), case, Instant::now());
     };
-    let played = play(target, &cases, told).await?;
+    let played = play(target, (&cases, schedules), told).await?;
     progress.finish();
     Ok(played)
 }

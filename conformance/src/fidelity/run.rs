@@ -8,9 +8,9 @@ use super::exchange::{Exchange, exchanges};
 use super::normal::{CaseOf, normalise};
 use super::recording::{RecordedCase, Recording};
 use super::rule::{Rule, Uses};
-use crate::case::Case;
+use crate::case::{Case, Level};
 use crate::probe::BrokerVersion;
-use crate::runner::{CaseResult, Keep, RunOptions, TargetOutcome, run_target};
+use crate::runner::{CaseResult, Keep, RunOptions, Schedules, TargetOutcome, run_target};
 use crate::target::{Target, TargetKind, Unavailable};
 use crate::verdict::Verdict;
 use crate::wire::Request;
@@ -34,6 +34,8 @@ pub struct Played {
 pub struct PlayedCase {
     /// The case's id.
     pub id: &'static str,
+    /// Who was judged.
+    pub level: Level,
     /// What the case itself makes of it.
     pub verdict: Verdict,
     /// What went over its connections, with placeholders.
@@ -53,11 +55,12 @@ pub struct PlayedCase {
 /// The case that runs goes on in its task until it ends or its time-out.
 pub async fn play(
     target: Arc<dyn Target>,
-    cases: &[Case],
+    (cases, schedules): (&[Case], Schedules),
     progress: impl FnMut(usize, &Case),
 ) -> Result<Played, Unavailable> {
     let options = RunOptions {
         keep: Keep::Everything,
+        schedules,
         ..RunOptions::of_this_run()
     };
     let report = run_target(target, cases, &options, progress).await;
@@ -90,6 +93,7 @@ fn played(result: CaseResult, run_id: &str) -> PlayedCase {
     uses.note_times(Rule::Waiting, retracted);
     PlayedCase {
         id: result.id,
+        level: result.level,
         verdict: result.verdict,
         exchanges,
         uses,
@@ -113,6 +117,10 @@ pub fn recording(played: Played) -> Result<Recording, Vec<String>> {
                 continue;
             }
         };
+        if case.level == Level::Client {
+            // What this project's producer sends is its own matter; its schedules are written.
+            continue;
+        }
         cases.push(RecordedCase {
             id: case.id.to_owned(),
             exchanges,
