@@ -11,6 +11,7 @@ use crate::io::trouble::Trouble;
 use crate::target::{Capability, OwnBrokers, TransactionVersion};
 use crate::transactor::{Transactor, expect_codes};
 use crate::wire::admin::RaiseFeature;
+use crate::wire::answer::InitProducerId;
 use crate::wire::batch::Stamp;
 use crate::wire::transactional::Decision::{self, Abort, Commit};
 
@@ -161,6 +162,12 @@ async fn ended_again_once_raised(c: Context) -> Result<(), Objection> {
         expect_eq(&step, format!("code {code}, next {:?}", Some(next)), seen)?;
         let older_end = newer.end_as(ENDS[0], older, first).await?;
         expect_eq(format!("{step}, v4"), 90, older_end.error.0)?;
+        let named = InitProducerId {
+            producer_id: older.id,
+            epoch: older.epoch,
+        };
+        let asked = newer.init(own.version::<InitProducerId>(), named).await?;
+        expect_eq(format!("{step}, InitProducerId"), 90, asked.error.0)?;
         if code == 0 {
             taken = Some(newer);
         }
