@@ -32,12 +32,12 @@ pub(crate) struct CodecRoom {
 }
 
 impl CodecRoom {
-    /// Threads whose compressors take a quarter of memory at most, for batches that become a
-    /// quarter of their size at least; one thread in any case, for batches as they are.
+    /// As many threads as half of memory allows for batches as they are, one in any case. Beyond
+    /// that size batches are filled if all threads need no more than a quarter for them: a second
+    /// thread is worth more than larger batches.
     pub(crate) fn within(memory_bytes: usize, codec: Codec, batch_bytes: usize) -> Self {
-        let allowed = memory_bytes / 4;
         let bytes_each = |plain: usize| codec.compressor_bytes(plain);
-        let few = allowed.checked_div(bytes_each(batch_bytes.saturating_mul(4)));
+        let few = (memory_bytes / 2).checked_div(bytes_each(batch_bytes));
         let most = CompressionPool::threads_for_this_machine();
         let threads = few.map_or(most, |few| most.min(few).max(1));
         // Records that all but vanish must not take all memory for one batch.
@@ -45,7 +45,7 @@ impl CodecRoom {
         let smaller = std::iter::successors(Some(largest), |plain| Some(plain / 2));
         let mut fitting = smaller.take_while(|&plain| plain > batch_bytes);
         let plain_bytes_max = fitting
-            .find(|&plain| threads.saturating_mul(bytes_each(plain)) <= allowed)
+            .find(|&plain| threads.saturating_mul(bytes_each(plain)) <= memory_bytes / 4)
             .unwrap_or(batch_bytes);
         Self {
             codec,
@@ -112,7 +112,8 @@ mod tests {
     #[rstest]
     #[case::none(Codec::NONE, 1 << 20, None)]
     #[case::enough(ZSTD, 1 << 30, None)]
-    #[case::for_one(ZSTD, 7 << 20, Some(1))]
+    #[case::for_two(ZSTD, 3 << 20, Some(2))]
+    #[case::for_one(ZSTD, 2 << 20, Some(1))]
     #[case::for_less_than_one(ZSTD, 1 << 20, Some(1))]
     fn threads_are_as_many_as_memory_allows(
         #[case] codec: Codec,
