@@ -138,6 +138,19 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
+    /// A number of one byte, as nearly all are; its sign is in the last bit.
+    #[inline]
+    fn short(&mut self) -> Option<i8> {
+        let (first, rest) = self.bytes.split_first()?;
+        let byte = first.cast_signed();
+        if byte < 0 {
+            return None;
+        }
+        self.bytes = rest;
+        Some((byte >> 1) ^ -(byte & 1))
+    }
+
+    #[inline]
     fn byte(&mut self) -> Result<u8, Bad> {
         let (first, rest) = self.bytes.split_first().ok_or(Bad::Short)?;
         self.bytes = rest;
@@ -145,7 +158,15 @@ impl<'a> Reader<'a> {
     }
 
     /// `ByteUtils.readVarint`: zigzag, at most five bytes, the overhanging bits are dropped.
+    #[inline]
     fn varint(&mut self) -> Result<i32, Bad> {
+        match self.short() {
+            Some(short) => Ok(short.into()),
+            None => self.long_varint(),
+        }
+    }
+
+    fn long_varint(&mut self) -> Result<i32, Bad> {
         let mut value = 0u32;
         for shift in [0, 7, 14, 21, 28] {
             let byte = self.byte()?;
@@ -159,7 +180,15 @@ impl<'a> Reader<'a> {
     }
 
     /// `ByteUtils.readVarlong`: the same in ten bytes.
+    #[inline]
     fn varlong(&mut self) -> Result<i64, Bad> {
+        match self.short() {
+            Some(short) => Ok(short.into()),
+            None => self.long_varlong(),
+        }
+    }
+
+    fn long_varlong(&mut self) -> Result<i64, Bad> {
         let mut value = 0u64;
         for shift in [0, 7, 14, 21, 28, 35, 42, 49, 56, 63] {
             let byte = self.byte()?;
@@ -172,6 +201,7 @@ impl<'a> Reader<'a> {
         Err(Bad::Overflow)
     }
 
+    #[inline]
     fn sub(&mut self, length: i32) -> Result<Reader<'a>, Bad> {
         let length = usize::try_from(length).map_err(|_| Bad::Short)?;
         let (head, rest) = self.bytes.split_at_checked(length).ok_or(Bad::Short)?;
@@ -180,6 +210,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Any negative length reads as null (observed).
+    #[inline]
     fn nullable(&mut self) -> Result<Option<&'a [u8]>, Bad> {
         let length = self.varint()?;
         if length < 0 {
@@ -195,6 +226,7 @@ impl<'a> Reader<'a> {
         Ok((name, self.nullable()?))
     }
 
+    #[inline]
     fn record(&mut self) -> Result<RecordView<'a>, Bad> {
         self.byte()?;
         let timestamp_delta = self.varlong()?;
