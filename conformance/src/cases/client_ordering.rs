@@ -209,18 +209,25 @@ async fn one_in_flight(c: Context) -> Result<(), Objection> {
 }
 
 async fn five_in_flight(c: Context) -> Result<(), Objection> {
-    // What may linger goes when the first record is awaited: five at once, so that those behind the
-    // refused one are on their way before its answer.
-    let lingering = |builder: ProducerBuilder| builder.linger(Duration::from_secs(20));
+    // The broker looks at nothing behind the first request for a while, and what is held meanwhile
+    // goes when one of its records is awaited: those behind the refused one are on their way before
+    // its answer.
+    let patient = Duration::from_secs(20);
+    let lingering = |builder: ProducerBuilder| builder.linger(patient).request_timeout(patient);
     let driven = Driven::start(&c, |builder| plain(lingering(builder), 5)).await?;
+    let busy = Verdict::Delay(Duration::from_secs(2));
+    let _first = driven.inject(driven.produce().count(1).then(busy))?;
     let fault = Verdict::Answer(ErrorCode::NOT_ENOUGH_REPLICAS);
     let guard = driven.inject(driven.produce().count(1).then(fault))?;
     let mut offsets = Vec::new();
-    for (value, delivery) in driven.send_many().await? {
+    let mut sent = driven.send_many().await?;
+    sent.rotate_left(1);
+    for (value, delivery) in sent {
         let written = delivery.await;
         let written = written.map_err(|error| Objection::new(&value, "written", error))?;
         offsets.extend(written.offset);
     }
+    offsets.rotate_right(1);
     expect_eq("refusals", 1, guard.hits())?;
     expect_eq("offsets told", RECORDS, offsets.len())?;
     let in_order = offsets.is_sorted();

@@ -43,7 +43,8 @@ pub struct EngineConfig {
     pub codec: Codec,
     /// How long an open batch waits for more records (`linger.ms`).
     pub linger: Duration,
-    /// How many bytes of full batches make a request while they may linger; 0 for any.
+    /// How many bytes of full batches make a request while they may linger and another one is on
+    /// its way; 0 for any.
     pub hold_bytes: usize,
     /// How often a batch is sent again after its first time (`retries`).
     pub retries_max: u32,

@@ -78,7 +78,11 @@ impl<C> Engine<C> {
         now: Instant,
     ) -> bool {
         let mut sent = false;
-        for broker in self.drain.brokers() {
+        let busy = |broker| {
+            let node = self.brokers.ready(NodeKey::Broker(broker));
+            node.is_some_and(|node| self.in_flight.count(node.connection) > 0)
+        };
+        for broker in self.drain.brokers(busy) {
             let key = NodeKey::Broker(broker);
             if let Some(node) = self.brokers.ready(key) {
                 let room = self.in_flight.count(node.connection) < self.config.in_flight_max;

@@ -18,8 +18,9 @@
 //!    batch alone is larger.
 //! 3. Turns go round: a partition passed over for lack of room is first next time.
 //! 4. Only what is ready is looked at: the cost does not grow with the partitions that are not.
-//! 5. What is held goes when its linger ends, when somebody asks for it, or when `hold_bytes` are
-//!    held for its broker: what may linger fills requests rather than hurry.
+//! 5. What is held goes when nothing is on its way to its broker, when its linger ends, when
+//!    somebody asks for it, or when `hold_bytes` are held: what could not arrive sooner anyway
+//!    fills requests rather than hurry.
 //!
 //! *Source*: Kafka's `RecordAccumulator.ready` and `drainBatchesForOneNode`; holding is ours.
 //!
@@ -158,16 +159,17 @@ impl Drain {
         }
     }
 
-    /// The brokers that something goes to now.
-    pub(crate) fn brokers(&self) -> Vec<BrokerId> {
-        let ready = self.ready.iter().filter(|(_, turn)| {
-            let enough = turn.held_bytes > 0 && turn.held_bytes >= self.hold_bytes;
-            turn.hurried > 0 || enough
+    /// The brokers that something goes to now; to those that are `busy` something is on its way.
+    pub(crate) fn brokers(&self, busy: impl Fn(BrokerId) -> bool) -> Vec<BrokerId> {
+        let ready = self.ready.iter().filter(|(broker, turn)| {
+            let enough = |bytes: usize| bytes >= self.hold_bytes || !busy(**broker);
+            turn.hurried > 0 || (turn.held_bytes > 0 && enough(turn.held_bytes))
         });
         ready.map(|(broker, _)| *broker).collect()
     }
 
-    /// How many more bytes make something go, at the broker that lacks least.
+    /// How many more bytes make something go while all brokers are busy, at the one that lacks
+    /// least.
     pub(crate) fn lacking_bytes(&self) -> usize {
         let held = self.ready.values().map(|turn| turn.held_bytes).max();
         self.hold_bytes.saturating_sub(held.unwrap_or_default())
@@ -309,9 +311,9 @@ mod tests {
         let mut drain = ready(&[0]);
         drain.offer(BrokerId(2), partition(0), NOW);
         drain.check_invariants();
-        assert_eq!(drain.brokers(), [BrokerId(2)]);
+        assert_eq!(drain.brokers(|_| true), [BrokerId(2)]);
         drain.withdraw(partition(0));
-        assert_eq!(drain.brokers(), []);
+        assert_eq!(drain.brokers(|_| true), []);
     }
 
     #[test]
@@ -319,13 +321,27 @@ mod tests {
         let mut drain = ready(&[]);
         drain.offer(BrokerId(1), partition(0), held(60));
         drain.offer(BrokerId(2), partition(5), held(30));
-        assert_eq!((drain.brokers(), drain.lacking_bytes()), (vec![], 40));
+        assert_eq!(
+            (drain.brokers(|_| true), drain.lacking_bytes()),
+            (vec![], 40)
+        );
         drain.offer(BrokerId(1), partition(1), held(40));
         drain.check_invariants();
-        assert_eq!(drain.brokers(), [BrokerId(1)]);
+        assert_eq!(drain.brokers(|_| true), [BrokerId(1)]);
         assert_eq!(choose(&mut drain, 2), [0, 1]);
         drain.check_invariants();
-        assert_eq!((drain.brokers(), drain.lacking_bytes()), (vec![], 70));
+        assert_eq!(
+            (drain.brokers(|_| true), drain.lacking_bytes()),
+            (vec![], 70)
+        );
+    }
+
+    #[test]
+    fn nothing_is_held_for_a_broker_that_nothing_is_on_its_way_to() {
+        let mut drain = ready(&[]);
+        drain.offer(BrokerId(1), partition(0), held(60));
+        drain.offer(BrokerId(2), partition(5), held(30));
+        assert_eq!(drain.brokers(|broker| broker == BrokerId(1)), [BrokerId(2)]);
     }
 
     #[test]
@@ -339,7 +355,7 @@ mod tests {
     fn without_a_wish_to_hold_nothing_is_held() {
         let mut drain = Drain::new(0);
         drain.offer(BrokerId(1), partition(0), held(1));
-        assert_eq!(drain.brokers(), [BrokerId(1)]);
+        assert_eq!(drain.brokers(|_| true), [BrokerId(1)]);
     }
 
     const LINGERING: Due = Due::At(Instant::from_nanos(140));

@@ -264,7 +264,10 @@ impl<C> Engine<C> {
     /// inputs or a deadline. Sealing less, or opening a batch, need not be told before then.
     #[must_use]
     pub fn lacking_bytes(&self) -> usize {
-        self.drain.lacking_bytes()
+        match self.in_flight.total() {
+            0 => 0,
+            _ => self.drain.lacking_bytes(),
+        }
     }
 
     /// What is known of a topic.

@@ -114,22 +114,39 @@ fn an_open_batch_lingers() {
     assert_eq!(world.produced.len(), 1);
 }
 
-/// Two full batches of 100 bytes wait for a third one, or for the first to have lingered.
+/// A full batch of 72 bytes waits for another one, or until it has lingered: something is on its
+/// way.
 #[test]
 fn full_batches_that_may_linger_go_in_company() {
     let mut config = settings();
     config.linger = Duration::from_millis(500);
-    config.hold_bytes = 200;
+    config.hold_bytes = 140;
     let mut world = World::flowing_after_linger(config);
-    for partition in [0, 1] {
-        world.append(partition);
-        world.append(partition);
-    }
-    assert_eq!(world.produced.len(), 0, "of each partition one is full");
+    world.fill(0);
+    assert_eq!(world.take_sent().stamps(), [(0, 0, 1)], "alone: why wait?");
+    world.append(1);
+    world.append(1);
+    assert_eq!(world.produced.len(), 0, "one is full");
+    assert!((1..140).contains(&world.engine.lacking_bytes()));
     world.pass_ms(1);
     world.append(0);
     let stamps = world.take_sent().stamps();
-    assert_eq!(stamps, [(0, 0, 1), (1, 0, 0)]);
+    assert_eq!(stamps, [(0, 0, 2), (1, 0, 0)]);
+}
+
+#[test]
+fn a_full_batch_goes_once_nothing_is_on_its_way() {
+    let mut config = settings();
+    config.linger = Duration::from_millis(500);
+    config.hold_bytes = 1_000;
+    let mut world = World::flowing_after_linger(config);
+    assert_eq!(world.engine.lacking_bytes(), 0, "whatever is full may go");
+    world.fill(0);
+    let first = world.take_sent();
+    world.append(0);
+    assert_eq!(world.produced.len(), 0, "the second is full, and held");
+    world.answer(&first, 0, 1);
+    assert_eq!(world.take_sent().stamps(), [(0, 0, 2)]);
 }
 
 #[test]
@@ -138,16 +155,17 @@ fn a_full_batch_that_nobody_joins_goes_when_it_has_lingered_or_is_awaited() {
     config.linger = Duration::from_millis(500);
     config.hold_bytes = 1_000;
     let mut world = World::flowing_after_linger(config);
-    world.append(0);
+    world.fill(0);
+    assert_eq!(world.take_sent().stamps(), [(0, 0, 1)]);
     world.pass_ms(100);
     world.append(0);
     world.pass_ms(399);
     assert_eq!(world.produced.len(), 0);
     world.pass_ms(1);
-    assert_eq!(world.take_sent().stamps(), [(0, 0, 1)]);
+    assert_eq!(world.take_sent().stamps(), [(0, 0, 2)]);
     world.append(0);
     world.input(Input::Awaited);
-    assert_eq!(world.take_sent().stamps(), [(0, 0, 2)], "it was full");
+    assert_eq!(world.take_sent().stamps(), [(0, 0, 3)], "it was full");
     assert_eq!(world.produced.len(), 0, "what is open lingers");
 }
 
@@ -246,6 +264,12 @@ fn a_refused_producer_id_fails_what_waits_for_it() {
 }
 
 impl World {
+    /// Fills a batch of this partition, and opens the next one.
+    fn fill(&mut self, partition: i32) {
+        self.append(partition);
+        self.append(partition);
+    }
+
     fn flowing_after_linger(config: EngineConfig) -> Self {
         let linger_ms = u64::try_from(config.linger.as_millis()).expect("short");
         let mut world = Self::ready(config, script());
