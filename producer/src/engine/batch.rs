@@ -145,7 +145,7 @@ impl<C> OpenBatch<C> {
             return Err(self.no_room(bytes));
         }
         placed.append_to(self.buffer.as_mut_vec());
-        self.buffer.expect(bytes);
+        self.buffer.fetch_ahead(bytes);
         self.max_timestamp_ms = self.max_timestamp_ms.max(record.timestamp_ms);
         self.record_count += 1;
         Ok(Placed {

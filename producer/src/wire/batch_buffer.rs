@@ -81,7 +81,7 @@ impl BatchBuffer {
     /// Who appends to a thousand batches by turns comes back to places that no cache holds any
     /// more, and waits for them with the partition's lock in hand.
     #[inline(always)]
-    pub(crate) fn expect(&self, bytes: usize) {
+    pub(crate) fn fetch_ahead(&self, bytes: usize) {
         let from = self.bytes.len();
         // What comes behind these the processor fetches by itself, as it does for copies.
         let upto = from + (bytes + CACHE_LINE_BYTES).min(4 * CACHE_LINE_BYTES);
