@@ -142,7 +142,7 @@ async fn copy_while_brokers_bounce(c: Context) -> Result<(), Objection> {
     let expected: Vec<String> = (0..copied).map(|number| number.to_string()).collect();
     let seen = visible(own, &stage.topic, 0).await?;
     expect_same("what was copied", expected, seen)?;
-    let read = txn_offsets::offset(own, &group, &stage.topic).await?;
+    let read = txn_offsets::stable_offset(own, &group, &stage.topic).await?;
     expect_eq("how far the group is", copied, read)
 }
 

@@ -214,6 +214,33 @@ pub(super) async fn offset(c: &Context, group: &str, topic: &Topic) -> Result<i6
     Ok(answer.offset)
 }
 
+/// The same once no transaction may change it any more: a commit is told before its markers are
+/// written.
+pub(super) async fn stable_offset(
+    c: &Context,
+    group: &str,
+    topic: &Topic,
+) -> Result<i64, Objection> {
+    let request = OffsetFetch {
+        group: group.to_owned(),
+        topic: topic.name.clone(),
+        stable: true,
+    };
+    let patience = c.patience(format!("no transaction may change how far {group} is"));
+    loop {
+        let mut coordinator = group_coordinator(c, group).await?;
+        let version = c.version::<OffsetFetch>();
+        let answer = coordinator.ask(&request, version).await?;
+        match answer.error.0 {
+            14..=16 | 88 => patience.wait(format!("code {}", answer.error)).await?,
+            code => {
+                expect_eq("OffsetFetch", 0, code)?;
+                return Ok(answer.offset);
+            }
+        }
+    }
+}
+
 pub(super) async fn group_coordinator(c: &Context, group: &str) -> Result<Connection, Objection> {
     let request = FindGroupCoordinator {
         group: group.to_owned(),
