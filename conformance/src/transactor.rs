@@ -20,6 +20,10 @@ use crate::wire::transactional::{
     AddPartitions, Decision, EndTxn, EndTxnAnswer, FindCoordinator, InitTransactional,
 };
 
+/// From this level of transactions on each has an epoch of its own.
+pub const OWN_EPOCHS: i16 = 2;
+/// The newest EndTxn before which a transaction keeps its epoch.
+pub const END: i16 = 4;
 /// A producer id that no broker comes to.
 pub const NEVER_GIVEN: i64 = 1 << 60;
 

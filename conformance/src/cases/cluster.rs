@@ -14,6 +14,10 @@ use crate::wire::transactional::FindCoordinator;
 /// Where coordinators keep what they know.
 const TRANSACTIONS: &str = "__transaction_state";
 const GROUPS: &str = "__consumer_offsets";
+/// With three replicas, one may be away.
+pub(super) const SAFE: [(&str, &str); 1] = [("min.insync.replicas", "2")];
+/// No replica may be away.
+pub(super) const ALL_IN_SYNC: [(&str, &str); 1] = [("min.insync.replicas", "3")];
 /// It leads already.
 const NO_ELECTION_NEEDED: ErrorCode = ErrorCode(84);
 
@@ -154,7 +158,16 @@ impl TestCluster {
         for broker in &away.brokers {
             self.context.act(*broker, away.back).await?;
         }
-        self.await_in_sync(topic, &[], self.brokers.len()).await
+        self.await_all_in_sync(topic, &[]).await
+    }
+
+    /// Waits until a broker that is none of `down` tells all replicas of partition 0 in sync.
+    pub(super) async fn await_all_in_sync(
+        &self,
+        topic: &Topic,
+        down: &[i32],
+    ) -> Result<(), Objection> {
+        self.await_in_sync(topic, down, self.brokers.len()).await
     }
 
     /// Waits until a broker that is none of `down` tells so many replicas of partition 0 in sync.

@@ -9,8 +9,8 @@ use fastrand::Rng;
 use kafka_producer::{ConsumedOffset, ConsumerGroup, ProducerBuilder};
 use tokio::task::JoinHandle;
 
-use super::cluster::TestCluster;
-use super::eos_faults::{SAFE, load_while};
+use super::cluster::{SAFE, TestCluster};
+use super::eos_faults::load_while;
 use super::txn_offsets;
 use super::txn_stage::{Stage, done, expect_same, initialised};
 use crate::case::{Case, Level, Objection, expect_eq};
@@ -102,21 +102,9 @@ async fn bounce(
             _ => Action::Start,
         };
         cluster.context.act(broker.id, back).await?;
-        in_sync(cluster, topic).await?;
+        cluster.await_all_in_sync(topic, &[]).await?;
     }
     Ok(())
-}
-
-async fn in_sync(cluster: &TestCluster, topic: &Topic) -> Result<(), Objection> {
-    let patience = cluster.context.patience("all are in sync".to_owned());
-    loop {
-        let observer = cluster.other_than(&[])?;
-        let in_sync = cluster.in_sync(observer, topic).await?;
-        if in_sync.len() == cluster.brokers.len() {
-            return Ok(());
-        }
-        patience.wait(format!("{in_sync:?}")).await?;
-    }
 }
 
 async fn copy_while_brokers_bounce(c: Context) -> Result<(), Objection> {
@@ -240,7 +228,7 @@ async fn coordinator_killed(
         if let Some(killing) = killing {
             let back = killing.await;
             back.map_err(|error| Objection::new("the coordinator", "is back", error))??;
-            in_sync(cluster, &stage.topic).await?;
+            cluster.await_all_in_sync(&stage.topic, &[]).await?;
         }
     }
     for partition in 0..2 {
@@ -299,7 +287,7 @@ async fn mixed(c: Context) -> Result<(), Objection> {
             let actions = [Action::Kill, Action::Pause, Action::Stop, Action::Isolate];
             for turn in actions.into_iter().enumerate() {
                 bounce(&cluster, &plain, turn).await?;
-                in_sync(&cluster, &stage.topic).await?;
+                cluster.await_all_in_sync(&stage.topic, &[]).await?;
             }
             Ok(())
         };

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use kafka_producer::ProducerBuilder;
 
-use super::cluster::{TestCluster, await_leader};
+use super::cluster::{SAFE, TestCluster, await_leader};
 use super::driven::Driven;
 use crate::case::{Case, Level, Objection, expect_eq};
 use crate::client;
@@ -75,8 +75,6 @@ pub(super) const CASES: &[Case] = &[
         run: |c| Box::pin(cut_off_from_followers(c)),
     },
 ];
-
-pub(super) const SAFE: [(&str, &str); 1] = [("min.insync.replicas", "2")];
 
 async fn lossy_network(c: Context) -> Result<(), Objection> {
     const RECORDS: usize = 10_000;
@@ -180,15 +178,7 @@ async fn another_leads(
         tokio::time::sleep(moment).await;
         cluster.context.act(leader, back).await?;
     }
-    let patience = cluster.context.patience("all are in sync".to_owned());
-    loop {
-        let observer = cluster.other_than(&[leader])?;
-        let in_sync = cluster.in_sync(observer, topic).await?;
-        if in_sync.len() == cluster.brokers.len() {
-            return Ok(());
-        }
-        patience.wait(format!("{in_sync:?}")).await?;
-    }
+    cluster.await_all_in_sync(topic, &down).await
 }
 
 async fn leader_killed(c: Context) -> Result<(), Objection> {

@@ -15,7 +15,7 @@ use crate::io::connection::Connection;
 use crate::io::proxy::Proxy;
 use crate::io::trouble::Trouble;
 use crate::target::Capability;
-use crate::transactor::{Transactor, expect_codes};
+use crate::transactor::{OWN_EPOCHS, Transactor, expect_codes};
 use crate::wire::Request;
 use crate::wire::transactional::{Decision, EndTxn, EndTxnAnswer, FindCoordinator};
 
@@ -31,9 +31,6 @@ pub(super) const CASES: &[Case] = &[Case {
     needs: &[Capability::Transactions],
     run: |c| Box::pin(late_commit(c)),
 }];
-
-/// From here on each transaction has its own epoch.
-const OWN_EPOCHS: i16 = 2;
 
 async fn late_commit(c: Context) -> Result<(), Objection> {
     let late = late_commit_of_plain_client(&c).await;

@@ -12,7 +12,7 @@ use super::eos_recorded::{Recorded, expect_recorded};
 use crate::case::{Case, Level, Objection};
 use crate::context::{Context, Topic};
 use crate::target::Capability;
-use crate::transactor::Transactor;
+use crate::transactor::{OWN_EPOCHS, Transactor};
 use crate::wire::answer::InitProducerId;
 use crate::wire::batch::{BatchSpec, Stamp, TRANSACTIONAL_BIT};
 use crate::wire::described::DescribeTransactions;
@@ -263,9 +263,6 @@ async fn play(c: &Context, seed: u64, versions: Versions) -> Result<Vec<String>,
     }
     Ok(lines)
 }
-
-/// From here on each transaction has an epoch of its own.
-const OWN_EPOCHS: i16 = 2;
 
 async fn as_recorded(c: Context) -> Result<(), Objection> {
     let (versions, recorded) = match c.transaction_version() {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use kafka_mockbroker::{Api, ErrorCode, Verdict};
 use kafka_producer::Idempotence;
 
-use super::cluster::{TestCluster, await_leader};
+use super::cluster::{SAFE, TestCluster, await_leader};
 use super::driven::{Certainty, Driven, expect_within, failure, mock, outlive, requests};
 use crate::case::{Case, Level, Objection, expect_eq};
 use crate::client;
@@ -305,8 +305,6 @@ async fn expect_all(c: &Context, topic: &Topic, values: &[String]) -> Result<(),
         .collect();
     c.expect_values(&topic, 0, &all).await
 }
-
-const SAFE: [(&str, &str); 1] = [("min.insync.replicas", "2")];
 
 async fn leader_ends(c: Context, action: Action) -> Result<(), Objection> {
     let cluster = TestCluster::start(&c, &[]).await?;

@@ -4,12 +4,12 @@
 //! *Source*: KIP-98, KIP-890; `TransactionCoordinator.scala`, `Partition.scala`; the codes are
 //! those observed on 4.3.1.
 
-use super::cluster::TestCluster;
+use super::cluster::{ALL_IN_SYNC, TestCluster};
 use super::transaction_ends::{committed, open};
 use crate::case::{Case, Level, Objection, expect_eq};
 use crate::context::Context;
 use crate::target::Capability;
-use crate::transactor::{NEVER_GIVEN, Transactor, expect_codes};
+use crate::transactor::{END, NEVER_GIVEN, OWN_EPOCHS, Transactor, expect_codes};
 use crate::wire::answer::InitProducerId;
 use crate::wire::batch::Stamp;
 use crate::wire::transactional::{AddPartitions, Decision, EndTxn};
@@ -29,16 +29,10 @@ pub(super) const CASES: &[Case] = &[Case {
     run: |c| Box::pin(markers_on_their_way(c)),
 }];
 
-/// From here on each transaction has an epoch of its own.
-const OWN_EPOCHS: i16 = 2;
-/// The newest EndTxn before which a transaction keeps its epoch.
-const END: i16 = 4;
-
 async fn markers_on_their_way(c: Context) -> Result<(), Objection> {
     let cluster = TestCluster::alike(&c).await?;
     let own = &cluster.context;
-    let all_in_sync = [("min.insync.replicas", "3")];
-    let topic = own.replicated_topic((1, 3), &all_in_sync).await?;
+    let topic = own.replicated_topic((1, 3), &ALL_IN_SYNC).await?;
     let mut transactor = own.transactor().await?;
     transactor.begin().await?;
     open(&mut transactor, &topic, ("a", 1)).await?;

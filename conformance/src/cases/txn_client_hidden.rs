@@ -15,9 +15,9 @@ use std::time::Duration;
 use kafka_mockbroker::{Api, ErrorCode, Rule, Verdict};
 use kafka_producer::{ConsumedOffset, ConsumerGroup, Producer, Record, Transaction, Transactions};
 
-use super::cluster::TestCluster;
+use super::cluster::{ALL_IN_SYNC, TestCluster};
 use super::driven::mock;
-use super::txn_offsets;
+use super::txn_offsets::await_offset;
 use super::txn_stage::{IN_TIME, Stage, done, expect_same, initialised};
 use crate::case::{Case, Level, Objection, expect_eq};
 use crate::client;
@@ -126,18 +126,6 @@ fn offset_of(topic: &str) -> ConsumedOffset {
 
 const OFFSET: i64 = 5;
 
-/// Objects unless the group has the offset.
-async fn expect_offset(c: &Context, group: &str, topic: &Topic) -> Result<(), Objection> {
-    let patience = c.patience("the group has the offset".to_owned());
-    loop {
-        let fetched = txn_offsets::offset(c, group, topic).await?;
-        if fetched == OFFSET {
-            return Ok(());
-        }
-        patience.wait(format!("{fetched}")).await?;
-    }
-}
-
 /// Two transactions in which one answer of each kind is lost, and its connection.
 async fn answers_are_lost(cluster: &TestCluster) -> Result<(), Objection> {
     let own = &cluster.context;
@@ -168,7 +156,7 @@ async fn answers_are_lost(cluster: &TestCluster) -> Result<(), Objection> {
     }
     path.end_trouble();
     stage.expect_committed(&["first", "second"]).await?;
-    expect_offset(own, &stage.topic.name, &stage.topic).await
+    await_offset(own, (&stage.topic.name, &stage.topic), OFFSET).await
 }
 
 /// A stage on a topic of two partitions of which every broker has a replica.
@@ -244,7 +232,7 @@ async fn all_move(cluster: &TestCluster) -> Result<(), Objection> {
     let topic = own.led_now(&stage.topic).await?;
     let stage = Stage { topic, ..stage };
     stage.expect_committed_of(0, &["once"]).await?;
-    expect_offset(own, &stage.topic.name, &stage.topic).await
+    await_offset(own, (&stage.topic.name, &stage.topic), OFFSET).await
 }
 
 /// The offsets of a topic that is there only when they were refused once.
@@ -270,7 +258,7 @@ async fn topic_is_unknown(cluster: &TestCluster) -> Result<(), Objection> {
     done("commit", transaction.commit().await)?;
     stage.expect_committed(&["once"]).await?;
     let read = own.served(&read, 2).await?;
-    expect_offset(own, &stage.topic.name, &read).await
+    await_offset(own, (&stage.topic.name, &read), OFFSET).await
 }
 
 /// A producer with an id of its own, on a path of its own.
@@ -316,7 +304,7 @@ fn built(path: &Proxy, id: &str) -> Result<Producer, Objection> {
 /// and the other's id is given to another producer.
 async fn coordinator_is_busy(cluster: &TestCluster) -> Result<(), Objection> {
     let own = &cluster.context;
-    let held = cluster.topic(1, &[("min.insync.replicas", "3")]).await?;
+    let held = cluster.topic(1, &ALL_IN_SYNC).await?;
     let free = cluster.topic(1, &[("min.insync.replicas", "1")]).await?;
     let (leader, _) = cluster.leadership(&held, &[]).await?;
     cluster.lead_by(&free, leader).await?;

@@ -276,12 +276,5 @@ async fn member_is_gone(c: Context) -> Result<(), Objection> {
     )?;
     done("commit", transaction.commit().await)?;
     stage.expect_committed(&["kept"]).await?;
-    let patience = c.patience("the group has the offset".to_owned());
-    loop {
-        let fetched = txn_offsets::offset(&c, &group, &stage.topic).await?;
-        if fetched == 5 {
-            return Ok(());
-        }
-        patience.wait(format!("{fetched}")).await?;
-    }
+    txn_offsets::await_offset(&c, (&group, &stage.topic), 5).await
 }

@@ -201,17 +201,25 @@ pub(super) async fn join_saying(
 
 /// The offset that a group has in partition 0, stable or not; −1 for none.
 pub(super) async fn offset(c: &Context, group: &str, topic: &Topic) -> Result<i64, Objection> {
-    let request = OffsetFetch {
-        group: group.to_owned(),
-        topic: topic.name.clone(),
-        stable: false,
-    };
-    let mut coordinator = group_coordinator(c, group).await?;
-    let answer = coordinator
-        .ask(&request, c.version::<OffsetFetch>())
-        .await?;
+    let answer = committed_offset(c, (group, topic), false).await?;
     expect_eq("OffsetFetch", 0, answer.error.0)?;
     Ok(answer.offset)
+}
+
+/// Waits until a group has this offset in partition 0, stable or not.
+pub(super) async fn await_offset(
+    c: &Context,
+    (group, topic): (&str, &Topic),
+    expected: i64,
+) -> Result<(), Objection> {
+    let patience = c.patience(format!("the offset of {group} is {expected}"));
+    loop {
+        let fetched = offset(c, group, topic).await?;
+        if fetched == expected {
+            return Ok(());
+        }
+        patience.wait(format!("{fetched}")).await?;
+    }
 }
 
 /// The same once no transaction may change it any more: a commit is told before its markers are
@@ -221,16 +229,9 @@ pub(super) async fn stable_offset(
     group: &str,
     topic: &Topic,
 ) -> Result<i64, Objection> {
-    let request = OffsetFetch {
-        group: group.to_owned(),
-        topic: topic.name.clone(),
-        stable: true,
-    };
     let patience = c.patience(format!("no transaction may change how far {group} is"));
     loop {
-        let mut coordinator = group_coordinator(c, group).await?;
-        let version = c.version::<OffsetFetch>();
-        let answer = coordinator.ask(&request, version).await?;
+        let answer = committed_offset(c, (group, topic), true).await?;
         match answer.error.0 {
             14..=16 | 88 => patience.wait(format!("code {}", answer.error)).await?,
             code => {
@@ -239,6 +240,21 @@ pub(super) async fn stable_offset(
             }
         }
     }
+}
+
+/// What a group's coordinator answers for partition 0.
+async fn committed_offset(
+    c: &Context,
+    (group, topic): (&str, &Topic),
+    stable: bool,
+) -> Result<CommittedOffset, Objection> {
+    let request = OffsetFetch {
+        group: group.to_owned(),
+        topic: topic.name.clone(),
+        stable,
+    };
+    let mut coordinator = group_coordinator(c, group).await?;
+    coordinator.ask(&request, c.version::<OffsetFetch>()).await
 }
 
 pub(super) async fn group_coordinator(c: &Context, group: &str) -> Result<Connection, Objection> {

@@ -5,15 +5,14 @@
 
 use std::time::Duration;
 
-use super::cluster::coordinator_of;
-use super::eos_faults::SAFE;
+use super::cluster::{ALL_IN_SYNC, SAFE, coordinator_of};
 use super::transaction_ends::{committed, open};
 use crate::case::{Case, Level, Objection, expect_eq};
 use crate::committed::committed_records;
 use crate::context::{Context, Topic};
 use crate::io::connection::Connection;
 use crate::target::{Action, Capability};
-use crate::transactor::{NEVER_GIVEN, Transactor, expect_codes};
+use crate::transactor::{END, NEVER_GIVEN, OWN_EPOCHS, Transactor, expect_codes};
 use crate::wire::answer::{Broker, InitProducerId, Metadata};
 use crate::wire::batch::{BatchSpec, Stamp, TRANSACTIONAL_BIT};
 use crate::wire::described::DescribeTransactions;
@@ -104,12 +103,8 @@ pub(super) const CASES: &[Case] = &[
     },
 ];
 
-/// From here on each transaction has an epoch of its own.
-const OWN_EPOCHS: i16 = 2;
 /// The newest Produce before which partitions must have joined.
 const PRODUCE: i16 = 11;
-/// The newest EndTxn before which a transaction keeps its epoch.
-const END: i16 = 4;
 
 async fn not_the_coordinator(c: Context) -> Result<(), Objection> {
     let topic = c.topic(1).await?;
@@ -381,9 +376,6 @@ impl Apart {
         Err(Objection::new(step, "its partition is stable", seen))
     }
 }
-
-/// No replica may be away.
-const ALL_IN_SYNC: [(&str, &str); 1] = [("min.insync.replicas", "3")];
 
 async fn coordinator_killed(c: Context) -> Result<(), Objection> {
     // A replica that stands still keeps markers from being written, and the partition is led
