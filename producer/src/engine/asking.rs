@@ -14,7 +14,7 @@ use crate::engine::links::Outgoing;
 use crate::engine::report::Report;
 use crate::engine::time::{Deadline, Instant};
 use crate::error::{ErrorCode, Failure, FailureKind};
-use crate::types::{TopicIndex, TopicPartition};
+use crate::types::TopicIndex;
 use crate::wire::message::{MetadataAnswer, ProducerIdAnswer};
 use crate::wire::{Api, Versions, control};
 
@@ -211,14 +211,9 @@ impl<C> Engine<C> {
     /// Topics that nobody used for `metadata.max.idle.ms` are not asked for any more.
     fn forget_unused_topics(&mut self, now: Instant) {
         let idle_max = self.config.metadata_idle_max;
-        let first = |topic| TopicPartition {
-            topic,
-            partition: 0,
-        };
         let (queued, partitions) = (&self.queued, &self.partitions);
         let in_use = |topic| {
-            let waits = queued.iter_from(first(topic)).next();
-            let waits = waits.is_some_and(|at| at.topic == topic);
+            let waits = queued.of_topic(topic).next().is_some();
             let mut of_topic = partitions.of_topic(topic);
             waits || of_topic.any(|(_, partition)| partition.first_open().is_some())
         };

@@ -243,6 +243,11 @@ impl PartitionSet {
         self.0.iter_from(at).map(|(at, ())| at)
     }
 
+    /// Those of one topic.
+    pub(crate) fn of_topic(&self, topic: TopicIndex) -> impl Iterator<Item = TopicPartition> {
+        self.0.of_topic(topic).map(|(at, ())| at)
+    }
+
     /// Takes the first in order.
     pub(crate) fn pop_first(&mut self) -> Option<TopicPartition> {
         let mut first = self.0.pages.first_entry()?;
@@ -363,6 +368,8 @@ mod tests {
             }
             prop_assert!(set.iter().eq(model.iter().copied()));
             prop_assert!(set.iter_from(from).eq(model.range(from..).copied()));
+            let of_topic = model.iter().filter(|at| at.topic == from.topic);
+            prop_assert!(set.of_topic(from.topic).eq(of_topic.copied()));
             let mut emptied = set.clone();
             prop_assert_eq!(emptied.pop_first(), model.first().copied());
             prop_assert_eq!(emptied.iter().count(), model.len().saturating_sub(1));

@@ -118,10 +118,7 @@ fn an_open_batch_lingers() {
 /// way.
 #[test]
 fn full_batches_that_may_linger_go_in_company() {
-    let mut config = settings();
-    config.linger = Duration::from_millis(500);
-    config.hold_bytes = 140;
-    let mut world = World::flowing_after_linger(config);
+    let mut world = World::holding(140);
     world.fill(0);
     assert_eq!(world.take_sent().stamps(), [(0, 0, 1)], "alone: why wait?");
     world.append(1);
@@ -136,10 +133,7 @@ fn full_batches_that_may_linger_go_in_company() {
 
 #[test]
 fn a_full_batch_goes_once_nothing_is_on_its_way() {
-    let mut config = settings();
-    config.linger = Duration::from_millis(500);
-    config.hold_bytes = 1_000;
-    let mut world = World::flowing_after_linger(config);
+    let mut world = World::holding(1_000);
     assert_eq!(world.engine.lacking_bytes(), 0, "whatever is full may go");
     world.fill(0);
     let first = world.take_sent();
@@ -151,10 +145,7 @@ fn a_full_batch_goes_once_nothing_is_on_its_way() {
 
 #[test]
 fn a_full_batch_that_nobody_joins_goes_when_it_has_lingered_or_is_awaited() {
-    let mut config = settings();
-    config.linger = Duration::from_millis(500);
-    config.hold_bytes = 1_000;
-    let mut world = World::flowing_after_linger(config);
+    let mut world = World::holding(1_000);
     world.fill(0);
     assert_eq!(world.take_sent().stamps(), [(0, 0, 1)]);
     world.pass_ms(100);
@@ -268,6 +259,14 @@ impl World {
     fn fill(&mut self, partition: i32) {
         self.append(partition);
         self.append(partition);
+    }
+
+    /// Whatever may linger does so for half a second, and until so many bytes are full.
+    fn holding(hold_bytes: usize) -> Self {
+        let mut config = settings();
+        config.linger = Duration::from_millis(500);
+        config.hold_bytes = hold_bytes;
+        Self::flowing_after_linger(config)
     }
 
     fn flowing_after_linger(config: EngineConfig) -> Self {
