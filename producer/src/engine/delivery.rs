@@ -308,10 +308,12 @@ impl<C> Engine<C> {
         let mut budget = FrameBudget::new(&self.config.client_id, self.transactional_id());
         let metadata = &self.metadata;
         let bytes_max = self.config.request_bytes_max;
+        let mut batches = 0;
         self.drain.choose(broker, |at, bytes| {
             let name = metadata.names_of(at.topic).map_or("", |names| &*names.name);
             budget = budget.with(name, bytes);
-            budget.bytes() <= bytes_max
+            batches += 1;
+            budget.bytes() <= bytes_max && batches <= REQUEST_BATCHES_MAX
         })
     }
 
@@ -471,6 +473,11 @@ impl<C> Engine<C> {
         }
     }
 }
+
+/// The most batches in one request, which Kafka's producer does not bound. Each step of a request
+/// is taken for all of its batches before the next step is, so what is known of thousands has left
+/// the processor's caches by then, and each costs twice as much.
+const REQUEST_BATCHES_MAX: usize = 256;
 
 /// The part of the delivery time-out for which a batch takes records: where nothing can be sent, a
 /// record has nearly all of its time, and there are no more than so many batches for it.

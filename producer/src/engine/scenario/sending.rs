@@ -99,6 +99,29 @@ fn a_request_stays_within_its_size() {
 }
 
 #[test]
+fn a_request_takes_256_batches_and_the_next_one_the_rest() {
+    let mut script = script();
+    script.topics[0].partitions = vec![(1, 0); 300];
+    let mut world = World::flowing(settings(), script);
+    for number in 0..300 {
+        world.append_quietly(number);
+        world.engine.handle_input(
+            Input::Queued {
+                partition: at(number),
+            },
+            world.now,
+        );
+    }
+    world.drive();
+    let counts: Vec<_> = world
+        .take_all_sent()
+        .iter()
+        .map(|one| one.stamps().len())
+        .collect();
+    assert_eq!(counts, [256, 44]);
+}
+
+#[test]
 fn an_open_batch_lingers() {
     let mut config = settings();
     config.linger = Duration::from_millis(5);
