@@ -34,7 +34,7 @@ use crate::io::desk::Order;
 use crate::io::inbox::{Drain, End};
 use crate::io::memory::Reservation;
 use crate::io::meters::waits::{Measured, Wait};
-use crate::io::outgoing::{Choice, Outgoing, Refused, Timestamp, TooLarge};
+use crate::io::outgoing::{Choice, Haste, Outgoing, Refused, Timestamp, TooLarge};
 use crate::io::phase::Phase;
 use crate::io::topics::{Partitions, Route, TopicEntry};
 use crate::io::waiting::Patience;
@@ -180,6 +180,7 @@ impl ProducerHandle {
         };
         let mut outgoing = outgoing(record, callback);
         outgoing.choice = choice;
+        outgoing.haste = Haste::MayPause;
         match self.append(topic, record, &mut outgoing, None) {
             Ok(delivery) => Ok(delivery),
             Err(NotNow::Error(error)) => Err(self.counted(error)),
@@ -196,7 +197,7 @@ impl ProducerHandle {
     fn counted(&self, error: ProduceError) -> ProduceError {
         let accumulator = &self.accumulator;
         accumulator.meters.on_refused(accumulator.clock.now());
-        if self.transactional.is_some() && spoils(error.kind()) {
+        if self.transactional.is_some() && error.kind().spoils_transaction() {
             let reason = Arc::from(error.to_string());
             accumulator.inbox.post_order(Order::RecordRefused(reason));
         }
@@ -237,7 +238,7 @@ impl ProducerHandle {
                     let failure = topic.last_failure();
                     ProduceError::topic_timed_out(&topic.name, Duration::ZERO, failure)
                 }
-                NotNow::Room { .. } => {
+                NotNow::Room { .. } | NotNow::Deep { .. } => {
                     let kind = ProduceErrorKind::MemoryFull;
                     ProduceError::refused_here(kind, &topic.name, record.partition)
                 }
@@ -268,6 +269,12 @@ impl ProducerHandle {
                     // Known or not, the record itself may be why it never goes.
                     self.check_size(&topic.name, record)?;
                     self.known(topic, &mut patience).await?;
+                    None
+                }
+                NotNow::Deep { partition } => {
+                    outgoing.haste = Haste::Now;
+                    let pause = self.accumulator.pause(topic, partition);
+                    let _ = patience.wait(pause).await;
                     None
                 }
                 NotNow::Room { bytes } => {
@@ -399,6 +406,7 @@ impl ProducerHandle {
         match accumulator.append(topic, partitions, outgoing, room) {
             Ok(accepted) => Ok(Delivery::new(accepted.ticket, accepted.record)),
             Err(Refused::NeedsRoom { bytes }) => Err(NotNow::Room { bytes }),
+            Err(Refused::Deep { partition }) => Err(NotNow::Deep { partition }),
             // Shut between looking and locking.
             Err(Refused::Closed) if self.accumulator.phase.is_open() => {
                 refused(ProduceErrorKind::NoTransaction)
@@ -491,17 +499,6 @@ impl ProducerHandle {
     }
 }
 
-/// Whether the transaction that a refused record was for can only be aborted.
-fn spoils(kind: ProduceErrorKind) -> bool {
-    !matches!(
-        kind,
-        ProduceErrorKind::NoTransaction
-            | ProduceErrorKind::TransactionAborted
-            | ProduceErrorKind::GivenUp
-            | ProduceErrorKind::Closed
-    )
-}
-
 /// Who chooses partitions for records that name none.
 #[derive(Clone)]
 pub(crate) enum Placing {
@@ -537,6 +534,8 @@ enum NotNow {
     TopicRefused(ProduceError),
     /// So many bytes of memory are needed for a batch.
     Room { bytes: usize },
+    /// The queue of its partition is deep.
+    Deep { partition: i32 },
     /// It never will be.
     Error(ProduceError),
 }
@@ -550,6 +549,7 @@ pub(crate) fn outgoing<'a>(record: &'a Record<'_>, callback: Option<Callback>) -
         },
         choice: Choice::Undecided,
         callback,
+        haste: Haste::Now,
     }
 }
 

@@ -363,6 +363,16 @@ fn write_circumstances(
     }
 }
 
+impl ProduceErrorKind {
+    /// Whether the transaction that a refused record was for can only be aborted.
+    pub(crate) fn spoils_transaction(self) -> bool {
+        !matches!(
+            self,
+            Self::NoTransaction | Self::TransactionAborted | Self::GivenUp | Self::Closed
+        )
+    }
+}
+
 impl fmt::Display for ProduceErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

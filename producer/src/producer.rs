@@ -2,7 +2,7 @@
 //!
 //! *Invariants*
 //! 1. Sending waits for two things only, within one `max.block.ms`: to know the topic, and for room
-//!    in `buffer.memory`.
+//!    in `buffer.memory`; and for a moment where a queue is deep (`io/pause.rs`).
 //! 2. A record is accepted whole or refused whole; a refused one is certainly not written.
 //! 3. When the last handle is gone, what was accepted is still settled.
 //!
@@ -152,7 +152,8 @@ impl Producer {
 
     /// Hands a record over. Waits only until its topic is known and there is room in
     /// `buffer.memory`, together at most `max.block.ms`; not for any broker's answer to the record:
-    /// that is what the [`Delivery`] is for.
+    /// that is what the [`Delivery`] is for. Who sends faster than the producer can write also
+    /// waits for a moment, a millisecond or two, where a partition has much unsent.
     ///
     /// Records of one partition are written in the order in which they were accepted: a task that
     /// awaits each `send` before the next keeps its order.

@@ -36,7 +36,8 @@ use crate::io::inbox::{Inbox, News};
 use crate::io::incomplete::Incomplete;
 use crate::io::memory::{Memory, Reservation};
 use crate::io::meters::Meters;
-use crate::io::outgoing::{Accepted, Choice, Outgoing, Refused, Timestamp};
+use crate::io::outgoing::{Accepted, Choice, Haste, Outgoing, Refused, Timestamp};
+use crate::io::pause::Pauses;
 use crate::io::phase::PhaseCell;
 use crate::io::room::Need;
 use crate::io::slot::{Gate, Slot, SlotQueue};
@@ -77,6 +78,7 @@ pub(crate) struct Accumulator {
     pub(crate) meters: Box<Meters>,
     pub(crate) phase: PhaseCell,
     pub(crate) topics: Topics,
+    pub(crate) pauses: Pauses,
 }
 
 /// One partition of one topic as an append sees it.
@@ -134,6 +136,7 @@ impl Accumulator {
             meters: Box::new(meters),
             phase: PhaseCell::open(),
             topics: Topics::default(),
+            pauses: Pauses::default(),
         }
     }
 
@@ -244,6 +247,12 @@ impl Accumulator {
                 }
                 Err(Missed::Full { expected_bytes }) => expected_bytes,
             };
+            if outgoing.haste == Haste::MayPause
+                && self.pauses.is_due(target.slot.load(), self.deep(topic))
+            {
+                let partition = target.slot.partition.partition;
+                return Err(Refused::Deep { partition });
+            }
             let need = self
                 .need_of(topic, &outgoing.view, expected_bytes)
                 .map_err(Refused::TooLarge)?;
@@ -262,11 +271,25 @@ impl Accumulator {
         }
     }
 
+    /// Waits for a moment, if the queue of a partition is still deep.
+    pub(crate) async fn pause(&self, topic: &TopicEntry, partition: i32) {
+        let place = usize::try_from(partition);
+        if let Some(slot) = place.ok().and_then(|place| topic.slots.slot(place)) {
+            self.pauses.pause(slot.load(), self.deep(topic)).await;
+        }
+    }
+
+    /// From how many batches on a queue of this topic is deep.
+    fn deep(&self, topic: &TopicEntry) -> u32 {
+        Pauses::deep(self.limits.batch_bytes, topic.slots.count())
+    }
+
     /// Takes the oldest batch of a slot.
     pub(crate) fn take(&self, slot: &Slot) -> Option<SealedBatch<Ticket>> {
         let taken = slot.take()?;
         taken.completion().on_taken();
         self.batches_queued.fetch_sub(1, Ordering::Relaxed);
+        self.pauses.on_taken(slot.load());
         if self.spreading.availability_timeout.is_some() {
             slot.load().on_taken(self.clock.now());
         }
@@ -646,6 +669,7 @@ mod tests {
             timestamp: Timestamp::Clock,
             choice,
             callback: None,
+            haste: Haste::Now,
         };
         accumulator.append(topic, partitions, &mut outgoing, None)
     }
@@ -908,6 +932,7 @@ mod tests {
             timestamp: Timestamp::Clock,
             choice: Choice::Fixed(0),
             callback: None,
+            haste: Haste::Now,
         }
     }
 
@@ -946,6 +971,38 @@ mod tests {
         );
         let told = posted(&accumulator).len();
         assert!((batches..=2 * batches).contains(&told), "told {told} times");
+    }
+
+    #[test]
+    fn who_may_pause_is_told_to_where_a_queue_is_deep_and_others_go_on() {
+        let limits = Limits {
+            memory_bytes: 1 << 20,
+            ..LIMITS
+        };
+        // So many that three batches of one are deep.
+        let (accumulator, topic) = accumulator(limits, 5_000);
+        let append = |haste| {
+            let route = topic.route.load();
+            let Route::Known(partitions) = &**route else {
+                panic!("published");
+            };
+            // One is more than half a batch.
+            let mut outgoing = Outgoing {
+                haste,
+                ..outgoing(&[0; 600])
+            };
+            accumulator.append(&topic, partitions, &mut outgoing, None)
+        };
+        for _ in 0..4 {
+            append(Haste::MayPause).expect("nothing was taken yet");
+        }
+        accumulator.take(&slot(&topic, 0)).expect("four");
+        let told = append(Haste::MayPause).map(drop);
+        assert_eq!(told, Err(Refused::Deep { partition: 0 }));
+        append(Haste::Now).expect("there is memory");
+        accumulator.pauses.tick();
+        accumulator.pauses.tick();
+        append(Haste::MayPause).expect("nothing was taken lately");
     }
 
     #[test]

@@ -73,6 +73,8 @@ pub(crate) struct Driver {
     at_end: Option<AtEnd>,
     /// Whether a caller polls it, who must not run callbacks.
     in_place: bool,
+    /// When it ticks next.
+    tick_at: Instant,
 }
 
 /// What is called when a driver has ended, after the last batch was announced.
@@ -122,6 +124,7 @@ impl Driver {
             replies: BTreeMap::new(),
             at_end: None,
             in_place: false,
+            tick_at: Instant::ZERO,
         }
     }
 
@@ -361,6 +364,14 @@ impl Driver {
         Progress::Some
     }
 
+    /// Ends pauses: those that the queues did not end by being taken from.
+    fn tick(&mut self, now: Instant) {
+        if self.tick_at <= now {
+            self.tick_at = now + TICK;
+            self.accumulator.pauses.tick();
+        }
+    }
+
     fn is_done(&self) -> bool {
         self.slots.gate == Gate::Closed
             && self.accumulator.incomplete.is_empty()
@@ -399,6 +410,7 @@ impl Future for Driver {
         for _ in 0..ROUNDS_MAX {
             let now = this.accumulator.clock.now();
             this.accumulator.clock.refresh_wall();
+            this.tick(now);
             // However busy the others are.
             this.engine.handle_timeout(now);
             let looked = [
@@ -442,6 +454,7 @@ impl Accumulator {
         self.phase.advance(Phase::Closing);
         self.memory.close();
         self.topics.notify_all();
+        self.pauses.end();
     }
 }
 

@@ -1,10 +1,10 @@
 //! What waits in a partition's queue, counted so that whoever chooses a partition need not lock it.
 //!
 //! *Invariants*
-//! 1. Written under the lock of the slot's driver's half only; read at any time, and then maybe a
-//!    moment old.
+//! 1. What waits is written under the lock of the slot's driver's half only; it is read at any
+//!    time, and then maybe a moment old.
 //!
-//! *Not here*: what is made of it (`sticky.rs`).
+//! *Not here*: what is made of it (`sticky.rs`, `pause.rs`).
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -20,6 +20,10 @@ pub(crate) struct Load {
     oldest_opened_ns: AtomicU64,
     /// When a batch was last taken, in the same; 0 for never, or when nobody asks.
     last_taken_ns: AtomicU64,
+    /// In which tick of the driver a batch was last taken.
+    taken_in: AtomicU32,
+    /// Somebody waits until no more batches than these are left; 0: nobody does.
+    awaited: AtomicU32,
 }
 
 impl Load {
@@ -34,6 +38,27 @@ impl Load {
     /// A batch was taken.
     pub(crate) fn on_taken(&self, now: Instant) {
         self.last_taken_ns.store(ns(now), Ordering::Relaxed);
+    }
+
+    /// A batch was taken in this tick; says whether as many are left as somebody waits for.
+    pub(crate) fn on_emptied(&self, tick: u32) -> bool {
+        self.taken_in.store(tick, Ordering::Relaxed);
+        let awaited = self.awaited.load(Ordering::Relaxed);
+        if awaited == 0 || self.batches() > awaited {
+            return false;
+        }
+        self.awaited.store(0, Ordering::Relaxed);
+        true
+    }
+
+    /// Whether a batch was taken in this tick or the one before.
+    pub(crate) fn is_emptied(&self, tick: u32) -> bool {
+        tick.wrapping_sub(self.taken_in.load(Ordering::Relaxed)) <= 1
+    }
+
+    /// Somebody waits until no more than so many are left.
+    pub(crate) fn await_batches(&self, count: u32) {
+        self.awaited.store(count, Ordering::Relaxed);
     }
 
     pub(crate) fn batches(&self) -> u32 {

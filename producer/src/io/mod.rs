@@ -14,6 +14,7 @@
 //! | `memory` | the bytes in use, and who waits for room |
 //! | `room` | how much memory a batch gets, and when it gets more |
 //! | `pool` | buffers of settled batches, kept for those to come |
+//! | `pause` | the moment that a send waits where a queue is deep |
 //! | `incomplete` | the batches accepted and not yet settled, for whoever flushes |
 //! | `phase` | how far a producer's life is |
 //! | `inbox` | what callers tell the driver |
@@ -50,6 +51,7 @@ pub(crate) mod meters;
 pub(crate) mod names;
 pub(crate) mod narration;
 pub(crate) mod outgoing;
+pub(crate) mod pause;
 pub(crate) mod phase;
 pub(crate) mod pool;
 pub(crate) mod room;

@@ -17,6 +17,17 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) choice: Choice,
     /// Whom to call with its fate.
     pub(crate) callback: Option<Callback>,
+    /// Whether it may wait for a deep queue to empty.
+    pub(crate) haste: Haste,
+}
+
+/// Whether a send may pause at a deep queue (`pause.rs`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Haste {
+    /// It may.
+    MayPause,
+    /// It may not wait, or did.
+    Now,
 }
 
 /// Where a record's timestamp comes from.
@@ -71,6 +82,8 @@ pub(crate) enum Refused {
     Closed,
     /// A new batch is needed, and so many bytes of memory for it.
     NeedsRoom { bytes: usize },
+    /// The queue of this partition is deep.
+    Deep { partition: i32 },
     /// It is larger than a limit.
     TooLarge(TooLarge),
     /// The topic has no partition.
