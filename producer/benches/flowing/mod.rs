@@ -9,7 +9,9 @@ use bytes::Bytes;
 use kafka_producer::engine::effect::{
     Action, Address, BatchOutcome, ConnectionId, Frame, Input, QueueState, Queues,
 };
-use kafka_producer::engine::queue::{PartitionQueue, QueueLimits, RecordView, SealedBatch};
+use kafka_producer::engine::queue::{
+    NewBatch, PartitionQueue, QueueLimits, RecordView, SealedBatch,
+};
 use kafka_producer::engine::ratio::Ratio;
 use kafka_producer::engine::time::Instant;
 use kafka_producer::engine::{Engine, EngineConfig, Idempotence};
@@ -69,7 +71,10 @@ impl Flowing {
     pub(crate) fn fill(&mut self, record: &RecordView<'_>) {
         let (_, batch_bytes, records) = self.shape;
         self.now = self.now + Duration::from_millis(1);
-        let batch = fresh(batch_bytes);
+        let batch = NewBatch {
+            now: self.now,
+            ..fresh(batch_bytes)
+        };
         self.queue.0.append_opening(record, batch);
         for _ in 1..records {
             assert!(self.queue.0.append(record).is_ok(), "it fits");
@@ -79,6 +84,7 @@ impl Flowing {
     /// What the engine does of a batch until its request is ready to be written.
     pub(crate) fn dispatch(&mut self) -> Sent {
         let partition = PARTITION;
+        self.engine.handle_timeout(self.now);
         self.engine
             .handle_input(Input::Queued { partition }, self.now);
         loop {
