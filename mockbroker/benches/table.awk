@@ -9,7 +9,8 @@ BEGIN {
 }
 # The name of a benchmark stands before its time, on the same line or alone on the one above.
 /^[a-z_]+\/[^ ]+( |$)/ { name = $1 }
-/ time: +\[/ { names[++count] = name }
+# A second run says "time" twice: what was measured, and how it changed.
+/ time: +\[/ && names[count] != name { names[++count] = name }
 # Of "produce/tcp/16KiB" the group is "produce/tcp", whose directory is "produce_tcp".
 function measured(name, file, place, group, line) {
   place = match(name, /\/[^\/]*$/)
