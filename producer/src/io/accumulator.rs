@@ -23,8 +23,10 @@
 //! *Not here*: waiting (`producer.rs`), who takes batches and when (`driver.rs`, the engine).
 
 use std::iter::Peekable;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, MutexGuard};
+
+use parking_lot::MutexGuard;
 
 use crate::engine::queue::{
     Appended, NewBatch, NoRoom, Notice, QueueLimits, RecordView, SealedBatch,

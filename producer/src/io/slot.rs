@@ -22,7 +22,7 @@
 //!
 //! *Not here*: what is told to the driver, and when (`accumulator.rs`).
 
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::engine::effect::QueueState;
 use crate::engine::queue::{Notice, PartitionQueue, QueueLimits, SealedBatch, SealedBatches};
@@ -115,18 +115,15 @@ impl Slot {
         #[cfg(test)]
         self.locked
             .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        match self.filling.try_lock() {
-            Ok(queue) => queue,
-            Err(TryLockError::WouldBlock) => self.lock_after_others(),
-            // Only a bug of ours panics in an append; the batches before it are whole.
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-        }
+        // Only a bug of ours panics in an append; the batches before it are whole.
+        self.filling
+            .try_lock()
+            .unwrap_or_else(|| self.lock_after_others())
     }
 
     #[cold]
     fn lock_after_others(&self) -> MutexGuard<'_, SlotQueue> {
-        let queue = self.filling.lock();
-        let mut queue = queue.unwrap_or_else(PoisonError::into_inner);
+        let mut queue = self.filling.lock();
         queue.collisions = queue.collisions.saturating_add(1);
         queue
     }
@@ -195,9 +192,8 @@ impl Slot {
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        // Each change is a push or a pop.
-        let waiting = self.driver.waiting.lock();
-        waiting.unwrap_or_else(PoisonError::into_inner)
+        // Whoever panics meanwhile: each change is a push or a pop.
+        self.driver.waiting.lock()
     }
 }
 
