@@ -19,8 +19,10 @@
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::engine::effect::BatchOutcome;
 use crate::io::inbox::{Drain, Inbox};
@@ -245,7 +247,7 @@ impl BatchCompletion {
 
     fn lock_waiting(&self) -> MutexGuard<'_, Waiting> {
         // Pushing and taking leave the lists whole, whoever panics meanwhile.
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        self.waiting.lock()
     }
 }
 
@@ -352,7 +354,7 @@ mod tests {
         for index in 0..4 {
             let ran = Arc::clone(&ran);
             let callback = move |_: &BatchCompletion, _: &BatchOutcome, record: RecordInBatch| {
-                ran.lock().expect("not poisoned").push(record.index);
+                ran.lock().push(record.index);
                 assert_ne!(record.index, 1, "the second one panics");
             };
             let timestamp_ms = 0;
@@ -365,6 +367,6 @@ mod tests {
         batch.settle(written(5));
         batch.announce();
         batch.announce();
-        assert_eq!(*ran.lock().expect("not poisoned"), [0, 1, 2, 3]);
+        assert_eq!(*ran.lock(), [0, 1, 2, 3]);
     }
 }

@@ -18,8 +18,10 @@
 //! 3. A post that does not wake is one that the driver wakes for in time by itself.
 
 use std::mem;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context, Waker};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::engine::effect::CompressionId;
 use crate::engine::time::Instant;
@@ -257,7 +259,7 @@ impl Inbox {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         // Each post is whole or absent: a panic in between leaves nothing half done.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

@@ -5,7 +5,9 @@
 //! 1. A batch is here from before its first record can be taken until it is settled.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::io::completion::BatchCompletion;
 
@@ -39,6 +41,6 @@ impl Incomplete {
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<BatchCompletion>>> {
         // Each change is one call into the map: a panic elsewhere leaves it whole.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }

@@ -25,9 +25,10 @@
 //! *Not here*: how long to wait (`handle.rs`); that waiting makes queued records due
 //! (`driver.rs`).
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Semaphore;
 
 use crate::io::pool::Pool;
@@ -159,7 +160,7 @@ impl Memory {
 
     fn pool(&self) -> MutexGuard<'_, Pool> {
         // Its counts follow each change at once.
-        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+        self.pool.lock()
     }
 }
 
