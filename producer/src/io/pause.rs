@@ -56,7 +56,8 @@ impl Pauses {
         let mut over = pin!(self.over.notified());
         over.as_mut().enable();
         load.await_batches(deep / 2);
-        // Said before this looks: whoever takes the last of that half sees that somebody waits.
+        // Said before this looks, so that whoever takes the last of that half sees that somebody
+        // waits; what two threads miss of each other here, the tick ends.
         if self.is_due(load, deep) {
             over.await;
         }
