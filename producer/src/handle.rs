@@ -255,6 +255,8 @@ impl ProducerHandle {
         let mut patience = self.patience();
         // One answer that it waited for is enough.
         let mut is_told = false;
+        // Whatever it waits for, then it goes on: a pause would give up the memory it was given.
+        outgoing.haste = Haste::Now;
         loop {
             let room = match wait {
                 NotNow::Error(error) => return Err(error),
@@ -272,7 +274,6 @@ impl ProducerHandle {
                     None
                 }
                 NotNow::Deep { partition } => {
-                    outgoing.haste = Haste::Now;
                     let pause = self.accumulator.pause(topic, partition);
                     let _ = patience.wait(pause).await;
                     None

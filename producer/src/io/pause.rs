@@ -6,7 +6,8 @@
 //! until half of it was taken. Nobody is refused for it, and nobody waits for a broker.
 //!
 //! *Invariants*
-//! 1. A send pauses once at most, until the driver's next tick at the latest.
+//! 1. A send pauses once at most, before it waits for anything else, and until the driver's next
+//!    tick at the latest.
 //! 2. Only where batches are taken does it pause: a queue of which none was since the tick before
 //!    the last takes records at once, up to `buffer.memory`.
 //!
