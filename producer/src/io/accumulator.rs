@@ -657,21 +657,21 @@ mod tests {
         choice: Choice,
         value: &[u8],
     ) -> Result<Accepted, Refused> {
+        let outgoing = Outgoing {
+            choice,
+            ..outgoing(value)
+        };
+        append_one(accumulator, topic, outgoing)
+    }
+
+    fn append_one(
+        accumulator: &Accumulator,
+        topic: &TopicEntry,
+        mut outgoing: Outgoing<'_>,
+    ) -> Result<Accepted, Refused> {
         let route = topic.route.load();
         let Route::Known(partitions) = &**route else {
             panic!("published");
-        };
-        let mut outgoing = Outgoing {
-            view: RecordView {
-                timestamp_ms: 0,
-                key: None,
-                value: Some(value),
-                headers: &[],
-            },
-            timestamp: Timestamp::Clock,
-            choice,
-            callback: None,
-            haste: Haste::Now,
         };
         accumulator.append(topic, partitions, &mut outgoing, None)
     }
@@ -984,16 +984,12 @@ mod tests {
         // So many that three batches of one are deep.
         let (accumulator, topic) = accumulator(limits, 5_000);
         let append = |haste| {
-            let route = topic.route.load();
-            let Route::Known(partitions) = &**route else {
-                panic!("published");
-            };
             // One is more than half a batch.
-            let mut outgoing = Outgoing {
+            let outgoing = Outgoing {
                 haste,
                 ..outgoing(&[0; 600])
             };
-            accumulator.append(&topic, partitions, &mut outgoing, None)
+            append_one(&accumulator, &topic, outgoing)
         };
         for _ in 0..4 {
             append(Haste::MayPause).expect("nothing was taken yet");

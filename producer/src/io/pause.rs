@@ -94,9 +94,14 @@ mod tests {
     use super::*;
     use rstest::rstest;
     use std::future::Future;
+    use std::pin::Pin;
     use std::task::{Context, Poll, Waker};
 
     const DEEP: u32 = 8;
+
+    fn poll<F: Future>(pause: Pin<&mut F>) -> Poll<F::Output> {
+        pause.poll(&mut Context::from_waker(Waker::noop()))
+    }
 
     /// A queue of so many batches, one of which was taken just now.
     fn moving(pauses: &Pauses, batches: usize) -> Load {
@@ -141,34 +146,31 @@ mod tests {
     fn a_pause_is_over_when_half_of_the_queue_was_taken() {
         let pauses = Pauses::default();
         let load = moving(&pauses, 8);
-        let mut cx = Context::from_waker(Waker::noop());
         let mut pause = pin!(pauses.pause(&load, DEEP));
-        assert_eq!(pause.as_mut().poll(&mut cx), Poll::Pending);
+        assert_eq!(poll(pause.as_mut()), Poll::Pending);
         load.set(5, None);
         pauses.on_taken(&load);
-        assert_eq!(pause.as_mut().poll(&mut cx), Poll::Pending);
+        assert_eq!(poll(pause.as_mut()), Poll::Pending);
         load.set(4, None);
         pauses.on_taken(&load);
-        assert_eq!(pause.as_mut().poll(&mut cx), Poll::Ready(()));
+        assert_eq!(poll(pause.as_mut()), Poll::Ready(()));
     }
 
     #[test]
     fn a_pause_is_over_at_the_next_tick_whatever_was_taken() {
         let pauses = Pauses::default();
         let load = moving(&pauses, 8);
-        let mut cx = Context::from_waker(Waker::noop());
         let mut pause = pin!(pauses.pause(&load, DEEP));
-        assert_eq!(pause.as_mut().poll(&mut cx), Poll::Pending);
+        assert_eq!(poll(pause.as_mut()), Poll::Pending);
         pauses.tick();
-        assert_eq!(pause.as_mut().poll(&mut cx), Poll::Ready(()));
+        assert_eq!(poll(pause.as_mut()), Poll::Ready(()));
     }
 
     #[test]
     fn who_finds_the_queue_emptied_meanwhile_goes_on() {
         let pauses = Pauses::default();
         let load = moving(&pauses, 4);
-        let mut cx = Context::from_waker(Waker::noop());
         let pause = pin!(pauses.pause(&load, DEEP));
-        assert_eq!(pause.poll(&mut cx), Poll::Ready(()));
+        assert_eq!(poll(pause), Poll::Ready(()));
     }
 }

@@ -261,6 +261,14 @@ impl World {
         completion
     }
 
+    /// Appends a batch of which the engine hears, and for which it does nothing yet.
+    fn append_heard(&mut self, partition: i32) {
+        self.append_quietly(partition);
+        let partition = at(partition);
+        self.engine
+            .handle_input(Input::Queued { partition }, self.now);
+    }
+
     /// Appends a batch of which the engine hears nothing yet.
     fn append_quietly(&mut self, partition: i32) -> u32 {
         let completion = self.next_completion;

@@ -70,12 +70,9 @@ fn until_the_first_acknowledgement_one_batch_is_on_the_way() {
 #[test]
 fn all_ready_partitions_of_a_broker_share_a_request() {
     let mut world = World::ready(settings(), script());
-    world.append_quietly(0);
-    world.append_quietly(1);
-    world
-        .engine
-        .handle_input(Input::Queued { partition: at(0) }, world.now);
-    world.input(Input::Queued { partition: at(1) });
+    world.append_heard(0);
+    world.append_heard(1);
+    world.drive();
     assert_eq!(world.take_sent().stamps(), [(0, 0, 0), (1, 0, 0)]);
 }
 
@@ -103,14 +100,8 @@ fn a_request_takes_256_batches_and_the_next_one_the_rest() {
     let mut script = script();
     script.topics[0].partitions = vec![(1, 0); 300];
     let mut world = World::flowing(settings(), script);
-    for number in 0..300 {
-        world.append_quietly(number);
-        world.engine.handle_input(
-            Input::Queued {
-                partition: at(number),
-            },
-            world.now,
-        );
+    for partition in 0..300 {
+        world.append_heard(partition);
     }
     world.drive();
     let counts: Vec<_> = world
