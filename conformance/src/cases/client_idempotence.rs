@@ -390,6 +390,7 @@ pub(super) async fn leader_moves(c: Context, rounds: usize) -> Result<(), Object
     let (mut leader, _) = cluster.leadership(&driven.topic, &[]).await?;
     let mut values: Vec<String> = Vec::new();
     for _ in 0..rounds {
+        cluster.await_agreed(&driven.topic, leader).await?;
         // So that five are in flight, and stay there.
         own.act(leader, Action::Pause).await?;
         let sent = driven.send_many().await?;
@@ -403,6 +404,7 @@ pub(super) async fn leader_moves(c: Context, rounds: usize) -> Result<(), Object
             values.push(value);
         }
     }
+    cluster.await_agreed(&driven.topic, leader).await?;
     let topic = own.led_now(&driven.topic).await?;
     own.await_served(&topic).await?;
     Driven { topic, ..driven }.expect_log(&values).await

@@ -20,6 +20,8 @@ pub(super) const SAFE: [(&str, &str); 1] = [("min.insync.replicas", "2")];
 pub(super) const ALL_IN_SYNC: [(&str, &str); 1] = [("min.insync.replicas", "3")];
 /// It leads already.
 const NO_ELECTION_NEEDED: ErrorCode = ErrorCode(84);
+/// The preferred leader cannot lead yet: a broker that stood still has to catch up first.
+const PREFERRED_LEADER_NOT_AVAILABLE: ErrorCode = ErrorCode(80);
 
 /// Three brokers beside the target.
 pub(super) struct TestCluster {
@@ -170,6 +172,23 @@ impl TestCluster {
         self.await_in_sync(topic, down, self.brokers.len()).await
     }
 
+    /// Waits until all brokers tell that `leader` leads partition 0, with all replicas in sync: one
+    /// that stood still takes itself for the leader until it hears what happened meanwhile.
+    pub(super) async fn await_agreed(&self, topic: &Topic, leader: i32) -> Result<(), Objection> {
+        let patience = self.context.patience(format!("all tell {leader} leads"));
+        for broker in &self.brokers {
+            loop {
+                let (told, _, in_sync) = self.partition(broker, topic).await?;
+                if told == leader && in_sync.len() == self.brokers.len() {
+                    break;
+                }
+                let seen = format!("{} tells {told}, in sync {in_sync:?}", broker.id);
+                patience.wait(seen).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Waits until a broker that is none of `down` tells so many replicas of partition 0 in sync.
     async fn await_in_sync(
         &self,
@@ -210,9 +229,14 @@ impl TestCluster {
         };
         let mut connection = self.context.connect_to(&broker.address).await?;
         let version = self.context.version::<ElectPreferred>();
-        let elected = connection.ask(&elect, version).await?;
-        if elected.error != NO_ELECTION_NEEDED {
-            expect_eq("ElectLeaders", ErrorCode::NONE, elected.error)?;
+        let patience = self.context.patience(format!("{} is elected", broker.id));
+        loop {
+            let elected = connection.ask(&elect, version).await?;
+            match elected.error {
+                ErrorCode::NONE | NO_ELECTION_NEEDED => break,
+                PREFERRED_LEADER_NOT_AVAILABLE => patience.wait(elected.error.to_string()).await?,
+                refused => expect_eq("ElectLeaders", ErrorCode::NONE, refused)?,
+            }
         }
         let patience = self.context.patience(format!("{} leads", broker.id));
         loop {
