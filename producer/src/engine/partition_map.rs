@@ -2,112 +2,81 @@
 //! records each cost what the processor waits for memory, and a tree of them is many places.
 //!
 //! ```text
-//!   pages:  (topic 0, partitions 0..64) ──▶ taken 0b…1011, values [v0, v1, v3]
+//!   pages:  (topic 0, partitions 0..64) ──▶ [v0, v1, none, v3]
 //!           (topic 0, partitions 64..128) ─▶ …
 //! ```
 //!
 //! *Invariants*
 //! 1. All is in the order of topics and their partitions.
-//! 2. A page has a value for each bit that is set, in the order of the bits; none is empty.
-//! 3. Room grows with what is kept, not with the numbers of partitions, which brokers name.
+//! 2. Room grows with the partitions that were ever kept, at most 64 times, not with the numbers of
+//!    partitions, which brokers name.
+//! 3. A page stays when it is empty: what comes and goes with each batch allocates nothing.
 //!
-//! *Source*: ours; the pages are those of a hash array mapped trie.
+//! *Source*: ours.
 
-use std::collections::BTreeMap;
+use core::ops::Range;
 
 use crate::types::{TopicIndex, TopicPartition};
 
 /// Values by partition.
 #[derive(Clone, Debug)]
 pub(crate) struct PartitionMap<V> {
-    pages: BTreeMap<PageKey, Page<V>>,
+    /// In order; the page of each is at the same place of `pages`.
+    keys: Vec<PageKey>,
+    /// By the numbers of partitions within their page.
+    pages: Vec<Vec<Option<V>>>,
     count: usize,
 }
 
 /// Partitions.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct PartitionSet(PartitionMap<()>);
+pub(crate) struct PartitionSet {
+    /// In order.
+    pages: Vec<(PageKey, u64)>,
+    count: usize,
+    /// No page before this one has any.
+    first: usize,
+}
 
-/// Which 64 partitions of which topic.
+/// Which 64 partitions of which topic; in the order of both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct PageKey {
-    topic: TopicIndex,
-    page: i32,
-}
-
-#[derive(Clone, Debug)]
-struct Page<V> {
-    taken: u64,
-    values: Vec<V>,
-}
+struct PageKey(u64);
 
 /// How many partitions share a page: the bits of a word.
 const PAGE_BITS: u32 = u64::BITS.ilog2();
 
 #[inline]
 fn place_of(at: TopicPartition) -> (PageKey, u32) {
-    let page = at.partition >> PAGE_BITS;
     let bit = at.partition & (i32::MAX >> (i32::BITS - 1 - PAGE_BITS));
-    let key = PageKey {
-        topic: at.topic,
-        page,
-    };
-    (key, bit.unsigned_abs())
+    let page = at.partition >> PAGE_BITS;
+    (PageKey::new(at.topic, page), bit.unsigned_abs())
 }
 
 impl PageKey {
+    #[inline]
+    fn new(topic: TopicIndex, page: i32) -> Self {
+        let page = page.cast_unsigned() ^ SIGN;
+        Self(u64::from(topic.0) << u32::BITS | u64::from(page))
+    }
+
     fn partition(self, bit: u32) -> TopicPartition {
+        let [topic, page] = [self.0 >> u32::BITS, self.0 & u64::from(u32::MAX)];
+        let page = (page as u32 ^ SIGN).cast_signed();
         TopicPartition {
-            topic: self.topic,
-            partition: (self.page << PAGE_BITS) | bit.cast_signed(),
+            topic: TopicIndex(topic as u32),
+            partition: (page << PAGE_BITS) | bit.cast_signed(),
         }
     }
 }
 
-impl<V> Page<V> {
-    #[inline]
-    fn has(&self, bit: u32) -> bool {
-        self.taken >> bit & 1 == 1
-    }
-
-    /// How many values stand before that of a bit.
-    #[inline]
-    fn rank(&self, bit: u32) -> usize {
-        let below = self.taken & ((1 << bit) - 1);
-        below.count_ones() as usize
-    }
-
-    #[inline]
-    fn index_of(&self, bit: u32) -> Option<usize> {
-        self.has(bit).then(|| self.rank(bit))
-    }
-
-    /// What is kept from this bit on.
-    fn iter_from(&self, key: PageKey, bit: u32) -> impl Iterator<Item = (TopicPartition, &V)> {
-        let mut left = self.taken & (u64::MAX << bit);
-        let bits = std::iter::from_fn(move || {
-            let bit = left.trailing_zeros();
-            left &= left.wrapping_sub(1);
-            (bit < u64::BITS).then_some(bit)
-        });
-        let values = self.values.iter().skip(self.rank(bit));
-        bits.map(move |bit| key.partition(bit)).zip(values)
-    }
-}
-
-impl<V> Default for Page<V> {
-    fn default() -> Self {
-        Self {
-            taken: 0,
-            values: Vec::new(),
-        }
-    }
-}
+/// What makes signed numbers compare as unsigned ones.
+const SIGN: u32 = 1 << (u32::BITS - 1);
 
 impl<V> Default for PartitionMap<V> {
     fn default() -> Self {
         Self {
-            pages: BTreeMap::new(),
+            keys: Vec::new(),
+            pages: Vec::new(),
             count: 0,
         }
     }
@@ -121,72 +90,86 @@ impl<V> PartitionMap<V> {
     #[inline]
     pub(crate) fn get(&self, at: &TopicPartition) -> Option<&V> {
         let (key, bit) = place_of(*at);
-        let page = self.pages.get(&key)?;
-        page.values.get(page.index_of(bit)?)
+        let page = self.keys.binary_search(&key).ok()?;
+        self.pages.get(page)?.get(bit as usize)?.as_ref()
     }
 
     #[inline]
     pub(crate) fn get_mut(&mut self, at: &TopicPartition) -> Option<&mut V> {
         let (key, bit) = place_of(*at);
-        let page = self.pages.get_mut(&key)?;
-        let index = page.index_of(bit)?;
-        page.values.get_mut(index)
+        let page = self.keys.binary_search(&key).ok()?;
+        self.pages.get_mut(page)?.get_mut(bit as usize)?.as_mut()
     }
 
+    #[inline]
     pub(crate) fn get_or_insert_with(
         &mut self,
         at: TopicPartition,
         value: impl FnOnce() -> V,
     ) -> &mut V {
-        let (key, bit) = place_of(at);
-        let page = self.pages.entry(key).or_default();
-        let index = page.rank(bit);
-        if !page.has(bit) {
-            page.taken |= 1 << bit;
-            page.values.insert(index, value());
-            self.count += 1;
-        }
-        &mut page.values[index]
+        let (place, count) = self.place(at);
+        *count += usize::from(place.is_none());
+        place.get_or_insert_with(value)
     }
 
     /// Gives a partition this value; the one it had is returned.
+    #[inline]
     pub(crate) fn insert(&mut self, at: TopicPartition, value: V) -> Option<V> {
-        if let Some(standing) = self.get_mut(&at) {
-            return Some(core::mem::replace(standing, value));
-        }
-        self.get_or_insert_with(at, || value);
-        None
+        let (place, count) = self.place(at);
+        *count += usize::from(place.is_none());
+        place.replace(value)
     }
 
+    #[inline]
     pub(crate) fn remove(&mut self, at: &TopicPartition) -> Option<V> {
         let (key, bit) = place_of(*at);
-        let page = self.pages.get_mut(&key)?;
-        let index = page.index_of(bit)?;
-        page.taken &= !(1 << bit);
-        let value = page.values.remove(index);
-        if page.taken == 0 {
-            self.pages.remove(&key);
-        }
+        let page = self.keys.binary_search(&key).ok()?;
+        let value = self.pages.get_mut(page)?.get_mut(bit as usize)?.take()?;
         self.count -= 1;
         Some(value)
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (TopicPartition, &V)> {
-        self.pages
-            .iter()
-            .flat_map(|(key, page)| page.iter_from(*key, 0))
+    /// Where a partition's value is, or would be; and how many there are.
+    #[inline]
+    fn place(&mut self, at: TopicPartition) -> (&mut Option<V>, &mut usize) {
+        let (key, bit) = place_of(at);
+        let page = match self.keys.binary_search(&key) {
+            Ok(page) => page,
+            Err(page) => {
+                self.keys.insert(page, key);
+                self.pages.insert(page, Vec::new());
+                page
+            }
+        };
+        let (page, index) = (&mut self.pages[page], bit as usize);
+        if page.len() <= index {
+            page.resize_with(index + 1, || None);
+        }
+        (&mut page[index], &mut self.count)
     }
 
-    /// Those of this partition and all that come after it.
-    pub(crate) fn iter_from(
-        &self,
-        at: TopicPartition,
-    ) -> impl Iterator<Item = (TopicPartition, &V)> {
-        let (first, bit) = place_of(at);
-        self.pages.range(first..).flat_map(move |(key, page)| {
-            let bit = if *key == first { bit } else { 0 };
-            page.iter_from(*key, bit)
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (TopicPartition, &V)> {
+        self.of_pages(0..self.keys.len())
+    }
+
+    /// Those of one topic.
+    pub(crate) fn of_topic(&self, topic: TopicIndex) -> impl Iterator<Item = (TopicPartition, &V)> {
+        self.of_pages(self.pages_of(topic))
+    }
+
+    fn of_pages(&self, pages: Range<usize>) -> impl Iterator<Item = (TopicPartition, &V)> {
+        let keys = self.keys[pages.clone()].iter();
+        keys.zip(&self.pages[pages]).flat_map(|(key, page)| {
+            let values = (0..).zip(page);
+            values.filter_map(|(bit, value)| Some((key.partition(bit), value.as_ref()?)))
         })
+    }
+
+    /// Where a topic's pages are.
+    fn pages_of(&self, topic: TopicIndex) -> Range<usize> {
+        let [first, last] = [i32::MIN, i32::MAX].map(|page| PageKey::new(topic, page));
+        let from = self.keys.partition_point(|key| *key < first);
+        from..self.keys.partition_point(|key| *key <= last)
     }
 
     pub(crate) fn keys(&self) -> impl Iterator<Item = TopicPartition> {
@@ -194,72 +177,102 @@ impl<V> PartitionMap<V> {
     }
 
     pub(crate) fn values(&self) -> impl Iterator<Item = &V> {
-        self.pages.values().flat_map(|page| &page.values)
+        self.pages.iter().flatten().flatten()
     }
 
     pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
-        self.pages.values_mut().flat_map(|page| &mut page.values)
-    }
-
-    /// Those of one topic.
-    pub(crate) fn of_topic(&self, topic: TopicIndex) -> impl Iterator<Item = (TopicPartition, &V)> {
-        let first = TopicPartition {
-            topic,
-            partition: i32::MIN,
-        };
-        self.iter_from(first)
-            .take_while(move |(at, _)| at.topic == topic)
+        self.pages.iter_mut().flatten().flatten()
     }
 
     /// Those of one topic, to be changed.
     pub(crate) fn of_topic_mut(&mut self, topic: TopicIndex) -> impl Iterator<Item = &mut V> {
-        let key = |page| PageKey { topic, page };
-        let pages = self.pages.range_mut(key(i32::MIN)..=key(i32::MAX));
-        pages.flat_map(|(_, page)| &mut page.values)
+        let pages = self.pages_of(topic);
+        self.pages[pages].iter_mut().flatten().flatten()
     }
 }
 
 impl PartitionSet {
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.count == 0
+        self.count == 0
+    }
+
+    #[inline]
+    fn find(&self, key: PageKey) -> Result<usize, usize> {
+        self.pages.binary_search_by_key(&key, |(key, _)| *key)
     }
 
     /// Says whether it was not there.
+    #[inline]
     pub(crate) fn insert(&mut self, at: TopicPartition) -> bool {
-        self.0.insert(at, ()).is_none()
+        let (key, bit) = place_of(at);
+        let page = match self.find(key) {
+            Ok(page) => page,
+            Err(page) => {
+                self.pages.insert(page, (key, 0));
+                page
+            }
+        };
+        self.first = self.first.min(page);
+        let (_, taken) = &mut self.pages[page];
+        let is_new = *taken >> bit & 1 == 0;
+        *taken |= 1 << bit;
+        self.count += usize::from(is_new);
+        is_new
     }
 
     /// Says whether it was there.
+    #[inline]
     pub(crate) fn remove(&mut self, at: &TopicPartition) -> bool {
-        self.0.remove(at).is_some()
+        let (key, bit) = place_of(*at);
+        let Ok(page) = self.find(key) else {
+            return false;
+        };
+        let (_, taken) = &mut self.pages[page];
+        let was_there = *taken >> bit & 1 == 1;
+        *taken &= !(1 << bit);
+        self.count -= usize::from(was_there);
+        was_there
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = TopicPartition> {
-        self.0.keys()
+        self.pages.iter().flat_map(|page| bits_of(*page))
     }
 
     /// This one, if it is there, and all that come after it.
     pub(crate) fn iter_from(&self, at: TopicPartition) -> impl Iterator<Item = TopicPartition> {
-        self.0.iter_from(at).map(|(at, ())| at)
+        let (first, bit) = place_of(at);
+        let from = self.pages.partition_point(|(key, _)| *key < first);
+        self.pages[from..].iter().flat_map(move |&(key, taken)| {
+            let behind = if key == first { u64::MAX << bit } else { u64::MAX };
+            bits_of((key, taken & behind))
+        })
     }
 
     /// Those of one topic.
     pub(crate) fn of_topic(&self, topic: TopicIndex) -> impl Iterator<Item = TopicPartition> {
-        self.0.of_topic(topic).map(|(at, ())| at)
+        let first = TopicPartition {
+            topic,
+            partition: i32::MIN,
+        };
+        self.iter_from(first).take_while(move |at| at.topic == topic)
     }
 
     /// Takes the first in order.
+    #[inline]
     pub(crate) fn pop_first(&mut self) -> Option<TopicPartition> {
-        let mut first = self.0.pages.first_entry()?;
-        let at = first.key().partition(first.get().taken.trailing_zeros());
-        let page = first.get_mut();
-        page.taken &= page.taken.wrapping_sub(1);
-        page.values.pop();
-        if page.taken == 0 {
-            first.remove();
+        if self.count == 0 {
+            return None;
         }
-        self.0.count -= 1;
-        Some(at)
+        loop {
+            let (key, taken) = self.pages.get_mut(self.first)?;
+            if *taken != 0 {
+                let at = key.partition(taken.trailing_zeros());
+                *taken &= taken.wrapping_sub(1);
+                self.count -= 1;
+                return Some(at);
+            }
+            self.first += 1;
+        }
     }
 
     /// Takes all, in order.
@@ -271,6 +284,16 @@ impl PartitionSet {
     pub(crate) fn clear(&mut self) {
         *self = Self::default();
     }
+}
+
+/// The partitions of a page.
+fn bits_of((key, taken): (PageKey, u64)) -> impl Iterator<Item = TopicPartition> {
+    let mut left = taken;
+    std::iter::from_fn(move || {
+        let bit = left.trailing_zeros();
+        left &= left.wrapping_sub(1);
+        (bit < u64::BITS).then(|| key.partition(bit))
+    })
 }
 
 impl Extend<TopicPartition> for PartitionSet {
@@ -285,6 +308,7 @@ impl Extend<TopicPartition> for PartitionSet {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::collections::BTreeMap;
 
     fn partition() -> impl Strategy<Value = TopicPartition> {
         let number = prop_oneof![0..200, Just(i32::MAX), Just(-1), Just(i32::MIN)];
@@ -342,8 +366,6 @@ mod tests {
             let all: Vec<_> = model.iter().map(|(at, value)| (*at, value)).collect();
             prop_assert_eq!(map.iter().collect::<Vec<_>>(), all.clone());
             prop_assert!(map.values().eq(model.values()));
-            let behind = model.range(from..).map(|(at, value)| (*at, value));
-            prop_assert!(map.iter_from(from).eq(behind));
             let of_topic = all.iter().filter(|(at, _)| at.topic == from.topic);
             prop_assert!(map.of_topic(from.topic).eq(of_topic.copied()));
             map.of_topic_mut(from.topic).for_each(|value| *value = 0);
