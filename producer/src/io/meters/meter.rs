@@ -46,10 +46,15 @@ impl Windows {
 pub(crate) struct Meter {
     sum: f64,
     count: u64,
+    /// Those that are complete.
     samples: VecDeque<Sample>,
+    /// The one that is not; empty before the first value.
+    open: Sample,
+    /// When that one is complete.
+    complete_at: Instant,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Sample {
     started: Instant,
     last: Instant,
@@ -68,29 +73,40 @@ struct Seen {
 }
 
 impl Meter {
+    #[inline]
     pub(crate) fn record(&mut self, value: f64, windows: Windows, now: Instant) {
+        if now >= self.complete_at {
+            self.open_sample(windows, now);
+        }
         self.sum += value;
         self.count += 1;
-        let complete = |sample: &Sample| now.since(sample.started) >= windows.length;
-        if self.samples.back().is_none_or(complete) {
-            // One more than is asked for: the oldest overlaps the time that is looked back on.
-            if self.samples.len() > windows.count {
+        let open = &mut self.open;
+        open.last = now;
+        open.sum += value;
+        open.count += 1.0;
+        if value > open.max {
+            open.max = value;
+        }
+    }
+
+    #[cold]
+    fn open_sample(&mut self, windows: Windows, now: Instant) {
+        if self.open.count > 0.0 {
+            // One more than is asked for, with the open one: the oldest overlaps the time that is
+            // looked back on.
+            if self.samples.len() >= windows.count {
                 self.samples.pop_front();
             }
-            self.samples.push_back(Sample {
-                started: now,
-                last: now,
-                sum: 0.0,
-                count: 0.0,
-                max: f64::NEG_INFINITY,
-            });
+            self.samples.push_back(self.open);
         }
-        if let Some(sample) = self.samples.back_mut() {
-            sample.last = now;
-            sample.sum += value;
-            sample.count += 1.0;
-            sample.max = sample.max.max(value);
-        }
+        self.open = Sample {
+            started: now,
+            last: now,
+            sum: 0.0,
+            count: 0.0,
+            max: f64::NEG_INFINITY,
+        };
+        self.complete_at = now + windows.length;
     }
 
     /// Everything ever recorded, added up.
@@ -135,7 +151,8 @@ impl Meter {
             seconds: 0.0,
         };
         let mut oldest = now;
-        for sample in &self.samples {
+        let open = (self.open.count > 0.0).then_some(&self.open);
+        for sample in self.samples.iter().chain(open) {
             if now.since(sample.last) < windows.all() {
                 seen.sum += sample.sum;
                 seen.count += sample.count;
@@ -215,6 +232,6 @@ mod tests {
         for second in 0..2 * SAMPLES_MAX as u64 {
             meter.record(1.0, greedy, at(second));
         }
-        assert_eq!(meter.samples.len(), SAMPLES_MAX + 1);
+        assert_eq!(meter.samples.len(), SAMPLES_MAX);
     }
 }
