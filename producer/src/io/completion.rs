@@ -33,6 +33,8 @@ pub(crate) struct BatchCompletion {
     partition: i32,
     number: u64,
     memory_bytes: AtomicUsize,
+    /// Where it stands among those that are not settled.
+    place: AtomicUsize,
     outcome: OnceLock<BatchOutcome>,
     waiting: Mutex<Waiting>,
     /// Whom to tell that somebody waits, while the batch is in its queue.
@@ -122,6 +124,7 @@ impl BatchCompletion {
             partition,
             number,
             memory_bytes: AtomicUsize::new(memory_bytes),
+            place: AtomicUsize::new(usize::MAX),
             outcome: OnceLock::new(),
             waiting: Mutex::default(),
             inbox: None,
@@ -162,6 +165,15 @@ impl BatchCompletion {
 
     pub(crate) fn number(&self) -> u64 {
         self.number
+    }
+
+    /// It stands there among those that are not settled. Told before it can be taken.
+    pub(crate) fn stand_at(&self, place: usize) {
+        self.place.store(place, Ordering::Relaxed);
+    }
+
+    pub(crate) fn place(&self) -> usize {
+        self.place.load(Ordering::Relaxed)
     }
 
     pub(crate) fn memory_bytes(&self) -> usize {

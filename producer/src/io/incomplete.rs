@@ -3,35 +3,46 @@
 //!
 //! *Invariants*
 //! 1. A batch is here from before its first record can be taken until it is settled.
+//! 2. A batch knows its place here, so that nothing is searched for.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
+use slab::Slab;
 
 use crate::io::completion::BatchCompletion;
 
-/// All batches accepted and not yet settled, by number.
+/// All batches accepted and not yet settled.
 #[derive(Debug, Default)]
-pub(crate) struct Incomplete(Mutex<BTreeMap<u64, Arc<BatchCompletion>>>);
+pub(crate) struct Incomplete(Mutex<Slab<Arc<BatchCompletion>>>);
 
 impl Incomplete {
     /// Takes a batch in.
     pub(crate) fn insert(&self, batch: Arc<BatchCompletion>) {
-        self.lock().insert(batch.number(), batch);
+        let mut incomplete = self.lock();
+        let place = incomplete.vacant_entry();
+        batch.stand_at(place.key());
+        place.insert(batch);
     }
 
     /// Lets settled batches go.
     pub(crate) fn remove<'a>(&self, batches: impl IntoIterator<Item = &'a BatchCompletion>) {
         let mut incomplete = self.lock();
         for batch in batches {
-            incomplete.remove(&batch.number());
+            incomplete.try_remove(batch.place());
         }
     }
 
     /// All that are here now, oldest first.
     pub(crate) fn snapshot(&self) -> Vec<Arc<BatchCompletion>> {
-        self.lock().values().cloned().collect()
+        let incomplete = self.lock();
+        let mut all: Vec<_> = incomplete
+            .iter()
+            .map(|(_, batch)| Arc::clone(batch))
+            .collect();
+        drop(incomplete);
+        all.sort_unstable_by_key(|batch| batch.number());
+        all
     }
 
     /// Whether none is here.
@@ -39,8 +50,8 @@ impl Incomplete {
         self.lock().is_empty()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<BatchCompletion>>> {
-        // Each change is one call into the map: a panic elsewhere leaves it whole.
+    fn lock(&self) -> MutexGuard<'_, Slab<Arc<BatchCompletion>>> {
+        // Each change is one call into the slab: a panic elsewhere leaves it whole.
         self.0.lock()
     }
 }
