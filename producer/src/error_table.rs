@@ -241,7 +241,7 @@ fn each_code_means_for_each_past_what_the_table_says() {
     for group in TABLE {
         for code in group.codes {
             for (history, expected) in PASTS.into_iter().zip(group.steps) {
-                let verdict = judge(ErrorCode(*code), first_in_line(history));
+                let verdict = judge(ErrorCode(*code), || first_in_line(history));
                 let met = (verdict.then, verdict.history);
                 assert_eq!(met, expected, "{code} after {history:?}: {}", group.source);
             }

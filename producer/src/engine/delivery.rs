@@ -6,6 +6,8 @@
 //! *Not here*: the rules themselves (`partition.rs`, `sequence.rs`, `drain.rs`), what comes back
 //! (`settlement.rs`).
 
+use core::time::Duration;
+
 use crate::engine::Engine;
 use crate::engine::batch::SealedBatch;
 use crate::engine::brokers::{NodeKey, ReadyNode};
@@ -34,8 +36,29 @@ impl<C> Engine<C> {
         queues: &mut impl Queues<Completion = C>,
         now: Instant,
     ) {
-        self.drain.withdraw(at);
-        self.partition(at);
+        let mut queue = queues.state(at);
+        let expired = queue.oldest_opened_at.is_some_and(self.overdue(now));
+        let old = queue.open_since.is_some_and(self.too_long_open(now));
+        if self.needs_care(at, now) || expired || old {
+            self.care_for(at, queues, now);
+            queue = queues.state(at);
+        }
+        self.schedule(at, queue, queues, now);
+    }
+
+    /// Whether a look at a partition has more to do than to say where it is ready.
+    fn needs_care(&mut self, at: TopicPartition, now: Instant) -> bool {
+        let unusual = self.transacting.is_some() || self.compresses();
+        self.partition(at).needs_care(now) || unusual || self.metadata.refusal(at.topic).is_some()
+    }
+
+    /// Expires, fails, restarts and compresses what has to be.
+    fn care_for(
+        &mut self,
+        at: TopicPartition,
+        queues: &mut impl Queues<Completion = C>,
+        now: Instant,
+    ) {
         self.expire_taken(at, now);
         self.expire_queued(at, queues, now);
         if let Some(refusal) = self.metadata.refusal(at.topic).cloned() {
@@ -44,8 +67,29 @@ impl<C> Engine<C> {
         self.fail_outside_transaction(at, queues);
         self.restart_if_settled(at);
         self.compress_ahead(at, queues, now);
-        self.schedule(at, queues, now);
+        self.close_old(at, queues, now);
         self.complete(at);
+    }
+
+    /// Whether the time of a batch that was opened then, and never left its queue, is over.
+    fn overdue(&self, now: Instant) -> impl Fn(Instant) -> bool + use<C> {
+        let timeout = self.config.delivery_timeout;
+        move |opened_at| opened_at + timeout <= now
+    }
+
+    /// Whether a batch that was opened then takes no more records.
+    ///
+    /// The delivery time-out counts from a batch's opening: a record has all of it but what its
+    /// batch was open before it came.
+    fn too_long_open(&self, now: Instant) -> impl Fn(Instant) -> bool + use<C> {
+        let open_max = self.open_max();
+        move |opened_at| opened_at + open_max <= now
+    }
+
+    /// For how long a batch takes records.
+    fn open_max(&self) -> Duration {
+        let share = self.config.delivery_timeout / FILL_SHARE;
+        self.config.linger.max(share)
     }
 
     /// The partition of this number, made at its first use.
@@ -110,7 +154,7 @@ impl<C> Engine<C> {
                 let failure = batch.failure(kind, batch.last_reason.clone());
                 self.fail(batch, failure);
             }
-            self.drain.withdraw(at);
+            self.drain.set(at, None);
             self.complete(at);
         }
         for at in self.queued.take_all() {
@@ -140,10 +184,10 @@ impl<C> Engine<C> {
     fn schedule(
         &mut self,
         at: TopicPartition,
+        queue: QueueState,
         queues: &mut impl Queues<Completion = C>,
         now: Instant,
     ) {
-        let (queue, old_at) = self.close_old(at, queues, now);
         let joined = self.joins_transaction(at);
         let Some(partition) = self.partitions.get(&at) else {
             return;
@@ -157,7 +201,7 @@ impl<C> Engine<C> {
             .oldest_opened_at
             .map(|opened| opened + self.config.delivery_timeout);
         let mut wake = earliest(partition.delivery_deadline(), expiry);
-        wake = earliest(wake, old_at);
+        wake = earliest(wake, queue.open_since.map(|since| since + self.open_max()));
         let mut offer = None;
         let now_with = |bytes| Offer {
             bytes,
@@ -196,56 +240,42 @@ impl<C> Engine<C> {
                 Due::At(lingered_at) => wake = earliest(wake, Some(lingered_at)),
             },
         }
-        let elsewhere = partition.wire_connection();
-        if let Some(offer) = offer {
-            self.offer(at, leadership, elsewhere, offer);
-        }
+        let on_wire = partition.wire_connection();
+        let offered = offer.and_then(|offer| self.offer(leadership, on_wire, offer));
+        self.drain.set(at, offered);
         match wake {
             Some(wake) => self.deadlines.set_by(Deadline::Partition(at), wake),
             None => self.deadlines.set(Deadline::Partition(at), None),
         }
     }
 
-    /// Seals the open batch if it is old; what waits then, and when the open one will be old.
-    ///
-    /// The delivery time-out counts from a batch's opening: a record has all of it but what its
-    /// batch was open before it came.
+    /// Seals the open batch if it is old.
     fn close_old(
         &self,
         at: TopicPartition,
         queues: &mut impl Queues<Completion = C>,
         now: Instant,
-    ) -> (QueueState, Option<Instant>) {
-        let share = self.config.delivery_timeout / FILL_SHARE;
-        let open_max = self.config.linger.max(share);
-        let queue = queues.state(at);
-        match queue.open_since.map(|since| since + open_max) {
-            Some(old_at) if old_at <= now => {
-                queues.seal(at);
-                (queues.state(at), None)
-            }
-            old_at => (queue, old_at),
+    ) {
+        let open_since = queues.state(at).open_since;
+        if open_since.is_some_and(self.too_long_open(now)) {
+            queues.seal(at);
         }
     }
 
-    /// Makes a partition ready at its leader, unless its batches are still on another connection.
+    /// Whom a partition offers its next batch: its leader, unless its batches are still on another
+    /// connection.
     fn offer(
         &mut self,
-        at: TopicPartition,
         leadership: Leadership,
         on_wire: Option<ConnectionId>,
         offer: Offer,
-    ) {
+    ) -> Option<(BrokerId, Offer)> {
         let Some(leader) = leadership.leader else {
-            return self.metadata.request_refresh();
+            self.metadata.request_refresh();
+            return None;
         };
-        let current = self
-            .brokers
-            .phase(NodeKey::Broker(leader))
-            .and_then(|one| one.connection());
-        if on_wire.is_none() || on_wire == current {
-            self.drain.offer(leader, at, offer);
-        }
+        let current = || self.brokers.phase(NodeKey::Broker(leader))?.connection();
+        (on_wire.is_none() || on_wire == current()).then_some((leader, offer))
     }
 
     fn send_batches(
@@ -409,9 +439,8 @@ impl<C> Engine<C> {
         queues: &mut impl Queues<Completion = C>,
         now: Instant,
     ) {
-        let timeout = self.config.delivery_timeout;
-        let overdue = |opened_at: Instant| opened_at + timeout <= now;
-        while queues.state(at).oldest_opened_at.is_some_and(overdue) {
+        let overdue = self.overdue(now);
+        while queues.state(at).oldest_opened_at.is_some_and(&overdue) {
             let Some(batch) = queues.take(at) else { return };
             let failure = self.never_sent(at);
             self.finish_unsent(at, batch, BatchOutcome::NotWritten(failure));

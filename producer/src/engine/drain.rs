@@ -2,14 +2,14 @@
 //!
 //! *State*
 //! ```text
-//!                 offer: now                choose
+//!                 set: now                  choose
 //!   not ready ─────────────▶ ready at one ───────────▶ not ready
 //!       │ ▲                    broker │       ▲
 //!       │ └───────────────────────────┘       │ choose: with those that are ready,
-//!       │ ▲             withdraw              │ or with enough that are held
+//!       │ ▲             set: none             │ or with enough that are held
 //!       │ └─────────────────────────────┐     │
 //!       └──────────────────────────▶ held at one
-//!                 offer: held          broker
+//!                 set: held            broker
 //! ```
 //!
 //! *Invariants*
@@ -141,21 +141,23 @@ impl Drain {
         }
     }
 
-    /// A partition has a batch for this broker.
-    pub(crate) fn offer(&mut self, broker: BrokerId, partition: TopicPartition, offer: Offer) {
-        self.withdraw(partition);
-        let turn = self.ready.entry(broker).or_default();
-        turn.insert(partition, offer);
-        self.offers.insert(partition, (broker, offer));
-    }
-
-    /// A partition has none any more, or for another broker.
-    pub(crate) fn withdraw(&mut self, partition: TopicPartition) {
-        let Some((broker, offer)) = self.offers.remove(&partition) else {
-            return;
+    /// A partition has a batch for this broker, or none for any.
+    pub(crate) fn set(&mut self, partition: TopicPartition, offered: Option<(BrokerId, Offer)>) {
+        let before = match offered {
+            Some(offered) => self.offers.insert(partition, offered),
+            None => self.offers.remove(&partition),
         };
-        if let Some(turn) = self.ready.get_mut(&broker) {
+        if before == offered {
+            return;
+        }
+        if let Some((broker, offer)) = before
+            && let Some(turn) = self.ready.get_mut(&broker)
+        {
             turn.remove(partition, offer);
+        }
+        if let Some((broker, offer)) = offered {
+            let turn = self.ready.entry(broker).or_default();
+            turn.insert(partition, offer);
         }
     }
 
@@ -269,7 +271,7 @@ mod tests {
     fn ready(numbers: &[i32]) -> Drain {
         let mut drain = Drain::new(100);
         for number in numbers {
-            drain.offer(BrokerId(1), partition(*number), NOW);
+            drain.set(partition(*number), Some((BrokerId(1), NOW)));
         }
         drain
     }
@@ -292,8 +294,8 @@ mod tests {
     fn turns_go_round_so_that_no_partition_starves() {
         let mut drain = ready(&[0, 1, 2]);
         assert_eq!(choose(&mut drain, 2), [0, 1]);
-        drain.offer(BrokerId(1), partition(0), NOW);
-        drain.offer(BrokerId(1), partition(1), NOW);
+        drain.set(partition(0), Some((BrokerId(1), NOW)));
+        drain.set(partition(1), Some((BrokerId(1), NOW)));
         // 2 was passed over: it goes first now, then 0; 1 has to wait.
         assert_eq!(choose(&mut drain, 2), [0, 2]);
         assert_eq!(choose(&mut drain, 2), [1]);
@@ -309,23 +311,23 @@ mod tests {
     #[test]
     fn a_partition_moves_with_its_leader() {
         let mut drain = ready(&[0]);
-        drain.offer(BrokerId(2), partition(0), NOW);
+        drain.set(partition(0), Some((BrokerId(2), NOW)));
         drain.check_invariants();
         assert_eq!(drain.brokers(|_| true), [BrokerId(2)]);
-        drain.withdraw(partition(0));
+        drain.set(partition(0), None);
         assert_eq!(drain.brokers(|_| true), []);
     }
 
     #[test]
     fn full_batches_are_held_until_enough_of_them_fill_a_request() {
         let mut drain = ready(&[]);
-        drain.offer(BrokerId(1), partition(0), held(60));
-        drain.offer(BrokerId(2), partition(5), held(30));
+        drain.set(partition(0), Some((BrokerId(1), held(60))));
+        drain.set(partition(5), Some((BrokerId(2), held(30))));
         assert_eq!(
             (drain.brokers(|_| true), drain.lacking_bytes()),
             (vec![], 40)
         );
-        drain.offer(BrokerId(1), partition(1), held(40));
+        drain.set(partition(1), Some((BrokerId(1), held(40))));
         drain.check_invariants();
         assert_eq!(drain.brokers(|_| true), [BrokerId(1)]);
         assert_eq!(choose(&mut drain, 2), [0, 1]);
@@ -339,22 +341,22 @@ mod tests {
     #[test]
     fn nothing_is_held_for_a_broker_that_nothing_is_on_its_way_to() {
         let mut drain = ready(&[]);
-        drain.offer(BrokerId(1), partition(0), held(60));
-        drain.offer(BrokerId(2), partition(5), held(30));
+        drain.set(partition(0), Some((BrokerId(1), held(60))));
+        drain.set(partition(5), Some((BrokerId(2), held(30))));
         assert_eq!(drain.brokers(|broker| broker == BrokerId(1)), [BrokerId(2)]);
     }
 
     #[test]
     fn what_is_held_goes_with_what_goes_now() {
         let mut drain = ready(&[1]);
-        drain.offer(BrokerId(1), partition(0), held(20));
+        drain.set(partition(0), Some((BrokerId(1), held(20))));
         assert_eq!(choose(&mut drain, 2), [0, 1]);
     }
 
     #[test]
     fn without_a_wish_to_hold_nothing_is_held() {
         let mut drain = Drain::new(0);
-        drain.offer(BrokerId(1), partition(0), held(1));
+        drain.set(partition(0), Some((BrokerId(1), held(1))));
         assert_eq!(drain.brokers(|_| true), [BrokerId(1)]);
     }
 

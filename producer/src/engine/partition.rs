@@ -315,6 +315,13 @@ impl<C> Partition<C> {
         self.open_numbers().min()
     }
 
+    /// Whether something has to be ended or begun anew before anything goes: a batch that is
+    /// overdue, or a run that is broken.
+    pub(crate) fn needs_care(&self, now: Instant) -> bool {
+        let overdue = self.delivery_deadline().is_some_and(|at| at <= now);
+        overdue || self.run.gap().is_some()
+    }
+
     fn is_open(&self, number: BatchNumber) -> bool {
         self.open_numbers().any(|one| one == number)
     }

@@ -243,7 +243,11 @@ impl PartitionSet {
         let (first, bit) = place_of(at);
         let from = self.pages.partition_point(|(key, _)| *key < first);
         self.pages[from..].iter().flat_map(move |&(key, taken)| {
-            let behind = if key == first { u64::MAX << bit } else { u64::MAX };
+            let behind = if key == first {
+                u64::MAX << bit
+            } else {
+                u64::MAX
+            };
             bits_of((key, taken & behind))
         })
     }
@@ -254,7 +258,8 @@ impl PartitionSet {
             topic,
             partition: i32::MIN,
         };
-        self.iter_from(first).take_while(move |at| at.topic == topic)
+        self.iter_from(first)
+            .take_while(move |at| at.topic == topic)
     }
 
     /// Takes the first in order.

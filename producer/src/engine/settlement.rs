@@ -14,7 +14,7 @@ use crate::engine::effect::{Action, BatchOutcome, ConnectionId};
 use crate::engine::in_flight::Entry;
 use crate::engine::links::Loss;
 use crate::engine::metadata::Leadership;
-use crate::engine::partition::{History, RetryWait, Tracked};
+use crate::engine::partition::{History, Partition, RetryWait, Tracked};
 use crate::engine::report::{BatchEvent, Report};
 use crate::engine::sequence::Gap;
 use crate::engine::time::Instant;
@@ -35,13 +35,17 @@ impl<C> Engine<C> {
         answer: &ProduceAnswer<'_>,
         now: Instant,
     ) {
-        let rows: BTreeMap<_, _> = answer
-            .rows
-            .iter()
-            .map(|row| ((row.topic, row.partition), row))
-            .collect();
-        for entry in entries {
-            let row = rows.get(&(entry.names.reference(version), entry.partition.partition));
+        let rows = &answer.rows;
+        let mut by_name = None;
+        for (place, entry) in entries.into_iter().enumerate() {
+            let name = (entry.names.reference(version), entry.partition.partition);
+            // Brokers answer in the order of the request, though nothing says that they must.
+            let in_place = rows.get(place).filter(|row| row.name() == name);
+            let row = in_place.or_else(|| {
+                let named = || rows.iter().map(|row| (row.name(), row)).collect();
+                let by_name: &BTreeMap<_, _> = by_name.get_or_insert_with(named);
+                by_name.get(&name).copied()
+            });
             let Some(batch) = entry.batch else {
                 // Taken back: nobody waits, but what is said of the leader holds.
                 row.into_iter()
@@ -147,33 +151,10 @@ impl<C> Engine<C> {
 
     fn settle(&mut self, mut batch: Tracked<C>, row: &ProduceRow<'_>, now: Instant) {
         let at = batch.partition;
-        let Some(partition) = self.partitions.get_mut(&at) else {
+        let Some(partition) = self.partitions.get(&at) else {
             return;
         };
-        // It is in nobody's hands now: all that are open are others.
-        let first = partition
-            .first_open()
-            .is_none_or(|first| batch.number < first);
-        let more = partition.later_possibly_written(batch.number);
-        let known = Circumstances {
-            history: batch.history,
-            line: if first { Line::First } else { Line::Later },
-            ahead: match partition.run.gap() {
-                Some(Gap::Possible) => Ahead::PossiblyMore,
-                Some(Gap::Certain) | None => Ahead::Settled,
-            },
-            behind: if more {
-                Behind::PossiblyMore
-            } else {
-                Behind::Nothing
-            },
-            offset: if row.base_offset.is_some() {
-                Offset::Told
-            } else {
-                Offset::Untold
-            },
-        };
-        let verdict = judge(row.error, known);
+        let verdict = judge(row.error, || circumstances(partition, &batch, row));
         batch.history = verdict.history;
         let tried = self.metadata.leadership(at);
         self.hear_of_leader(at, row);
@@ -310,6 +291,35 @@ impl<C> Engine<C> {
         if let Some(partition) = self.partitions.get_mut(&batch.partition) {
             partition.on_returned(batch.number);
         }
+    }
+}
+
+fn circumstances<C>(
+    partition: &Partition<C>,
+    batch: &Tracked<C>,
+    row: &ProduceRow<'_>,
+) -> Circumstances {
+    // It is in nobody's hands now: all that are open are others.
+    let first = partition.first_open();
+    let is_first = first.is_none_or(|first| batch.number < first);
+    let more = partition.later_possibly_written(batch.number);
+    Circumstances {
+        history: batch.history,
+        line: if is_first { Line::First } else { Line::Later },
+        ahead: match partition.run.gap() {
+            Some(Gap::Possible) => Ahead::PossiblyMore,
+            Some(Gap::Certain) | None => Ahead::Settled,
+        },
+        behind: if more {
+            Behind::PossiblyMore
+        } else {
+            Behind::Nothing
+        },
+        offset: if row.base_offset.is_some() {
+            Offset::Told
+        } else {
+            Offset::Untold
+        },
     }
 }
 

@@ -122,35 +122,41 @@ pub(crate) fn leaders(code: ErrorCode) -> Leaders {
     }
 }
 
-/// What the answer means for the batch.
-pub(crate) fn judge(code: ErrorCode, known: Circumstances) -> Verdict {
-    let refused = known.history.max(History::Refused);
+/// What the answer means for the batch. What is `known` is asked for where it matters: never for a
+/// batch that is in the log.
+pub(crate) fn judge(code: ErrorCode, known: impl FnOnce() -> Circumstances) -> Verdict {
+    let refused = |known: Circumstances| known.history.max(History::Refused);
     let possibly = History::PossiblyWritten;
     match classify(code) {
         Class::InTheLog => verdict(Then::Acknowledge, possibly),
-        Class::WrongPlace | Class::NotNow => verdict(Then::Retry, refused),
-        // With its offset told, leadership was lost while the append waited for replicas
-        // (`Partition.checkEnoughReplicasReachOffset`): the next leader may have it.
-        Class::NotLeader => match known.offset {
-            Offset::Told => verdict(Then::Retry, possibly),
-            Offset::Untold => verdict(Then::Retry, refused),
-        },
+        Class::WrongPlace | Class::NotNow => verdict(Then::Retry, refused(known())),
+        Class::NotLeader => {
+            let known = known();
+            // With its offset told, leadership was lost while the append waited for replicas
+            // (`Partition.checkEnoughReplicasReachOffset`): the next leader may have it.
+            match known.offset {
+                Offset::Told => verdict(Then::Retry, possibly),
+                Offset::Untold => verdict(Then::Retry, refused(known)),
+            }
+        }
         Class::BrokerFailed | Class::NotReplicated | Class::Passing => {
             verdict(Then::Retry, possibly)
         }
-        Class::OutOfOrder => out_of_order(known),
+        Class::OutOfOrder => out_of_order(known()),
         // The broker forgot us, and with us whether an earlier attempt was appended (KIP-360).
-        Class::Forgotten => match known.history {
-            History::PossiblyWritten => verdict(Then::Fail, possibly),
-            History::NeverLeft | History::Refused => verdict(Then::Restart, refused),
-        },
+        Class::Forgotten => unless_possibly_written(Then::Restart, known()),
         // An earlier attempt may be in the log: a part of it would not be recognised there.
-        Class::TooLarge => match known.history {
-            History::PossiblyWritten => verdict(Then::Fail, possibly),
-            History::NeverLeft | History::Refused => verdict(Then::Split, refused),
-        },
-        Class::Never => verdict(Then::Fail, refused),
+        Class::TooLarge => unless_possibly_written(Then::Split, known()),
+        Class::Never => verdict(Then::Fail, refused(known())),
         Class::Unclear => verdict(Then::Ask, possibly),
+    }
+}
+
+/// What is done with a batch that is in no log; one that may be in a log ends.
+fn unless_possibly_written(then: Then, known: Circumstances) -> Verdict {
+    match known.history {
+        History::PossiblyWritten => verdict(Then::Fail, History::PossiblyWritten),
+        History::NeverLeft | History::Refused => verdict(then, History::Refused),
     }
 }
 
@@ -328,7 +334,7 @@ mod tests {
         #[case] then: Then,
         #[case] afterwards: History,
     ) {
-        let verdict = judge(ErrorCode(code), first_in_line(history));
+        let verdict = judge(ErrorCode(code), || first_in_line(history));
         assert_eq!((verdict.then, verdict.history), (then, afterwards));
     }
 
@@ -338,7 +344,7 @@ mod tests {
             offset: Offset::Told,
             ..first_in_line(NeverLeft)
         };
-        let verdict = judge(ErrorCode::NOT_LEADER_OR_FOLLOWER, known);
+        let verdict = judge(ErrorCode::NOT_LEADER_OR_FOLLOWER, || known);
         assert_eq!((verdict.then, verdict.history), (Retry, PossiblyWritten));
     }
 
@@ -348,7 +354,7 @@ mod tests {
             line: Line::Later,
             ..first_in_line(NeverLeft)
         };
-        let verdict = judge(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER, known);
+        let verdict = judge(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER, || known);
         assert_eq!((verdict.then, verdict.history), (Retry, Refused));
     }
 
@@ -360,7 +366,7 @@ mod tests {
             behind: Behind::PossiblyMore,
             ..first_in_line(PossiblyWritten)
         };
-        let verdict = judge(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER, known);
+        let verdict = judge(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER, || known);
         assert_eq!((verdict.then, verdict.history), (Fail, PossiblyWritten));
     }
 
@@ -371,7 +377,7 @@ mod tests {
             ahead: Ahead::PossiblyMore,
             ..first_in_line(PossiblyWritten)
         };
-        let verdict = judge(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER, known);
+        let verdict = judge(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER, || known);
         assert_eq!((verdict.then, verdict.history), (Fail, PossiblyWritten));
     }
 
@@ -384,7 +390,7 @@ mod tests {
                         behind,
                         ..first_in_line(history)
                     };
-                    let verdict = judge(ErrorCode(code), known);
+                    let verdict = judge(ErrorCode(code), || known);
                     let written = verdict.history == PossiblyWritten;
                     assert!(
                         verdict.then != Restart || !written,

@@ -53,6 +53,13 @@ pub struct ProduceRow<'a> {
     pub leader: Option<LeaderHint>,
 }
 
+impl<'a> ProduceRow<'a> {
+    /// The partition it speaks of.
+    pub(crate) fn name(&self) -> (TopicRef<'a>, i32) {
+        (self.topic, self.partition)
+    }
+}
+
 /// One refused record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordError<'a> {
