@@ -112,9 +112,9 @@ mod tests {
     #[rstest]
     #[case::none(Codec::NONE, 1 << 20, None)]
     #[case::enough(ZSTD, 1 << 30, None)]
-    #[case::for_two(ZSTD, 3 << 20, Some(2))]
-    #[case::for_one(ZSTD, 2 << 20, Some(1))]
-    #[case::for_less_than_one(ZSTD, 1 << 20, Some(1))]
+    #[case::for_two(ZSTD, 2 << 20, Some(2))]
+    #[case::for_one(ZSTD, 1 << 20, Some(1))]
+    #[case::for_less_than_one(ZSTD, 1 << 19, Some(1))]
     fn threads_are_as_many_as_memory_allows(
         #[case] codec: Codec,
         #[case] memory_bytes: usize,

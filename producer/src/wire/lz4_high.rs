@@ -5,18 +5,16 @@
 //! one that begins a byte later.
 //!
 //! *Invariants*
-//! 1. What is written is an LZ4 frame of independent blocks of at most 64 KiB: any reader reads it.
-//! 2. A block that does not become smaller is written as it is.
-//! 3. The same block gives the same bytes, whatever was compressed before.
+//! 1. The same block gives the same bytes, whatever was compressed before.
 //!
-//! *Source*: the LZ4 block and frame formats; Kafka's `Lz4BlockOutputStream`, which has the fast
+//! *Source*: the LZ4 block format; Kafka's `Lz4BlockOutputStream`, which has the fast
 //! compressor at its default level and the high one at all others; lz4-java's
 //! `LZ4HCJavaSafeCompressor` for what a level means.
 //!
-//! *Not here*: the fast compressor (the crate `lz4_flex`), reading.
+//! *Not here*: frames, the fast compressor (`lz4_frame.rs`), reading.
 
-/// What a block holds at most.
-const BLOCK_BYTES: usize = 64 << 10;
+use crate::wire::lz4_frame::{BLOCK_BYTES, BlockCompressor};
+
 /// A shorter copy costs as much as it saves.
 const COPY_BYTES_MIN: usize = 4;
 /// The last copy begins so many bytes before a block's end, or earlier.
@@ -27,14 +25,7 @@ const LITERALS_AT_END: usize = 5;
 const NIBBLE_MAX: usize = 15;
 const HASH_BITS: u32 = 15;
 
-/// Magic, version 01 with independent blocks and no checksums, blocks of 64 KiB, and the header's
-/// own check: the second byte of the xxHash-32 of the two before it.
-const FRAME_HEADER: [u8; 7] = [0x04, 0x22, 0x4d, 0x18, 0x60, 0x40, 0x82];
-const END_MARK: [u8; 4] = [0; 4];
-/// Marks the length of a block that is as it was.
-const UNCOMPRESSED: u32 = 1 << 31;
-
-/// The high compressor and its tables, 256 KiB.
+/// The high compressor and its tables, 192 KiB, with room for a block.
 pub(crate) struct HighCompressor {
     /// How many earlier places are looked at for each.
     attempts: u32,
@@ -63,55 +54,6 @@ impl HighCompressor {
             before: vec![0; BLOCK_BYTES],
             block: Vec::new(),
         }
-    }
-
-    /// Appends a frame of these bytes.
-    pub(crate) fn compress(&mut self, bytes: &[u8], frame: &mut Vec<u8>) {
-        frame.extend_from_slice(&FRAME_HEADER);
-        for block in bytes.chunks(BLOCK_BYTES) {
-            self.compress_block(block);
-            let (mark, written) = if self.block.len() < block.len() {
-                (0, self.block.as_slice())
-            } else {
-                (UNCOMPRESSED, block)
-            };
-            // At most 64 KiB.
-            let length = u32::try_from(written.len()).unwrap_or_default() | mark;
-            frame.extend_from_slice(&length.to_le_bytes());
-            frame.extend_from_slice(written);
-        }
-        frame.extend_from_slice(&END_MARK);
-    }
-
-    fn compress_block(&mut self, bytes: &[u8]) {
-        self.block.clear();
-        self.newest.fill(0);
-        let mut literals_from = 0;
-        let mut at = 0;
-        let starts_end = (bytes.len() + 1).saturating_sub(COPY_START_MARGIN);
-        while at < starts_end {
-            let Some(mut copy) = self.longest_copy(bytes, at) else {
-                at += 1;
-                continue;
-            };
-            while at + 1 < starts_end
-                && let Some(later) = self.longest_copy(bytes, at + 1)
-                && later.bytes > copy.bytes
-            {
-                at += 1;
-                copy = later;
-            }
-            self.write_literals(&bytes[literals_from..at], copy.bytes - COPY_BYTES_MIN);
-            self.write_copy(copy);
-            // The place behind `at` may be entered already; a place is entered once.
-            let behind = at + copy.bytes;
-            for place in at + 1..behind.min(starts_end) {
-                self.enter(bytes, place);
-            }
-            at = behind;
-            literals_from = behind;
-        }
-        self.write_literals(&bytes[literals_from..], 0);
     }
 
     /// The longest copy for a place, which is entered for those behind it.
@@ -187,6 +129,40 @@ impl HighCompressor {
     }
 }
 
+impl BlockCompressor for HighCompressor {
+    fn compress_block(&mut self, bytes: &[u8]) -> &[u8] {
+        self.block.clear();
+        self.newest.fill(0);
+        let mut literals_from = 0;
+        let mut at = 0;
+        let starts_end = (bytes.len() + 1).saturating_sub(COPY_START_MARGIN);
+        while at < starts_end {
+            let Some(mut copy) = self.longest_copy(bytes, at) else {
+                at += 1;
+                continue;
+            };
+            while at + 1 < starts_end
+                && let Some(later) = self.longest_copy(bytes, at + 1)
+                && later.bytes > copy.bytes
+            {
+                at += 1;
+                copy = later;
+            }
+            self.write_literals(&bytes[literals_from..at], copy.bytes - COPY_BYTES_MIN);
+            self.write_copy(copy);
+            // The place behind `at` may be entered already; a place is entered once.
+            let behind = at + copy.bytes;
+            for place in at + 1..behind.min(starts_end) {
+                self.enter(bytes, place);
+            }
+            at = behind;
+            literals_from = behind;
+        }
+        self.write_literals(&bytes[literals_from..], 0);
+        &self.block
+    }
+}
+
 /// A length that is less than 256.
 fn byte(length: usize) -> u8 {
     u8::try_from(length).unwrap_or(u8::MAX)
@@ -208,6 +184,7 @@ fn common_prefix(one: &[u8], other: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::lz4_frame::HEADER_BYTES;
     use proptest::prelude::*;
     use rstest::rstest;
     use std::io::Read;
@@ -352,6 +329,6 @@ mod tests {
         let mut noise = vec![0; 100_000];
         fastrand::Rng::with_seed(1).fill(&mut noise);
         let frame = compressed(17, &noise);
-        assert_eq!(frame.len(), noise.len() + FRAME_HEADER.len() + 3 * 4);
+        assert_eq!(frame.len(), noise.len() + HEADER_BYTES + 3 * 4);
     }
 }

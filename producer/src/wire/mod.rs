@@ -7,7 +7,7 @@
 //! | `record_batch` | the v2 record batch, written in place |
 //! | `batch_split` | a batch cut in two |
 //! | `compression` | the codecs of a batch's records |
-//! | `lz4_high` | LZ4's high compressor |
+//! | `lz4_frame`, `lz4_high` | LZ4: frames and the fast compressor, the high one |
 //! | `produce_request`, `produce_response` | Produce, written and read by hand: the record path |
 //! | `message` | the other questions' answers, as our own values |
 //! | `control` | the other questions, through `kafka_protocol` |
@@ -27,6 +27,8 @@ pub mod error;
 pub mod frame;
 #[cfg(test)]
 mod golden;
+#[cfg(feature = "lz4")]
+mod lz4_frame;
 #[cfg(feature = "lz4")]
 mod lz4_high;
 pub mod message;
