@@ -162,6 +162,7 @@ impl<C> Engine<C> {
             self.fail_queued(at, queues, &BatchOutcome::NotWritten(failure));
         }
         self.touched.clear();
+        self.stirred = false;
     }
 
     /// Ends all that is queued for a partition, unsent.

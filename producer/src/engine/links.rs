@@ -172,6 +172,7 @@ impl<C> Engine<C> {
             && let Content::ProduceUnanswered(entries) = request.content
         {
             self.on_unanswered(entries);
+            self.stirred = true;
         }
         self.watch_idle(connection);
     }

@@ -117,6 +117,8 @@ pub struct Engine<C> {
     touched: PartitionSet,
     urging: Urging,
     mode: Mode,
+    /// Whether something happened since it was last looked at what is to be done.
+    stirred: bool,
     actions: VecDeque<Action<C>>,
 }
 
@@ -161,6 +163,7 @@ impl<C> Engine<C> {
             touched: PartitionSet::default(),
             urging: Urging::default(),
             mode: Mode::Delivering,
+            stirred: true,
             actions: VecDeque::new(),
             config,
         }
@@ -168,6 +171,8 @@ impl<C> Engine<C> {
 
     /// Takes in what happened. An input about a connection that is gone changes nothing.
     pub fn handle_input(&mut self, input: Input, now: Instant) {
+        // A request that expects an answer is not over when it is written.
+        self.stirred |= !matches!(input, Input::Written { .. });
         match input {
             Input::TopicWanted { topic, name } => {
                 if self.metadata.want(topic, name, now) {
@@ -223,6 +228,7 @@ impl<C> Engine<C> {
     /// Does what is due at `now`.
     pub fn handle_timeout(&mut self, now: Instant) {
         while let Some(deadline) = self.deadlines.pop_due(now) {
+            self.stirred = true;
             match deadline {
                 Deadline::Node(key) => self.on_node_deadline(key, now),
                 Deadline::Request(connection) => self.on_request_deadline(connection, now),
@@ -245,13 +251,19 @@ impl<C> Engine<C> {
         queues: &mut impl Queues<Completion = C>,
         now: Instant,
     ) -> Option<Action<C>> {
-        if self.actions.is_empty() {
+        if self.actions.is_empty() && self.stirred {
             match self.mode {
                 Mode::Delivering => self.advance(queues, now),
                 Mode::Aborting => self.abort(queues),
             }
         }
         self.actions.pop_front()
+    }
+
+    /// Whether [`Engine::poll_action`] may have something to do.
+    #[must_use]
+    pub fn is_stirred(&self) -> bool {
+        self.stirred || !self.actions.is_empty()
     }
 
     /// When [`Engine::handle_timeout`] must be called next.
@@ -332,5 +344,8 @@ impl<C> Engine<C> {
         // Looking at partitions may have shown that leaders are missing.
         self.ask(now);
         self.retire_bootstrap();
+        // What asking and transactions brought is looked at once more.
+        let transacted = self.transacting.is_some() && !self.actions.is_empty();
+        self.stirred = transacted || !self.touched.is_empty();
     }
 }

@@ -76,6 +76,29 @@ pub(crate) enum Deadline {
     Transaction,
 }
 
+/// How a deadline is kept.
+enum Kind {
+    /// There is one of it; its place.
+    Question(usize),
+    Partition(TopicPartition),
+    /// Of a node or a connection.
+    Link,
+}
+
+impl Deadline {
+    #[inline]
+    fn kind(self) -> Kind {
+        match self {
+            Self::Metadata => Kind::Question(0),
+            Self::Rebootstrap => Kind::Question(1),
+            Self::ProducerId => Kind::Question(2),
+            Self::Transaction => Kind::Question(3),
+            Self::Partition(partition) => Kind::Partition(partition),
+            Self::Node(_) | Self::Request(_) | Self::Idle(_) => Kind::Link,
+        }
+    }
+}
+
 /// How many that do not stand are kept, beside one for each that does.
 const PASSED_OVER_MAX: usize = 64;
 
@@ -87,17 +110,20 @@ const PASSED_OVER_MAX: usize = 64;
 pub(crate) struct Deadlines {
     by_time: BinaryHeap<Reverse<(Instant, Deadline)>>,
     of_partitions: PartitionMap<Instant>,
-    of_others: BTreeMap<Deadline, Instant>,
+    of_links: BTreeMap<Deadline, Instant>,
+    /// Of those there is one of, which are set at each look.
+    of_questions: [Option<Instant>; 4],
 }
 
 impl Deadlines {
     /// Sets, moves or (with `None`) clears a deadline.
     pub(crate) fn set(&mut self, deadline: Deadline, at: Option<Instant>) {
-        let before = match (deadline, at) {
-            (Deadline::Partition(partition), Some(at)) => self.of_partitions.insert(partition, at),
-            (Deadline::Partition(partition), None) => self.of_partitions.remove(&partition),
-            (_, Some(at)) => self.of_others.insert(deadline, at),
-            (_, None) => self.of_others.remove(&deadline),
+        let before = match (deadline.kind(), at) {
+            (Kind::Question(place), at) => core::mem::replace(&mut self.of_questions[place], at),
+            (Kind::Partition(partition), Some(at)) => self.of_partitions.insert(partition, at),
+            (Kind::Partition(partition), None) => self.of_partitions.remove(&partition),
+            (Kind::Link, Some(at)) => self.of_links.insert(deadline, at),
+            (Kind::Link, None) => self.of_links.remove(&deadline),
         };
         if before == at {
             return;
@@ -110,9 +136,10 @@ impl Deadlines {
 
     /// When this one is.
     fn at(&self, deadline: Deadline) -> Option<Instant> {
-        match deadline {
-            Deadline::Partition(partition) => self.of_partitions.get(&partition).copied(),
-            _ => self.of_others.get(&deadline).copied(),
+        match deadline.kind() {
+            Kind::Question(place) => self.of_questions[place],
+            Kind::Partition(partition) => self.of_partitions.get(&partition).copied(),
+            Kind::Link => self.of_links.get(&deadline).copied(),
         }
     }
 
@@ -123,7 +150,7 @@ impl Deadlines {
         {
             self.by_time.pop();
         }
-        let standing = self.of_partitions.len() + self.of_others.len();
+        let standing = self.of_partitions.len() + self.of_links.len();
         if self.by_time.len() > 2 * standing + PASSED_OVER_MAX {
             let mut all = core::mem::take(&mut self.by_time).into_vec();
             all.retain(|Reverse((at, deadline))| self.at(*deadline) == Some(*at));

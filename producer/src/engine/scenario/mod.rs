@@ -445,6 +445,10 @@ impl World {
             }
         }
         self.engine.check_invariants();
+        // Where nothing is looked at nothing is to be done.
+        self.engine.stirred = true;
+        let more = self.engine.poll_action(&mut self.queues, self.now);
+        assert!(more.is_none(), "left undone: {more:?}");
     }
 
     fn connect(&mut self, connection: ConnectionId, address: &Address) {

@@ -18,6 +18,22 @@ fn a_first_record_needs_versions_metadata_and_a_producer_id() {
 }
 
 #[test]
+fn an_engine_to_which_nothing_happened_is_not_stirred() {
+    let mut world = World::flowing(settings(), script());
+    world.append(0);
+    assert!(!world.engine.is_stirred(), "it was polled to the end");
+    let sent = world.take_sent();
+    let written = Input::Written {
+        connection: sent.connection,
+        correlation_id: sent.correlation_id(),
+    };
+    world.engine.handle_input(written, world.now);
+    assert!(!world.engine.is_stirred(), "it expects an answer");
+    world.engine.handle_input(Input::Awaited, world.now);
+    assert!(world.engine.is_stirred());
+}
+
+#[test]
 fn the_bootstrap_connection_ends_once_a_broker_has_its_own() {
     let mut world = World::ready(settings(), script());
     world.append(0);
@@ -217,6 +233,20 @@ fn acks_0_is_written_with_its_last_byte() {
         log_append_time_ms: None,
     };
     assert_eq!(world.done, [(batch, outcome)]);
+}
+
+#[test]
+fn acks_0_makes_room_with_its_last_byte() {
+    let mut config = settings();
+    config.idempotence = Idempotence::Disabled;
+    config.acks = Acks::None;
+    config.in_flight_max = 1;
+    let mut world = World::ready(config, script());
+    world.append(0);
+    world.append_quietly(0);
+    world.append_quietly(0);
+    world.input(Input::Queued { partition: at(0) });
+    assert_eq!(world.take_all_sent().len(), 3);
 }
 
 #[test]
