@@ -90,6 +90,15 @@ impl Connection {
         }
     }
 
+    /// Whether something is queued that has not left, or it is not open yet.
+    pub(crate) fn has_work(&self) -> bool {
+        match &self.state {
+            State::Connecting(_) => true,
+            State::Open(stream) => !stream.unwritten.is_empty(),
+            State::Lost => false,
+        }
+    }
+
     /// Goes as far as the socket lets it; reports what happened.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, inputs: &mut Vec<Input>) {
         if let State::Connecting(connecting) = &mut self.state {

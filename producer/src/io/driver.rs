@@ -219,32 +219,42 @@ impl Driver {
         Progress::Some
     }
 
-    fn drive_connections(&mut self, now: Instant, cx: &mut Context<'_>) -> Progress {
+    fn drive_connections(&mut self, now: Instant, cx: &mut Context<'_>) {
         for connection in self.connections.values_mut() {
             connection.poll(cx, &mut self.inputs);
         }
+        self.handle_inputs(now);
+    }
+
+    /// Goes on with what was just sent or opened, so that nobody has to come back for it.
+    fn drive_writes(&mut self, now: Instant, cx: &mut Context<'_>) {
+        for connection in self.connections.values_mut() {
+            if connection.has_work() {
+                connection.poll(cx, &mut self.inputs);
+            }
+        }
+        self.handle_inputs(now);
+    }
+
+    fn handle_inputs(&mut self, now: Instant) {
         if self.inputs.is_empty() {
-            return Progress::None;
+            return;
         }
         self.connections
             .retain(|_, connection| !connection.is_lost());
         for input in self.inputs.drain(..) {
             self.engine.handle_input(input, now);
         }
-        Progress::Some
     }
 
-    fn drive_actions(&mut self, now: Instant) -> Progress {
-        let mut progress = Progress::None;
+    fn drive_actions(&mut self, now: Instant) {
         while let Some(action) = self.engine.poll_action(&mut self.slots, now) {
             self.act(action, now);
-            progress = Progress::Some;
         }
         #[cfg(debug_assertions)]
         self.engine.check_invariants();
         self.publish_reports(now);
         self.announce_settled();
-        progress
     }
 
     fn act(&mut self, action: Action<Ticket>, now: Instant) {
@@ -341,9 +351,9 @@ impl Driver {
 
     /// Sleeps until the engine's next deadline, or the clock's next tick while records wait; the
     /// next round looks at what is due then.
-    fn drive_timer(&mut self, now: Instant, cx: &mut Context<'_>) -> Progress {
+    fn drive_timer(&mut self, cx: &mut Context<'_>) -> Progress {
         let clock = &self.accumulator.clock;
-        let tick = self.accumulator.has_queued().then(|| now + TICK);
+        let tick = self.accumulator.has_queued().then_some(self.tick_at);
         let until = self.engine.next_deadline().into_iter().chain(tick).min();
         let sleep = Sleep {
             until,
@@ -364,10 +374,11 @@ impl Driver {
         Progress::Some
     }
 
-    /// Ends pauses: those that the queues did not end by being taken from.
+    /// Reads the wall clock, and ends pauses: those that the queues did not end by being taken from.
     fn tick(&mut self, now: Instant) {
         if self.tick_at <= now {
             self.tick_at = now + TICK;
+            self.accumulator.clock.refresh_wall();
             self.accumulator.pauses.tick();
         }
     }
@@ -386,7 +397,7 @@ impl Driver {
         if !std::thread::panicking() {
             let now = self.accumulator.clock.now();
             self.engine.handle_input(Input::AbortRequested, now);
-            let _ = self.drive_actions(now);
+            self.drive_actions(now);
         }
         for batch in self.slots.take_all() {
             batch.settle(BatchOutcome::NotWritten(lost()));
@@ -409,19 +420,19 @@ impl Future for Driver {
         let _entered = this.narrator.span().clone().entered();
         for _ in 0..ROUNDS_MAX {
             let now = this.accumulator.clock.now();
-            this.accumulator.clock.refresh_wall();
             this.tick(now);
             // However busy the others are.
             this.engine.handle_timeout(now);
-            let looked = [
-                this.drive_inbox(now, cx),
-                this.drive_connections(now, cx),
-                this.drive_actions(now),
-            ];
+            let posted = this.drive_inbox(now, cx);
+            this.drive_connections(now, cx);
+            this.drive_actions(now);
+            this.drive_writes(now, cx);
             if this.is_done() {
                 return Poll::Ready(());
             }
-            if looked == [Progress::None; 3] && this.drive_timer(now, cx) == Progress::None {
+            // Whoever posts wakes it only if it found nothing.
+            let is_quiet = posted == Progress::None && !this.engine.is_stirred();
+            if is_quiet && this.drive_timer(cx) == Progress::None {
                 return Poll::Pending;
             }
         }
