@@ -26,8 +26,6 @@ use std::iter::Peekable;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use parking_lot::MutexGuard;
-
 use crate::engine::queue::{
     Appended, NewBatch, NoRoom, Notice, QueueLimits, RecordView, SealedBatch,
 };
@@ -42,7 +40,7 @@ use crate::io::outgoing::{Accepted, Choice, Haste, Outgoing, Refused, Timestamp}
 use crate::io::pause::Pauses;
 use crate::io::phase::PhaseCell;
 use crate::io::room::Need;
-use crate::io::slot::{Gate, Slot, SlotQueue};
+use crate::io::slot::{Filling, Gate, Slot, SlotQueue};
 use crate::io::sticky::{self, Batch, Chosen, Circumstances, Spreading};
 use crate::io::topics::{Partitions, Route, TopicEntry, Topics};
 
@@ -361,7 +359,7 @@ impl Accumulator {
 
     /// Between two batches the sticky choice may move on, rather than open another one here.
     #[cold]
-    fn leave_full(&self, target: Target<'_>, mut queue: MutexGuard<'_, SlotQueue>) -> Missed {
+    fn leave_full(&self, target: Target<'_>, mut queue: Filling<'_>) -> Missed {
         let moves_on = target.sticky.is_some()
             && sticky::moves_on(queue.sticky_bytes, self.limits.batch_bytes, Batch::Full);
         if !moves_on {
@@ -430,7 +428,7 @@ impl Accumulator {
     fn accept(
         &self,
         target: Target<'_>,
-        mut queue: MutexGuard<'_, SlotQueue>,
+        mut queue: Filling<'_>,
         appended: Appended<Ticket>,
         outgoing: &mut Outgoing<'_>,
     ) -> Accepted {
@@ -590,7 +588,7 @@ impl Accumulator {
 impl<'a> Target<'a> {
     /// The queue, if it takes the record.
     #[inline(always)]
-    fn lock(self) -> Result<MutexGuard<'a, SlotQueue>, Missed> {
+    fn lock(self) -> Result<Filling<'a>, Missed> {
         let queue = self.slot.lock();
         if queue.gate != Gate::Open {
             return Err(Missed::Closed);

@@ -219,24 +219,18 @@ impl Driver {
         Progress::Some
     }
 
-    fn drive_connections(&mut self, now: Instant, cx: &mut Context<'_>) {
+    /// Goes on with these connections as far as their sockets let it.
+    fn drive_connections(
+        &mut self,
+        which: impl Fn(&Connection) -> bool,
+        now: Instant,
+        cx: &mut Context<'_>,
+    ) {
         for connection in self.connections.values_mut() {
-            connection.poll(cx, &mut self.inputs);
-        }
-        self.handle_inputs(now);
-    }
-
-    /// Goes on with what was just sent or opened, so that nobody has to come back for it.
-    fn drive_writes(&mut self, now: Instant, cx: &mut Context<'_>) {
-        for connection in self.connections.values_mut() {
-            if connection.has_work() {
+            if which(connection) {
                 connection.poll(cx, &mut self.inputs);
             }
         }
-        self.handle_inputs(now);
-    }
-
-    fn handle_inputs(&mut self, now: Instant) {
         if self.inputs.is_empty() {
             return;
         }
@@ -374,7 +368,7 @@ impl Driver {
         Progress::Some
     }
 
-    /// Reads the wall clock, and ends pauses: those that the queues did not end by being taken from.
+    /// Reads the wall clock, and ends the pauses that the queues did not end by being taken from.
     fn tick(&mut self, now: Instant) {
         if self.tick_at <= now {
             self.tick_at = now + TICK;
@@ -424,9 +418,10 @@ impl Future for Driver {
             // However busy the others are.
             this.engine.handle_timeout(now);
             let posted = this.drive_inbox(now, cx);
-            this.drive_connections(now, cx);
+            this.drive_connections(|_| true, now, cx);
             this.drive_actions(now);
-            this.drive_writes(now, cx);
+            // What was just sent or opened, so that nobody has to come back for it.
+            this.drive_connections(Connection::has_work, now, cx);
             if this.is_done() {
                 return Poll::Ready(());
             }

@@ -23,6 +23,8 @@
 //! *Not here*: what is told to the driver, and when (`accumulator.rs`).
 
 use parking_lot::{Mutex, MutexGuard};
+use spin::Yield;
+use spin::mutex::{SpinMutex, SpinMutexGuard};
 
 use crate::engine::effect::QueueState;
 use crate::engine::queue::{Notice, PartitionQueue, QueueLimits, SealedBatch, SealedBatches};
@@ -31,11 +33,17 @@ use crate::io::accumulator::Ticket;
 use crate::io::load::Load;
 use crate::types::TopicPartition;
 
+/// Callers' half, locked.
+pub(crate) type Filling<'a> = SpinMutexGuard<'a, SlotQueue, Yield>;
+
 /// A partition's queue behind its locks.
 #[derive(Debug)]
 pub(crate) struct Slot {
     pub(crate) partition: TopicPartition,
-    filling: Mutex<SlotQueue>,
+    /// Freed with a plain store. A lock that lets others sleep is freed with an atomic operation,
+    /// to see whether any do, and that waits until all bytes of the record have left the
+    /// processor's store buffer. Who finds this one locked lets others run.
+    filling: SpinMutex<SlotQueue, Yield>,
     /// How often that was locked.
     #[cfg(test)]
     locked: std::sync::atomic::AtomicU32,
@@ -86,7 +94,7 @@ impl Slot {
     pub(crate) fn new(partition: TopicPartition, limits: QueueLimits, gate: Gate) -> Self {
         Self {
             partition,
-            filling: Mutex::new(SlotQueue {
+            filling: SpinMutex::new(SlotQueue {
                 records: PartitionQueue::new(limits),
                 gate,
                 sticky_bytes: 0,
@@ -111,7 +119,7 @@ impl Slot {
 
     /// Locks callers' half: for an append, never across anything slower.
     #[inline]
-    pub(crate) fn lock(&self) -> MutexGuard<'_, SlotQueue> {
+    pub(crate) fn lock(&self) -> Filling<'_> {
         #[cfg(test)]
         self.locked
             .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -122,7 +130,7 @@ impl Slot {
     }
 
     #[cold]
-    fn lock_after_others(&self) -> MutexGuard<'_, SlotQueue> {
+    fn lock_after_others(&self) -> Filling<'_> {
         let mut queue = self.filling.lock();
         queue.collisions = queue.collisions.saturating_add(1);
         queue
