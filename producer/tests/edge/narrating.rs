@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use kafka_producer::Record;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id};
 use tracing::subscriber::DefaultGuard;
-use tracing::{Event, Level, Subscriber};
+use tracing::{Dispatch, Event, Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::registry::{LookupSpan, Registry};
@@ -33,8 +33,14 @@ struct Told {
 #[derive(Clone, Default)]
 struct Listener(Arc<Mutex<Vec<Told>>>);
 
+/// While `tracing` knows of one subscriber alone, whoever comes to an event first says for all
+/// threads whether it is listened to, and a test beside this one listens to nothing. So there is a
+/// second one, which nobody uses, for as long as the tests run.
+static SECOND: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(Registry::default()));
+
 impl Listener {
     fn start() -> (Self, DefaultGuard) {
+        LazyLock::force(&SECOND);
         let listener = Self::default();
         let subscriber = Registry::default().with(listener.clone());
         (listener, tracing::subscriber::set_default(subscriber))
@@ -103,6 +109,15 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Listener {
             spans: spans.collect(),
         });
     }
+}
+
+#[test]
+fn what_a_thread_that_does_not_listen_comes_to_first_is_heard_here() {
+    let (listener, _listening) = Listener::start();
+    let say = || tracing::info!(target: "kafka_producer", "said");
+    std::thread::spawn(say).join().expect("it does not panic");
+    say();
+    listener.only("said");
 }
 
 #[tokio::test(start_paused = true)]
