@@ -235,6 +235,32 @@ fn acks_0_is_written_with_its_last_byte() {
     assert_eq!(world.done, [(batch, outcome)]);
 }
 
+/// No broker of Apache's answers so, but the protocol lets it.
+#[test]
+fn an_answer_in_another_order_than_the_request_is_understood() {
+    let mut world = World::flowing(settings(), script());
+    let batches = [0, 1].map(|partition| world.append_quietly(partition));
+    for partition in [0, 1] {
+        world.engine.handle_input(
+            Input::Queued {
+                partition: at(partition),
+            },
+            world.now,
+        );
+    }
+    world.drive();
+    let sent = world.take_sent();
+    let row = |partition, base_offset| Row {
+        partition,
+        code: 0,
+        base_offset,
+        leader: None,
+    };
+    world.answer_with(&sent, &[row(1, 20), row(0, 10)], 0, &[]);
+    let expected = [(batches[0], written(10)), (batches[1], written(20))];
+    assert_eq!(world.done, expected);
+}
+
 #[test]
 fn acks_0_makes_room_with_its_last_byte() {
     let mut config = settings();
