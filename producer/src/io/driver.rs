@@ -225,20 +225,21 @@ impl Driver {
         which: impl Fn(&Connection) -> bool,
         now: Instant,
         cx: &mut Context<'_>,
-    ) {
+    ) -> Progress {
         for connection in self.connections.values_mut() {
             if which(connection) {
                 connection.poll(cx, &mut self.inputs);
             }
         }
         if self.inputs.is_empty() {
-            return;
+            return Progress::None;
         }
         self.connections
             .retain(|_, connection| !connection.is_lost());
         for input in self.inputs.drain(..) {
             self.engine.handle_input(input, now);
         }
+        Progress::Some
     }
 
     fn drive_actions(&mut self, now: Instant) {
@@ -417,16 +418,19 @@ impl Future for Driver {
             this.tick(now);
             // However busy the others are.
             this.engine.handle_timeout(now);
-            let posted = this.drive_inbox(now, cx);
-            this.drive_connections(|_| true, now, cx);
+            let brought = [
+                this.drive_inbox(now, cx),
+                this.drive_connections(|_| true, now, cx),
+            ];
             this.drive_actions(now);
             // What was just sent or opened, so that nobody has to come back for it.
             this.drive_connections(Connection::has_work, now, cx);
             if this.is_done() {
                 return Poll::Ready(());
             }
-            // Whoever posts wakes it only if it found nothing.
-            let is_quiet = posted == Progress::None && !this.engine.is_stirred();
+            // Whoever posts wakes it only if it found nothing; and to sleep at once when an answer
+            // has come costs more than one look for what its waiter sends next.
+            let is_quiet = brought == [Progress::None; 2] && !this.engine.is_stirred();
             if is_quiet && this.drive_timer(cx) == Progress::None {
                 return Poll::Pending;
             }
