@@ -222,15 +222,14 @@ impl Driver {
     /// Goes on with these connections as far as their sockets let it.
     fn drive_connections(
         &mut self,
-        which: impl Fn(&Connection) -> bool,
+        which: impl Fn(&&mut Connection) -> bool,
         now: Instant,
         cx: &mut Context<'_>,
     ) -> Progress {
-        for connection in self.connections.values_mut() {
-            if which(connection) {
-                connection.poll(cx, &mut self.inputs);
-            }
-        }
+        let connections = self.connections.values_mut();
+        connections
+            .filter(which)
+            .for_each(|connection| connection.poll(cx, &mut self.inputs));
         if self.inputs.is_empty() {
             return Progress::None;
         }
@@ -418,19 +417,17 @@ impl Future for Driver {
             this.tick(now);
             // However busy the others are.
             this.engine.handle_timeout(now);
-            let brought = [
-                this.drive_inbox(now, cx),
-                this.drive_connections(|_| true, now, cx),
-            ];
+            let posted = this.drive_inbox(now, cx);
+            let answered = this.drive_connections(|_| true, now, cx);
             this.drive_actions(now);
             // What was just sent or opened, so that nobody has to come back for it.
-            this.drive_connections(Connection::has_work, now, cx);
+            this.drive_connections(|one| one.has_work(), now, cx);
             if this.is_done() {
                 return Poll::Ready(());
             }
             // Whoever posts wakes it only if it found nothing; and to sleep at once when an answer
             // has come costs more than one look for what its waiter sends next.
-            let is_quiet = brought == [Progress::None; 2] && !this.engine.is_stirred();
+            let is_quiet = [posted, answered] == [Progress::None; 2] && !this.engine.is_stirred();
             if is_quiet && this.drive_timer(cx) == Progress::None {
                 return Poll::Pending;
             }
