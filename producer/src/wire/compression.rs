@@ -26,7 +26,7 @@ use std::fmt;
 use crate::types::CompressionType;
 use crate::wire::batch_buffer::BatchBuffer;
 #[cfg(feature = "lz4")]
-use crate::wire::lz4_frame::{BlockCompressor as _, FastCompressor};
+use crate::wire::lz4_frame::{BlockCompressor, FastCompressor};
 #[cfg(feature = "lz4")]
 use crate::wire::lz4_high::HighCompressor;
 use crate::wire::record_batch::HEADER_BYTES;
@@ -223,9 +223,7 @@ enum Context {
     #[cfg(feature = "snappy")]
     Snappy(Box<snap::raw::Encoder>),
     #[cfg(feature = "lz4")]
-    Lz4(Box<FastCompressor>),
-    #[cfg(feature = "lz4")]
-    Lz4High(Box<HighCompressor>),
+    Lz4(Box<dyn BlockCompressor + Send>),
     #[cfg(feature = "zstd")]
     Zstd(Box<mzstd::Compressor>),
 }
@@ -242,7 +240,7 @@ impl Context {
                 Self::Lz4(Box::new(FastCompressor::new()))
             }
             #[cfg(feature = "lz4")]
-            CompressionType::Lz4 => Self::Lz4High(Box::new(HighCompressor::new(codec.level))),
+            CompressionType::Lz4 => Self::Lz4(Box::new(HighCompressor::new(codec.level))),
             #[cfg(feature = "zstd")]
             CompressionType::Zstd => {
                 zstd::context(codec.level).map_or(Self::None, |one| Self::Zstd(Box::new(one)))
@@ -265,11 +263,6 @@ impl Context {
             Self::Snappy(context) => snappy::compress(context, records, payload),
             #[cfg(feature = "lz4")]
             Self::Lz4(context) => {
-                context.compress(records, payload);
-                Ok(())
-            }
-            #[cfg(feature = "lz4")]
-            Self::Lz4High(context) => {
                 context.compress(records, payload);
                 Ok(())
             }
