@@ -262,11 +262,12 @@ impl World {
     }
 
     /// Appends a batch of which the engine hears, and for which it does nothing yet.
-    fn append_heard(&mut self, partition: i32) {
-        self.append_quietly(partition);
+    fn append_heard(&mut self, partition: i32) -> u32 {
+        let completion = self.append_quietly(partition);
         let partition = at(partition);
         self.engine
             .handle_input(Input::Queued { partition }, self.now);
+        completion
     }
 
     /// Appends a batch of which the engine hears nothing yet.

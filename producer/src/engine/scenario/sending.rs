@@ -239,15 +239,7 @@ fn acks_0_is_written_with_its_last_byte() {
 #[test]
 fn an_answer_in_another_order_than_the_request_is_understood() {
     let mut world = World::flowing(settings(), script());
-    let batches = [0, 1].map(|partition| world.append_quietly(partition));
-    for partition in [0, 1] {
-        world.engine.handle_input(
-            Input::Queued {
-                partition: at(partition),
-            },
-            world.now,
-        );
-    }
+    let batches = [0, 1].map(|partition| world.append_heard(partition));
     world.drive();
     let sent = world.take_sent();
     let row = |partition, base_offset| Row {
