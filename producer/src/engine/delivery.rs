@@ -23,7 +23,7 @@ use crate::engine::report::Report;
 use crate::engine::sequence::Run;
 use crate::engine::time::{Deadline, Instant};
 use crate::error::{Failure, FailureKind};
-use crate::types::{Acks, BrokerId, TopicId, TopicPartition};
+use crate::types::{Acks, BrokerId, TopicId, TopicIndex, TopicPartition};
 use crate::wire::Api;
 use crate::wire::produce_request::{self, FrameBudget, PartitionBatch, ProduceHeader};
 
@@ -37,19 +37,22 @@ impl<C> Engine<C> {
         now: Instant,
     ) {
         let mut queue = queues.state(at);
-        let expired = queue.oldest_opened_at.is_some_and(self.overdue(now));
-        let old = queue.open_since.is_some_and(self.too_long_open(now));
-        if self.needs_care(at, now) || expired || old {
+        let is_overdue_or_broken = self.partition(at).needs_care(now);
+        if is_overdue_or_broken || self.needs_care(at.topic, queue, now) {
             self.care_for(at, queues, now);
             queue = queues.state(at);
         }
         self.schedule(at, queue, queues, now);
     }
 
-    /// Whether a look at a partition has more to do than to say where it is ready.
-    fn needs_care(&mut self, at: TopicPartition, now: Instant) -> bool {
-        let unusual = self.transacting.is_some() || self.compresses();
-        self.partition(at).needs_care(now) || unusual || self.metadata.refusal(at.topic).is_some()
+    /// Whether a look at a partition has more to do than to say where it is ready, though none of
+    /// its batches that left the queue needs care.
+    fn needs_care(&self, topic: TopicIndex, queue: QueueState, now: Instant) -> bool {
+        self.transacting.is_some()
+            || self.compresses()
+            || queue.oldest_opened_at.is_some_and(self.overdue(now))
+            || queue.open_since.is_some_and(self.too_long_open(now))
+            || self.metadata.refusal(topic).is_some()
     }
 
     /// Expires, fails, restarts and compresses what has to be.
