@@ -3,8 +3,9 @@
 use std::fmt;
 
 use crate::case::{Objection, expect_eq};
-use crate::context::{Context, Topic};
+use crate::context::Context;
 use crate::io::connection::Connection;
+use crate::topic::Topic;
 use crate::wire::answer::{LATEST, ListOffsets};
 use crate::wire::error_code::ErrorCode;
 use crate::wire::records::{Fetch, StoredBatch, StoredRecord, read_batches};
@@ -132,7 +133,8 @@ impl Context {
             .map(|record| (record.offset, record.value_text()));
         let expected = (0..).zip(expected.iter().map(|value| value.as_ref().to_owned()));
         let step = format!("log of partition {partition}");
-        expect_eq(step, Log(expected.collect()), Log(observed.collect()))
+        let (expected, observed) = Log::side_by_side(expected.collect(), observed.collect());
+        expect_eq(step, expected, observed)
     }
 }
 
@@ -178,25 +180,85 @@ pub async fn read_to(
     Ok(batches)
 }
 
-/// Offsets and values for comparison and reports; long logs are cut in print.
+/// Offsets and values for comparison and reports; of long logs the place where they part is shown.
 #[derive(Clone, Debug, PartialEq)]
-struct Log(Vec<(i64, String)>);
+struct Log {
+    records: Vec<(i64, String)>,
+    shown_from: usize,
+}
+
+impl Log {
+    /// Two logs, each shown from the last record before the first in which they differ.
+    fn side_by_side(one: Vec<(i64, String)>, other: Vec<(i64, String)>) -> (Self, Self) {
+        let alike = one
+            .iter()
+            .zip(&other)
+            .take_while(|(one, other)| one == other);
+        let shown_from = alike.count().saturating_sub(1);
+        let shown = |records| Self {
+            records,
+            shown_from,
+        };
+        (shown(one), shown(other))
+    }
+}
 
 impl fmt::Display for Log {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const SHOWN_MAX: usize = 12;
-        write!(f, "{} records", self.0.len())?;
-        for (index, (offset, value)) in self.0.iter().take(SHOWN_MAX).enumerate() {
+        write!(f, "{} records", self.records.len())?;
+        let mut before = match self.shown_from {
+            0 => ": ",
+            _ => ": …, ",
+        };
+        let rest = self.records.iter().skip(self.shown_from);
+        for (offset, value) in rest.take(SHOWN_MAX) {
             let value: String = value.chars().take(40).collect();
-            write!(
-                f,
-                "{} {offset}={value:?}",
-                if index == 0 { ":" } else { "," }
-            )?;
+            write!(f, "{before}{offset}={value:?}")?;
+            before = ", ";
         }
-        match self.0.len() > SHOWN_MAX {
+        match self.records.len() > self.shown_from + SHOWN_MAX {
             true => f.write_str(", …"),
             false => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn log(values: &[&str]) -> Vec<(i64, String)> {
+        (0..)
+            .zip(values.iter().map(|value| (*value).to_owned()))
+            .collect()
+    }
+
+    #[test]
+    fn logs_are_shown_from_where_they_part() {
+        let many: Vec<String> = (0..300).map(|number| number.to_string()).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        let mut other = many.clone();
+        other.remove(251);
+        other.truncate(252);
+        let (one, other) = Log::side_by_side(log(&many), log(&other));
+        assert_ne!(one, other);
+        let one = one.to_string();
+        assert!(
+            one.starts_with("300 records: …, 250=\"250\", 251=\"251\", 252="),
+            "{one}"
+        );
+        assert!(one.ends_with(", 261=\"261\", …"), "{one}");
+        assert_eq!(
+            other.to_string(),
+            "252 records: …, 250=\"250\", 251=\"252\""
+        );
+    }
+
+    #[test]
+    fn logs_that_part_at_once_are_shown_from_their_beginning() {
+        let (one, other) = Log::side_by_side(log(&["a"]), log(&[]));
+        assert_eq!(one.to_string(), "1 records: 0=\"a\"");
+        assert_eq!(other.to_string(), "0 records");
     }
 }

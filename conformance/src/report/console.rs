@@ -1,4 +1,5 @@
-//! The report for people: a table of cases and targets, the failures, the totals, and last of all
+//! The report for people: a table of cases and targets, the failures, the totals with a line for
+//! each failure (whoever sees only the end of a long log learns what failed), and last of all
 //! whether real Kafka was asked.
 
 use std::io::{self, Write};
@@ -158,9 +159,40 @@ fn write_totals(target: &TargetReport, out: &mut dyn Write) -> io::Result<()> {
             writeln!(
                 out,
                 "{name}: {totals} in {seconds:.1} s; answered by {version}"
-            )
+            )?;
+            results
+                .iter()
+                .filter(|result| !result.verdict.is_good())
+                .try_for_each(|result| write_failure(result, out))
         }
     }
+}
+
+/// A failure in a line.
+fn write_failure(result: &CaseResult, out: &mut dyn Write) -> io::Result<()> {
+    let word = result.verdict.word();
+    let seconds = result.elapsed.as_secs_f64();
+    write!(out, "  {word} {} after {seconds:.1} s", result.id)?;
+    match &result.verdict {
+        Verdict::Fail(objection) => {
+            let step = beginning(&objection.step);
+            let expected = beginning(&objection.expected);
+            let observed = beginning(&objection.observed);
+            writeln!(out, ": {step}: expected {expected}; observed {observed}")
+        }
+        _ => writeln!(out),
+    }
+}
+
+/// The beginning of a text's first line, `…` where there is more.
+fn beginning(text: &str) -> String {
+    const CHARS_MAX: usize = 120;
+    let line = text.lines().next().unwrap_or_default();
+    let mut cut: String = line.chars().take(CHARS_MAX).collect();
+    if cut.len() < text.trim_end().len() {
+        cut.push('…');
+    }
+    cut
 }
 
 fn write_notice(report: &Report, out: &mut dyn Write) -> io::Result<()> {
@@ -244,6 +276,32 @@ mod tests {
             );
             assert_eq!(tail.len(), 4, "nothing comes after the notice");
         }
+    }
+
+    #[test]
+    fn failures_are_told_again_in_a_line_each_at_the_end() {
+        let there = passing("docker", TargetKind::Docker);
+        let text = printed(vec![failing(), there], RealKafka::Required);
+        let (_, end) = text.split_once("\nmock: ").unwrap();
+        let told: Vec<&str> = end.lines().filter(|line| line.starts_with("  ")).collect();
+        let failure = "FAIL IDM-04 after 1.2 s: Produce v12, repeat: expected code 0 NONE…; \
+                       observed code 45";
+        assert_eq!(
+            told.len(),
+            2,
+            "no line for what passes or is skipped: {end}"
+        );
+        assert_eq!(told[0].trim_start(), failure);
+        assert_eq!(told[1].trim_start(), "PASSES? APV-02 after 1.2 s");
+    }
+
+    #[test]
+    fn line_of_a_failure_is_short() {
+        let long = "é".repeat(1_000);
+        let cut = beginning(&long);
+        assert_eq!(cut.chars().count(), 121, "{cut}");
+        assert_eq!(beginning("all of it\n"), "all of it");
+        assert_eq!(beginning(""), "");
     }
 
     #[test]
