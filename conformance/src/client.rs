@@ -5,9 +5,10 @@ use kafka_mockbroker::{Api, FaultGuard, Rule, Verdict};
 use kafka_producer::{Delivery, Producer, ProducerBuilder, Record};
 
 use crate::case::Objection;
-use crate::context::{Context, Topic};
+use crate::context::Context;
 use crate::io::proxy::Proxy;
 use crate::io::trouble::Trouble;
+use crate::topic::Topic;
 use crate::wire::answer::Metadata;
 
 impl Context {

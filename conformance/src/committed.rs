@@ -9,7 +9,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::case::{Objection, expect_eq};
-use crate::context::{Context, Topic};
+use crate::context::Context;
+use crate::topic::Topic;
 use crate::wire::batch::TRANSACTIONAL_BIT;
 use crate::wire::error_code::ErrorCode;
 use crate::wire::records::{Fetch, FetchCommitted, StoredBatch, StoredRecord, read_batches};

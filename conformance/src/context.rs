@@ -1,20 +1,16 @@
-//! What a case may use: its target, fresh topics, connections to leaders, producer ids.
+//! What a case may use: its target, connections to leaders, producer ids, waits.
 //!
 //! *Invariants*
-//! 1. A topic is created for one case and named for it; no case sees another's records.
-//! 2. A topic is handed out when its leaders answer: right after creation a broker answers 3, then
-//!    6 naming itself, and only then serves (observed on 4.3.1).
-//! 3. Every wait is bounded by [`PATIENCE`], or by a number of looks where time was lost.
+//! 1. Every wait is bounded by [`PATIENCE`], or by a number of looks where time was lost.
 //!
-//! *Not here*: the log as read back (`log.rs`), one walk per version (`lane.rs`), this project's
-//! producer (`client.rs`).
+//! *Not here*: topics (`topic.rs`), the log as read back (`log.rs`), one walk per version
+//! (`lane.rs`), this project's producer (`client.rs`).
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
 use tokio::time::{Instant, sleep};
 
 use crate::case::{Objection, expect_eq};
@@ -23,14 +19,13 @@ use crate::io::transcript::{Mark, Transcript};
 use crate::probe::{Probe, probe};
 use crate::runner::{RunOptions, Schedules};
 use crate::target::{Action, OwnBrokers, Target, TransactionVersion, Unavailable};
+use crate::topic::Topic;
 use crate::wire::Request;
 use crate::wire::admin::Changed;
-use crate::wire::answer::{
-    CreateTopic, InitProducerId, LATEST, ListOffsets, Metadata, MetadataAnswer,
-};
+use crate::wire::answer::{InitProducerId, Metadata, MetadataAnswer};
 use crate::wire::batch::Stamp;
 use crate::wire::error_code::ErrorCode;
-use crate::wire::produce::{Produce, Row, TIMEOUT_MS, TOPIC_ID_FROM, TopicData};
+use crate::wire::produce::{Produce, Row, TOPIC_ID_FROM};
 
 /// Longest wait for anything that a broker is still busy with.
 pub const PATIENCE: Duration = Duration::from_secs(15);
@@ -68,49 +63,6 @@ impl fmt::Debug for Context {
             .field("case_id", case_id)
             .field("run_id", run_id)
             .finish()
-    }
-}
-
-/// A topic made for a case.
-#[derive(Clone, Debug)]
-pub struct Topic {
-    /// Its name.
-    pub name: String,
-    /// Its id; zero when the broker has none.
-    pub id: [u8; 16],
-    /// The leader's address by partition.
-    leaders: Vec<String>,
-}
-
-impl Topic {
-    /// The address of a partition's leader, as it was when the topic was handed out.
-    pub fn leader_of(&self, partition: i32) -> Option<&str> {
-        let index = usize::try_from(partition).ok()?;
-        self.leaders.get(index).map(String::as_str)
-    }
-
-    /// A Produce request with acks=all that writes `records` to `partition`.
-    pub fn produce(&self, partition: i32, records: Bytes) -> Produce {
-        self.produce_all(vec![(partition, records)])
-    }
-
-    /// A Produce request with acks=all that writes to several partitions.
-    pub fn produce_all(&self, partitions: Vec<(i32, Bytes)>) -> Produce {
-        let partitions = partitions
-            .into_iter()
-            .map(|(index, records)| (index, Some(records)))
-            .collect();
-        let data = TopicData {
-            name: self.name.clone(),
-            id: self.id,
-            partitions,
-        };
-        Produce {
-            transactional_id: None,
-            acks: -1,
-            timeout_ms: TIMEOUT_MS,
-            topics: vec![data],
-        }
     }
 }
 
@@ -330,130 +282,6 @@ impl Context {
         format!("conformance-{}-{case}-{number}", self.0.run_id)
     }
 
-    /// Creates a topic of `partitions` partitions, one replica each, and waits until its leaders
-    /// serve it.
-    ///
-    /// # Errors
-    ///
-    /// When it is refused, or not served in time.
-    ///
-    /// # Cancellation
-    ///
-    /// The topic may have been created.
-    pub async fn topic(&self, partitions: i32) -> Result<Topic, Objection> {
-        self.topic_with(partitions, &[]).await
-    }
-
-    /// As [`Self::topic`], with the topic configuration `configs` by Kafka's names.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::topic`].
-    ///
-    /// # Cancellation
-    ///
-    /// The topic may have been created.
-    pub async fn topic_with(
-        &self,
-        partitions: i32,
-        configs: &[(&str, &str)],
-    ) -> Result<Topic, Objection> {
-        self.replicated_topic((partitions, 1), configs).await
-    }
-
-    /// As [`Self::topic_with`], with `replicas` of each partition.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::topic`].
-    ///
-    /// # Cancellation
-    ///
-    /// The topic may have been created.
-    pub async fn replicated_topic(
-        &self,
-        size: (i32, i16),
-        configs: &[(&str, &str)],
-    ) -> Result<Topic, Objection> {
-        let name = self.topic_name();
-        let mut connection = self.connect().await?;
-        self.create_by(&mut connection, (&name, size, configs))
-            .await?;
-        self.served_by(&mut connection, &name, size.0).await
-    }
-
-    /// Creates a topic of that name with one replica, and does not wait for it to be served.
-    ///
-    /// # Errors
-    ///
-    /// When it is refused.
-    ///
-    /// # Cancellation
-    ///
-    /// The topic may have been created.
-    pub async fn create(&self, name: &str, partitions: i32) -> Result<(), Objection> {
-        let mut connection = self.connect().await?;
-        self.create_by(&mut connection, (name, (partitions, 1), &[]))
-            .await
-    }
-
-    async fn create_by(
-        &self,
-        connection: &mut Connection,
-        (name, (partitions, replicas), configs): (&str, (i32, i16), &[(&str, &str)]),
-    ) -> Result<(), Objection> {
-        let request = CreateTopic {
-            name: name.to_owned(),
-            partitions,
-            replicas,
-            configs: configs
-                .iter()
-                .map(|&(key, value)| (key.to_owned(), value.to_owned()))
-                .collect(),
-        };
-        let answer = connection
-            .ask(&request, self.version::<CreateTopic>())
-            .await?;
-        if answer.error != ErrorCode::NONE {
-            let observed = format!("code {}, message {:?}", answer.error, answer.message);
-            return Err(Objection::new("create a topic", "code 0 NONE", observed));
-        }
-        Ok(())
-    }
-
-    /// The topic of that name, once the leaders of so many partitions serve it.
-    ///
-    /// # Errors
-    ///
-    /// When they do not in time.
-    ///
-    /// # Cancellation
-    ///
-    /// Safe.
-    pub async fn served(&self, name: &str, partitions: i32) -> Result<Topic, Objection> {
-        let mut connection = self.connect().await?;
-        self.served_by(&mut connection, name, partitions).await
-    }
-
-    async fn served_by(
-        &self,
-        connection: &mut Connection,
-        name: &str,
-        partitions: i32,
-    ) -> Result<Topic, Objection> {
-        let patience = self.patience(format!("topic {name} is served"));
-        loop {
-            let seen = match self.look_up(connection, name, partitions).await? {
-                Ok(topic) => match self.unserved(&topic).await? {
-                    None => return Ok(topic),
-                    Some(seen) => seen,
-                },
-                Err(seen) => seen,
-            };
-            patience.wait(seen).await?;
-        }
-    }
-
     /// Changes something about the cluster.
     ///
     /// # Errors
@@ -473,108 +301,6 @@ impl Context {
                 Err(Objection::new(R::NAME, "code 0 NONE", observed))
             }
         }
-    }
-
-    /// Waits until the leaders of `topic` serve it again, as after a restart.
-    ///
-    /// # Errors
-    ///
-    /// When they do not in time.
-    ///
-    /// # Cancellation
-    ///
-    /// Safe.
-    pub async fn await_served(&self, topic: &Topic) -> Result<(), Objection> {
-        let patience = self.patience(format!("topic {} is served again", topic.name));
-        loop {
-            let seen = match self.unserved(topic).await {
-                Ok(None) => return Ok(()),
-                Ok(Some(seen)) => seen,
-                Err(objection) => objection.observed,
-            };
-            patience.wait(seen).await?;
-        }
-    }
-
-    /// The topic with the leaders it has now.
-    ///
-    /// # Errors
-    ///
-    /// When no broker tells them in time.
-    ///
-    /// # Cancellation
-    ///
-    /// Safe.
-    pub async fn led_now(&self, topic: &Topic) -> Result<Topic, Objection> {
-        let patience = self.patience(format!("the leaders of {} are known", topic.name));
-        let partitions = i32::try_from(topic.leaders.len()).unwrap_or(i32::MAX);
-        loop {
-            let mut connection = self.connect().await?;
-            let seen = self.look_up(&mut connection, &topic.name, partitions);
-            match seen.await? {
-                Ok(topic) => return Ok(topic),
-                Err(seen) => patience.wait(seen).await?,
-            }
-        }
-    }
-
-    /// The topic as Metadata has it now, or in words why it is not complete.
-    async fn look_up(
-        &self,
-        connection: &mut Connection,
-        name: &str,
-        partitions: i32,
-    ) -> Result<Result<Topic, String>, Objection> {
-        let version = self.version::<Metadata>();
-        let answer = connection.ask(&Metadata::of(&[name]), version).await?;
-        let Some(topic) = answer.topic(name) else {
-            return Ok(Err("no such row".into()));
-        };
-        if topic.error != ErrorCode::NONE {
-            return Ok(Err(format!("Metadata: code {}", topic.error)));
-        }
-        let mut leaders = Vec::new();
-        for index in 0..partitions {
-            let row = topic.partitions.iter().find(|row| row.index == index);
-            match row.and_then(|row| answer.address(row.leader)) {
-                Some(address) => leaders.push(address.to_owned()),
-                None => return Ok(Err(format!("Metadata: partition {index} has no leader"))),
-            }
-        }
-        Ok(Ok(Topic {
-            name: name.to_owned(),
-            id: topic.id,
-            leaders,
-        }))
-    }
-
-    /// What a leader says when it does not serve its partitions yet.
-    async fn unserved(&self, topic: &Topic) -> Result<Option<String>, Objection> {
-        let mut addresses = topic.leaders.clone();
-        addresses.sort();
-        addresses.dedup();
-        for address in addresses {
-            let led = topic
-                .leaders
-                .iter()
-                .enumerate()
-                .filter(|(_, leader)| **leader == address);
-            let partitions = led
-                .filter_map(|(index, _)| i32::try_from(index).ok())
-                .collect();
-            let request = ListOffsets {
-                topic: topic.name.clone(),
-                partitions,
-                timestamp: LATEST,
-            };
-            let mut leader = self.connect_to(&address).await?;
-            let rows = leader.ask(&request, self.version::<ListOffsets>()).await?;
-            if let Some(row) = rows.iter().find(|row| row.error != ErrorCode::NONE) {
-                let seen = format!("ListOffsets of partition {}: code {}", row.index, row.error);
-                return Ok(Some(seen));
-            }
-        }
-        Ok(None)
     }
 
     /// A new producer id, with its epoch, whose next sequence is 0.

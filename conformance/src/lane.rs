@@ -4,8 +4,9 @@
 use bytes::Bytes;
 
 use crate::case::Objection;
-use crate::context::{Context, Rows, Topic};
+use crate::context::{Context, Rows};
 use crate::io::connection::Connection;
+use crate::topic::Topic;
 use crate::wire::batch::BatchSpec;
 use crate::wire::produce::Row;
 

@@ -32,6 +32,7 @@ pub mod read;
 pub mod report;
 pub mod runner;
 pub mod target;
+pub mod topic;
 pub mod transactor;
 pub mod verdict;
 pub mod wire;

@@ -10,8 +10,9 @@
 use std::fmt;
 
 use crate::case::{Objection, expect_eq};
-use crate::context::{Context, Topic};
+use crate::context::Context;
 use crate::io::connection::Connection;
+use crate::topic::Topic;
 use crate::wire::answer::{InitProducerId, InitProducerIdAnswer};
 use crate::wire::batch::{BatchSpec, Stamp, TRANSACTIONAL_BIT};
 use crate::wire::error_code::ErrorCode;

@@ -5,8 +5,9 @@
 use bytes::Bytes;
 
 use crate::case::{Case, Level, Objection, expect_eq};
-use crate::context::{Context, Topic};
+use crate::context::Context;
 use crate::lane::Lane;
+use crate::topic::Topic;
 use crate::wire::batch::{BatchSpec, RecordSpec};
 use crate::wire::codec::Codec;
 use crate::wire::produce::{RECORD_ERRORS_FROM, Row};

@@ -9,8 +9,9 @@ use kafka_producer::{CompressionType, Record};
 use super::driven::Driven;
 use crate::case::{Case, Level, Objection, expect_eq};
 use crate::client;
-use crate::context::{Context, Topic};
+use crate::context::Context;
 use crate::target::{Capability, NULL};
+use crate::topic::Topic;
 use crate::wire::batch::{BatchSpec, RecordSpec};
 
 pub(super) const CASES: &[Case] = &[

@@ -11,10 +11,11 @@ use super::driven::{Driven, requests};
 use super::leader_changes::move_leader;
 use crate::case::{Case, Level, Objection, expect_eq};
 use crate::client;
-use crate::context::{Context, Topic};
+use crate::context::Context;
 use crate::io::proxy::Proxy;
 use crate::io::trouble::Trouble;
 use crate::target::Capability;
+use crate::topic::Topic;
 use crate::wire::Request;
 use crate::wire::answer::{ApiVersions, Metadata};
 

@@ -387,24 +387,22 @@ pub(super) async fn leader_moves(c: Context, rounds: usize) -> Result<(), Object
     let own = &cluster.context;
     let topic = cluster.topic(1, &[]).await?;
     let driven = Driven::on(own, topic, |builder| builder).await?;
-    let (mut leader, _) = cluster.leadership(&driven.topic, &[]).await?;
     let mut values: Vec<String> = Vec::new();
     for _ in 0..rounds {
-        cluster.await_agreed(&driven.topic, leader).await?;
+        let leader = cluster.await_agreed(&driven.topic).await?;
         // So that five are in flight, and stay there.
         own.act(leader, Action::Pause).await?;
         let sent = driven.send_many().await?;
         tokio::time::sleep(Duration::from_millis(50)).await;
-        let next = cluster.move_leader(&driven.topic, leader).await?;
+        cluster.move_leader(&driven.topic, leader).await?;
         own.act(leader, Action::Resume).await?;
-        leader = next;
         for (value, delivery) in sent {
             let offset = i64::try_from(values.len() + 1).ok();
             client::expect_delivery(&value, delivery, offset).await?;
             values.push(value);
         }
     }
-    cluster.await_agreed(&driven.topic, leader).await?;
+    cluster.await_agreed(&driven.topic).await?;
     let topic = own.led_now(&driven.topic).await?;
     own.await_served(&topic).await?;
     Driven { topic, ..driven }.expect_log(&values).await

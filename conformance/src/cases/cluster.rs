@@ -3,9 +3,10 @@
 use kafka_mockbroker::BrokerId;
 
 use crate::case::{Objection, expect_eq};
-use crate::context::{Context, Topic};
+use crate::context::Context;
 use crate::io::connection::Connection;
 use crate::target::{Action, OwnBrokers};
+use crate::topic::Topic;
 use crate::wire::admin::{ElectPreferred, Reassign};
 use crate::wire::answer::{Broker, Metadata, PartitionMetadata};
 use crate::wire::error_code::ErrorCode;
@@ -67,11 +68,10 @@ impl TestCluster {
         self.context.target().mock().is_some()
     }
 
-    /// Has another broker lead partition 0; the one that does may stand still. Which one it is.
-    pub(super) async fn move_leader(&self, topic: &Topic, leader: i32) -> Result<i32, Objection> {
-        let next = self.other_than(&[leader])?;
-        self.lead((&topic.name, 0), next).await?;
-        Ok(next.id)
+    /// Has another broker lead partition 0; the one that does may stand still.
+    pub(super) async fn move_leader(&self, topic: &Topic, leader: i32) -> Result<(), Objection> {
+        self.lead((&topic.name, 0), self.other_than(&[leader])?)
+            .await
     }
 
     /// Has `broker` lead partition 0.
@@ -160,33 +160,43 @@ impl TestCluster {
         for broker in &away.brokers {
             self.context.act(*broker, away.back).await?;
         }
-        self.await_all_in_sync(topic, &[]).await
-    }
-
-    /// Waits until a broker that is none of `down` tells all replicas of partition 0 in sync.
-    pub(super) async fn await_all_in_sync(
-        &self,
-        topic: &Topic,
-        down: &[i32],
-    ) -> Result<(), Objection> {
-        self.await_in_sync(topic, down, self.brokers.len()).await
-    }
-
-    /// Waits until all brokers tell that `leader` leads partition 0, with all replicas in sync: one
-    /// that stood still takes itself for the leader until it hears what happened meanwhile.
-    pub(super) async fn await_agreed(&self, topic: &Topic, leader: i32) -> Result<(), Objection> {
-        let patience = self.context.patience(format!("all tell {leader} leads"));
-        for broker in &self.brokers {
-            loop {
-                let (told, _, in_sync) = self.partition(broker, topic).await?;
-                if told == leader && in_sync.len() == self.brokers.len() {
-                    break;
-                }
-                let seen = format!("{} tells {told}, in sync {in_sync:?}", broker.id);
-                patience.wait(seen).await?;
-            }
-        }
+        self.await_agreed(topic).await?;
         Ok(())
+    }
+
+    /// Waits until all brokers tell the same leaders of a topic, with all replicas in sync; who
+    /// leads partition 0. One alone may be wrong: whoever stood still or was cut off takes what was
+    /// before for what is, until it hears what happened meanwhile.
+    pub(super) async fn await_agreed(&self, topic: &Topic) -> Result<i32, Objection> {
+        let patience = self.context.patience("all brokers agree".to_owned());
+        loop {
+            let told = self.told_by_all(topic).await;
+            match told.as_deref() {
+                Ok([first, others @ ..]) if others.iter().all(|other| other == first) => {
+                    let all = self.brokers.len();
+                    if first.iter().all(|(_, _, in_sync)| *in_sync == all)
+                        && let Some((leader, ..)) = first.first()
+                    {
+                        return Ok(*leader);
+                    }
+                }
+                _ => {}
+            }
+            patience.wait(format!("{told:?}")).await?;
+        }
+    }
+
+    /// Leader, epoch and how many are in sync, by partition, as each broker tells them.
+    async fn told_by_all(&self, topic: &Topic) -> Result<Vec<Vec<(i32, i32, usize)>>, Objection> {
+        let mut told = Vec::new();
+        for broker in &self.brokers {
+            let mut rows = self.partitions(broker, &topic.name).await?;
+            rows.sort_by_key(|row| row.index);
+            let rows = rows.iter();
+            let rows = rows.map(|row| (row.leader, row.leader_epoch, row.in_sync.len()));
+            told.push(rows.collect());
+        }
+        Ok(told)
     }
 
     /// Waits until a broker that is none of `down` tells so many replicas of partition 0 in sync.

@@ -14,8 +14,9 @@ use tokio::time::{sleep, timeout};
 
 use crate::case::{Case, Level, Objection, expect_eq};
 use crate::client;
-use crate::context::{Context, Topic};
+use crate::context::Context;
 use crate::target::Capability;
+use crate::topic::Topic;
 use crate::wire::records::StoredRecord;
 
 pub(super) const CASES: &[Case] = &[Case {

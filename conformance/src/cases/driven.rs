@@ -9,9 +9,10 @@ use kafka_producer::{Delivery, Outcome, ProduceError, Producer, ProducerBuilder,
 
 use crate::case::{Objection, expect_eq};
 use crate::client;
-use crate::context::{Context, Topic};
+use crate::context::Context;
 use crate::io::proxy::Proxy;
 use crate::io::trouble::Trouble;
+use crate::topic::Topic;
 use crate::wire::records::StoredBatch;
 
 /// Records of a run.

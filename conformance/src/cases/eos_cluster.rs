@@ -15,8 +15,9 @@ use super::txn_offsets;
 use super::txn_stage::{Stage, done, expect_same, initialised};
 use crate::case::{Case, Level, Objection, expect_eq};
 use crate::client;
-use crate::context::{Context, Topic};
+use crate::context::Context;
 use crate::target::{Action, Capability};
+use crate::topic::Topic;
 use crate::wire::transactional::FindCoordinator;
 
 /// Three brokers of a case's own, to be killed.
@@ -102,7 +103,7 @@ async fn bounce(
             _ => Action::Start,
         };
         cluster.context.act(broker.id, back).await?;
-        cluster.await_all_in_sync(topic, &[]).await?;
+        cluster.await_agreed(topic).await?;
     }
     Ok(())
 }
@@ -228,7 +229,7 @@ async fn coordinator_killed(
         if let Some(killing) = killing {
             let back = killing.await;
             back.map_err(|error| Objection::new("the coordinator", "is back", error))??;
-            cluster.await_all_in_sync(&stage.topic, &[]).await?;
+            cluster.await_agreed(&stage.topic).await?;
         }
     }
     for partition in 0..2 {
@@ -287,7 +288,7 @@ async fn mixed(c: Context) -> Result<(), Objection> {
             let actions = [Action::Kill, Action::Pause, Action::Stop, Action::Isolate];
             for turn in actions.into_iter().enumerate() {
                 bounce(&cluster, &plain, turn).await?;
-                cluster.await_all_in_sync(&stage.topic, &[]).await?;
+                cluster.await_agreed(&stage.topic).await?;
             }
             Ok(())
         };

@@ -13,9 +13,10 @@ use super::cluster::{SAFE, TestCluster, await_leader};
 use super::driven::Driven;
 use crate::case::{Case, Level, Objection, expect_eq};
 use crate::client;
-use crate::context::{Context, Topic};
+use crate::context::Context;
 use crate::io::trouble::Trouble;
 use crate::target::{Action, Capability};
+use crate::topic::Topic;
 
 pub(super) const CASES: &[Case] = &[
     Case {
@@ -178,7 +179,8 @@ async fn another_leads(
         tokio::time::sleep(moment).await;
         cluster.context.act(leader, back).await?;
     }
-    cluster.await_all_in_sync(topic, &down).await
+    cluster.await_agreed(topic).await?;
+    Ok(())
 }
 
 async fn leader_killed(c: Context) -> Result<(), Objection> {

@@ -10,11 +10,12 @@ use std::time::Duration;
 
 use crate::case::{Case, Level, Objection, expect_eq};
 use crate::client;
-use crate::context::{Context, Topic};
+use crate::context::Context;
 use crate::io::connection::Connection;
 use crate::io::proxy::Proxy;
 use crate::io::trouble::Trouble;
 use crate::target::Capability;
+use crate::topic::Topic;
 use crate::transactor::{OWN_EPOCHS, Transactor, expect_codes};
 use crate::wire::Request;
 use crate::wire::transactional::{Decision, EndTxn, EndTxnAnswer, FindCoordinator};

@@ -10,8 +10,9 @@ use std::collections::BTreeMap;
 
 use super::eos_recorded::{Recorded, expect_recorded};
 use crate::case::{Case, Level, Objection};
-use crate::context::{Context, Topic};
+use crate::context::Context;
 use crate::target::Capability;
+use crate::topic::Topic;
 use crate::transactor::{OWN_EPOCHS, Transactor};
 use crate::wire::answer::InitProducerId;
 use crate::wire::batch::{BatchSpec, Stamp, TRANSACTIONAL_BIT};

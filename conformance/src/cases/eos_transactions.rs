@@ -12,9 +12,10 @@ use kafka_producer::{
 use super::txn_stage::{Stage, done, expect_same, initialised, not_committed};
 use crate::case::{Case, Level, Objection, expect_eq};
 use crate::client;
-use crate::context::{Context, Topic};
+use crate::context::Context;
 use crate::io::trouble::Trouble;
 use crate::target::Capability;
+use crate::topic::Topic;
 use crate::wire::Request;
 use crate::wire::produce::Produce;
 

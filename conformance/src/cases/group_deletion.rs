@@ -8,7 +8,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::txn_offsets::{Committer, OFFSET, group_coordinator, join, join_saying, offset};
 use crate::case::{Case, Level, Objection, expect_eq};
-use crate::context::{Context, Topic};
+use crate::context::Context;
+use crate::topic::Topic;
 use crate::wire::answer::InitProducerId;
 use crate::wire::group_deletion::{DeleteGroups, OffsetDelete, OffsetDeleteAnswer};
 use crate::wire::group_offsets::CommittedOffset;

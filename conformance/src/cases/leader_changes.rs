@@ -11,8 +11,9 @@ use super::cluster::{SAFE, TestCluster, await_leader};
 use super::driven::{Certainty, Driven, expect_within, failure, mock, outlive, requests};
 use crate::case::{Case, Level, Objection, expect_eq};
 use crate::client;
-use crate::context::{Context, Topic};
+use crate::context::Context;
 use crate::target::{Action, Capability};
+use crate::topic::Topic;
 
 pub(super) const CASES: &[Case] = &[
     Case {

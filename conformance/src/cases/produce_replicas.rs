@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use super::cluster::TestCluster;
 use crate::case::{Case, Level, Objection, expect_eq};
-use crate::context::{Context, Rows, Topic};
+use crate::context::{Context, Rows};
 use crate::io::connection::Connection;
 use crate::target::{Action, Capability};
+use crate::topic::Topic;
 use crate::wire::answer::{Broker, Metadata};
 use crate::wire::batch::BatchSpec;
 use crate::wire::error_code::ErrorCode;

@@ -7,7 +7,8 @@ use kafka_producer::{Producer, Record};
 
 use crate::case::Objection;
 use crate::client;
-use crate::context::{Context, Topic};
+use crate::context::Context;
+use crate::topic::Topic;
 
 /// What the topic takes in one batch, in bytes.
 const MESSAGE_BYTES_MAX: &str = "2000";

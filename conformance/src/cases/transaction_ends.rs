@@ -4,7 +4,8 @@
 //! observed on 4.3.1 with `transaction.version` 2.
 
 use crate::case::{Case, Level, Objection, expect_eq};
-use crate::context::{Context, Topic};
+use crate::context::Context;
+use crate::topic::Topic;
 use crate::transactor::{Transactor, expect_codes};
 use crate::wire::answer::InitProducerId;
 use crate::wire::produce::Row;

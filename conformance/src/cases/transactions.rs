@@ -6,7 +6,8 @@
 //! *Not here*: how transactions end, and who sees what of them (`transaction_ends.rs`).
 
 use crate::case::{Case, Level, Objection, expect_eq};
-use crate::context::{Context, Topic};
+use crate::context::Context;
+use crate::topic::Topic;
 use crate::transactor::{NEVER_GIVEN, Transactor, expect_codes};
 use crate::wire::answer::{InitProducerId, Metadata};
 use crate::wire::batch::{BatchSpec, Stamp};

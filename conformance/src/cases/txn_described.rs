@@ -5,9 +5,10 @@
 
 use super::transaction_ends::committed;
 use crate::case::{Case, Level, Objection, expect_eq};
-use crate::context::{Context, Topic};
+use crate::context::Context;
 use crate::io::connection::Connection;
 use crate::io::transcript::Transcript;
+use crate::topic::Topic;
 use crate::transactor::Transactor;
 use crate::wire::answer::InitProducerId;
 use crate::wire::described::{DescribeProducers, DescribeTransactions, ListTransactions};

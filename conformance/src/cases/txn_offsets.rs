@@ -6,8 +6,9 @@
 use bytes::Bytes;
 
 use crate::case::{Case, Level, Objection, expect_eq};
-use crate::context::{Context, Topic};
+use crate::context::Context;
 use crate::io::connection::Connection;
+use crate::topic::Topic;
 use crate::transactor::Transactor;
 use crate::wire::group_offsets::{CommittedOffset, FindGroupCoordinator};
 use crate::wire::groups::{

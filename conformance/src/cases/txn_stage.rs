@@ -11,7 +11,8 @@ use kafka_producer::{
 
 use crate::case::{Objection, expect_eq};
 use crate::client;
-use crate::context::{Context, Topic};
+use crate::context::Context;
+use crate::topic::Topic;
 use crate::wire::records::StoredBatch;
 
 /// `max.block.ms` of producers that nothing is to hold up. A machine may stand still for a while:
