@@ -1,9 +1,9 @@
 //! A proxy in front of a cluster on which things go wrong: replies are lost, cut or kept, requests
 //! cut or swallowed, old metadata is told, brokers move to other ports.
 //!
-//! One listener per broker; answers to Metadata and FindCoordinator are rewritten, so that a client
-//! stays behind the proxy whichever broker it talks to. Leader hints in Produce answers (KIP-951)
-//! are told as they are: a client that follows them has left the proxy.
+//! One listener per broker; wherever answers say where a broker is (Metadata, FindCoordinator, the
+//! leaders in refusals of Produce, KIP-951) they are rewritten, so that a client stays behind the
+//! proxy whichever broker it talks to.
 //!
 //! *Invariants*
 //! 1. A reply is hit after the broker sent it: the batch was judged, and stored if it was sound.
@@ -34,7 +34,7 @@ use super::trouble::{ReplyFate, RequestFate, Trouble, Troubles};
 use crate::case::Objection;
 use crate::wire::answer::{Broker, Metadata};
 use crate::wire::produce::Produce;
-use crate::wire::redirect::{redirect, redirect_coordinator};
+use crate::wire::redirect::{Redirect, redirect, redirect_coordinator, redirect_leaders};
 use crate::wire::transactional::FindCoordinator;
 use crate::wire::{Request, read_response};
 
@@ -389,12 +389,14 @@ async fn replies(
                 Err(_) => return Err(io::Error::other("a reply to no request")),
             }
         };
-        if asked.api_key == Metadata::API_KEY {
-            frame =
-                redirect(&frame, asked.version, HOST, &shared.ports()).map_err(io::Error::other)?;
-        }
-        if asked.api_key == FindCoordinator::API_KEY {
-            let told = redirect_coordinator(&frame, asked.version, HOST, &shared.ports());
+        let redirect = match asked.api_key {
+            Metadata::API_KEY => Some(redirect as Redirect),
+            FindCoordinator::API_KEY => Some(redirect_coordinator as Redirect),
+            Produce::API_KEY => Some(redirect_leaders as Redirect),
+            _ => None,
+        };
+        if let Some(redirect) = redirect {
+            let told = redirect(&frame, asked.version, HOST, &shared.ports());
             frame = told.map_err(io::Error::other)?;
         }
         if asked.fate == RequestFate::Held {

@@ -221,16 +221,7 @@ impl Request for Produce {
     }
 
     fn read_answer(reader: &mut Reader<'_>, version: i16) -> Result<Self::Answer, DecodeError> {
-        let topics = reader.list("topics", |reader| {
-            let (name, id) = if version >= TOPIC_ID_FROM {
-                (String::new(), reader.uuid("topic id")?)
-            } else {
-                (reader.string("topic name")?, [0; 16])
-            };
-            let rows = reader.list("partitions", |reader| read_row(reader, version))?;
-            reader.tags("topic tags")?;
-            Ok(TopicRows { name, id, rows })
-        })?;
+        let topics = read_topics(reader, version)?;
         reader.i32("throttle time")?;
         let mut nodes = Vec::new();
         reader.tags_with("body tags", |tag, reader| {
@@ -243,6 +234,23 @@ impl Request for Produce {
         })?;
         Ok(ProduceAnswer { topics, nodes })
     }
+}
+
+/// What comes before the throttle time.
+pub(super) fn read_topics(
+    reader: &mut Reader<'_>,
+    version: i16,
+) -> Result<Vec<TopicRows>, DecodeError> {
+    reader.list("topics", |reader| {
+        let (name, id) = if version >= TOPIC_ID_FROM {
+            (String::new(), reader.uuid("topic id")?)
+        } else {
+            (reader.string("topic name")?, [0; 16])
+        };
+        let rows = reader.list("partitions", |reader| read_row(reader, version))?;
+        reader.tags("topic tags")?;
+        Ok(TopicRows { name, id, rows })
+    })
 }
 
 fn read_row(reader: &mut Reader<'_>, version: i16) -> Result<Row, DecodeError> {

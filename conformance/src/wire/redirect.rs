@@ -8,11 +8,15 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::Request;
 use super::answer::Metadata;
+use super::produce::{Produce, read_topics};
 use super::reader::{DecodeError, Layout, Reader};
 use super::transactional::FindCoordinator;
 
 /// First version whose answer begins with a throttle time.
 const THROTTLE_FROM: i16 = 3;
+
+/// An answer and its version, with broker N at `ports[N]` of the host.
+pub type Redirect = fn(&[u8], i16, &str, &BTreeMap<i32, u16>) -> Result<Bytes, DecodeError>;
 
 struct Broker {
     id: i32,
@@ -128,6 +132,76 @@ pub fn redirect_coordinator(
     Ok(out.freeze())
 }
 
+/// `frame`, an answer to Produce at `version`, with the leaders that it names (KIP-951): broker N
+/// at `ports[N]` of `host`; one without a port stays where it is.
+///
+/// # Errors
+///
+/// When the frame is no such answer.
+pub fn redirect_leaders(
+    frame: &[u8],
+    version: i16,
+    host: &str,
+    ports: &BTreeMap<i32, u16>,
+) -> Result<Bytes, DecodeError> {
+    let layout = Produce::layout(version);
+    let mut reader = Reader::new(frame, layout);
+    reader.i32("correlation id")?;
+    reader.tags("response header tags")?;
+    read_topics(&mut reader, version)?;
+    if version >= 1 {
+        reader.i32("throttle time")?;
+    }
+    let mut out = BytesMut::from(&frame[..reader.position()]);
+    if layout == Layout::Flexible {
+        let tags = reader.uvarint("body tags")?;
+        put_uvarint(tags, &mut out);
+        for _ in 0..tags {
+            let tag = reader.uvarint("tag")?;
+            let bytes = reader.uvarint("tag size")?;
+            let field = reader.take(usize::try_from(bytes).unwrap_or(usize::MAX), "tag")?;
+            let field = match tag {
+                NODE_ENDPOINTS => redirect_endpoints(field, host, ports)?,
+                _ => Bytes::copy_from_slice(field),
+            };
+            put_uvarint(tag, &mut out);
+            put_uvarint(u32::try_from(field.len()).unwrap_or(u32::MAX), &mut out);
+            out.put_slice(&field);
+        }
+    }
+    out.put_slice(&frame[reader.position()..]);
+    Ok(out.freeze())
+}
+
+/// The tag of an answer to Produce in which leaders are named.
+const NODE_ENDPOINTS: u32 = 0;
+
+fn redirect_endpoints(
+    field: &[u8],
+    host: &str,
+    ports: &BTreeMap<i32, u16>,
+) -> Result<Bytes, DecodeError> {
+    let mut reader = Reader::new(field, Layout::Flexible);
+    let mut out = BytesMut::new();
+    let mut copied = 0;
+    reader.list("node endpoints", |reader| {
+        let id = reader.i32("node id")?;
+        let start = reader.position();
+        reader.string("node host")?;
+        reader.i32("node port")?;
+        if let Some(port) = ports.get(&id) {
+            out.put_slice(&field[copied..start]);
+            put_string(Some(host), Layout::Flexible, &mut out);
+            out.put_i32(i32::from(*port));
+            copied = reader.position();
+        }
+        reader.nullable_string("node rack")?;
+        reader.tags("node tags")
+    })?;
+    out.put_slice(&field[copied..]);
+    Ok(out.freeze())
+}
+
 /// First version of FindCoordinator that asks for several (KIP-699).
 const SEVERAL_FROM: i16 = 4;
 
@@ -147,17 +221,18 @@ fn put_length(length: Option<usize>, width: Width, layout: Layout, out: &mut Byt
     match (layout, width) {
         (Layout::Plain, Width::Two) => out.put_i16(i16::try_from(plain).unwrap_or(i16::MAX)),
         (Layout::Plain, Width::Four) => out.put_i32(plain),
-        (Layout::Flexible, _) => {
-            let mut rest = plain.wrapping_add(1).cast_unsigned();
-            while rest >= 0x80 {
-                let [low, ..] = rest.to_le_bytes();
-                out.put_u8(low | 0x80);
-                rest >>= 7;
-            }
-            let [low, ..] = rest.to_le_bytes();
-            out.put_u8(low);
-        }
+        (Layout::Flexible, _) => put_uvarint(plain.wrapping_add(1).cast_unsigned(), out),
     }
+}
+
+fn put_uvarint(mut rest: u32, out: &mut BytesMut) {
+    while rest >= 0x80 {
+        let [low, ..] = rest.to_le_bytes();
+        out.put_u8(low | 0x80);
+        rest >>= 7;
+    }
+    let [low, ..] = rest.to_le_bytes();
+    out.put_u8(low);
 }
 
 #[cfg(test)]
@@ -278,6 +353,55 @@ mod tests {
         let nobody = coordinator(version, -1);
         let still = redirect_coordinator(&nobody, version, "127.0.0.1", &there).unwrap();
         assert_eq!(still, nobody);
+    }
+
+    /// A refusal that names two leaders; a field of an unknown tag comes after them.
+    fn refusal(version: i16) -> Bytes {
+        let layout = Produce::layout(version);
+        let mut out = BytesMut::new();
+        out.put_i32(7);
+        if layout == Layout::Flexible {
+            out.put_u8(0);
+        }
+        put_length(Some(0), Width::Four, layout, &mut out);
+        out.put_i32(9);
+        if layout == Layout::Flexible {
+            let mut nodes = BytesMut::new();
+            put_length(Some(2), Width::Four, layout, &mut nodes);
+            for (id, name) in [(3, "kafka.example"), (4, "elsewhere.example")] {
+                nodes.put_i32(id);
+                put_string(Some(name), layout, &mut nodes);
+                nodes.put_i32(9_092);
+                put_string(Some(&"r".repeat(40)), layout, &mut nodes);
+                nodes.put_u8(0);
+            }
+            out.put_slice(&[2, 0]);
+            put_uvarint(u32::try_from(nodes.len()).unwrap(), &mut out);
+            out.put_slice(&nodes);
+            out.put_slice(&[5, 1, 0xab]);
+        }
+        out.freeze()
+    }
+
+    #[rstest]
+    fn leaders_are_behind_the_proxy_and_others_where_they_were(#[values(10, 12, 13)] version: i16) {
+        let before = refusal(version);
+        let there = BTreeMap::from([(3, 4_000)]);
+        let after = redirect_leaders(&before, version, "127.0.0.1", &there).unwrap();
+        let (correlation_id, new) = read_response::<Produce>(&after, version).unwrap();
+        assert_eq!(correlation_id, 7);
+        let addresses: Vec<&str> = new.nodes.iter().map(|node| &*node.address).collect();
+        assert_eq!(addresses, ["127.0.0.1:4000", "elsewhere.example:9092"]);
+        let back = BTreeMap::from([(3, 9_092)]);
+        let back = redirect_leaders(&after, version, "kafka.example", &back).unwrap();
+        assert_eq!(back, before);
+    }
+
+    #[test]
+    fn answer_that_names_no_leaders_stays_as_it_is() {
+        let plain = refusal(8);
+        let there = BTreeMap::from([(3, 4_000)]);
+        assert_eq!(redirect_leaders(&plain, 8, "h", &there).unwrap(), plain);
     }
 
     #[test]
