@@ -27,7 +27,6 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 
@@ -83,19 +82,19 @@ impl SharedDriver {
         if !self.awaits_one.load(Ordering::Relaxed) || !self.patience.is_left() {
             return false;
         }
-        let started = Instant::now();
-        loop {
+        for look in 1..=LOOKS_MAX {
             let _ = self.in_place(Driver::poll_arrived);
             if is_settled() {
                 self.patience.on_settled();
                 return true;
             }
-            if started.elapsed() >= LOOK_MAX {
-                self.patience.on_missed();
-                return false;
+            match look % LOOKS_ALONE {
+                0 => std::thread::yield_now(),
+                _ => std::hint::spin_loop(),
             }
-            std::hint::spin_loop();
         }
+        self.patience.on_missed();
+        false
     }
 
     fn in_place<T>(&self, poll: impl FnOnce(&mut Driver, &mut Context<'_>) -> T) -> Option<T> {
@@ -179,8 +178,8 @@ impl Drop for DriverTask {
     }
 }
 
-/// Whether looking has been worth it: after each time in a row that it was not, twice as many
-/// waiters go to sleep at once.
+/// Whether looking has been worth it: after each time in a row that it was not, but the first,
+/// twice as many waiters go to sleep at once.
 #[derive(Debug, Default)]
 struct Patience {
     missed: AtomicU32,
@@ -201,27 +200,36 @@ impl Patience {
     }
 
     fn on_missed(&self) {
-        let missed = self.missed.load(Ordering::Relaxed).min(MISSED_MAX) + 1;
-        self.missed.store(missed, Ordering::Relaxed);
-        self.to_skip.store(1 << missed, Ordering::Relaxed);
+        let missed = self.missed.load(Ordering::Relaxed).min(MISSED_MAX);
+        self.missed.store(missed + 1, Ordering::Relaxed);
+        // One alone says nothing of the next: somebody had to wait for a core.
+        let to_skip = if missed == 0 { 0 } else { 1 << missed };
+        self.to_skip.store(to_skip, Ordering::Relaxed);
     }
 }
 
-/// A broker that takes longer is worth a sleep.
-const LOOK_MAX: Duration = Duration::from_micros(50);
+/// A broker that takes longer is worth a sleep. Looks, which take less than a microsecond each, are
+/// counted and not timed: who lost the core for a while would give up just when it is back.
+const LOOKS_MAX: u32 = 200;
+
+/// Looks before others may run: who is to answer may have been woken on this core, and waits for it
+/// as long as it is looked.
+const LOOKS_ALONE: u32 = 40;
 
 /// One waiter in 2,048 looks, if none of them saw its answer come.
-const MISSED_MAX: u32 = 10;
+const MISSED_MAX: u32 = 11;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn patience_is_halved_by_each_miss_and_back_with_the_first_success() {
+    fn patience_is_halved_by_each_miss_but_the_first_and_back_with_a_success() {
         let patience = Patience::default();
         let looks = |waiters: usize| (0..waiters).filter(|_| patience.is_left()).count();
         assert_eq!(looks(5), 5);
+        patience.on_missed();
+        assert_eq!(looks(5), 5, "one miss is none");
         patience.on_missed();
         assert_eq!(looks(5), 3, "two go to sleep");
         patience.on_missed();
@@ -233,6 +241,6 @@ mod tests {
         assert_eq!(looks(1), 1);
         patience.on_settled();
         patience.on_missed();
-        assert_eq!(looks(3), 1);
+        assert_eq!(looks(3), 3);
     }
 }
