@@ -171,19 +171,23 @@ impl TestCluster {
         let patience = self.context.patience("all brokers agree".to_owned());
         loop {
             let told = self.told_by_all(topic).await;
-            match told.as_deref() {
-                Ok([first, others @ ..]) if others.iter().all(|other| other == first) => {
-                    let all = self.brokers.len();
-                    if first.iter().all(|(_, _, in_sync)| *in_sync == all)
-                        && let Some((leader, ..)) = first.first()
-                    {
-                        return Ok(*leader);
-                    }
-                }
-                _ => {}
+            if let Ok(told) = &told
+                && let Some(leader) = self.agreed(told)
+            {
+                return Ok(leader);
             }
             patience.wait(format!("{told:?}")).await?;
         }
+    }
+
+    /// Who leads partition 0, if all tell the same, with all replicas in sync.
+    fn agreed(&self, told: &[Vec<(i32, i32, usize)>]) -> Option<i32> {
+        let first = told.first()?;
+        let is_agreed = told.iter().all(|other| other == first);
+        let mut counts = first.iter().map(|(_, _, in_sync)| *in_sync);
+        let are_in_sync = counts.all(|count| count == self.brokers.len());
+        let (leader, ..) = first.first()?;
+        (is_agreed && are_in_sync).then_some(*leader)
     }
 
     /// Leader, epoch and how many are in sync, by partition, as each broker tells them.

@@ -18,9 +18,48 @@ const THROTTLE_FROM: i16 = 3;
 /// An answer and its version, with broker N at `ports[N]` of the host.
 pub type Redirect = fn(&[u8], i16, &str, &BTreeMap<i32, u16>) -> Result<Bytes, DecodeError>;
 
-struct Broker {
-    id: i32,
-    rack: Option<String>,
+/// Bytes with the places in them where brokers are, written anew as they are read.
+struct Rewriting<'a> {
+    bytes: &'a [u8],
+    layout: Layout,
+    host: &'a str,
+    ports: &'a BTreeMap<i32, u16>,
+    out: BytesMut,
+    /// How much of `bytes` is in `out`.
+    copied: usize,
+}
+
+impl<'a> Rewriting<'a> {
+    fn of(bytes: &'a [u8], layout: Layout, host: &'a str, ports: &'a BTreeMap<i32, u16>) -> Self {
+        Self {
+            bytes,
+            layout,
+            host,
+            ports,
+            out: BytesMut::new(),
+            copied: 0,
+        }
+    }
+
+    /// Reads a broker's id, host and port; one without a port in `ports` stays where it is. Its id.
+    fn node(&mut self, reader: &mut Reader<'_>) -> Result<i32, DecodeError> {
+        let id = reader.i32("broker id")?;
+        let start = reader.position();
+        reader.string("broker host")?;
+        reader.i32("broker port")?;
+        if let Some(port) = self.ports.get(&id) {
+            self.out.put_slice(&self.bytes[self.copied..start]);
+            put_string(self.host, self.layout, &mut self.out);
+            self.out.put_i32(i32::from(*port));
+            self.copied = reader.position();
+        }
+        Ok(id)
+    }
+
+    fn finish(mut self) -> Bytes {
+        self.out.put_slice(&self.bytes[self.copied..]);
+        self.out.freeze()
+    }
 }
 
 /// `frame`, an answer to Metadata at `version`, with broker N at `ports[N]` of `host`.
@@ -36,47 +75,24 @@ pub fn redirect(
 ) -> Result<Bytes, DecodeError> {
     let layout = Metadata::layout(version);
     let mut reader = Reader::new(frame, layout);
+    let mut rewriting = Rewriting::of(frame, layout, host, ports);
     reader.i32("correlation id")?;
     reader.tags("response header tags")?;
     if version >= THROTTLE_FROM {
         reader.i32("throttle time")?;
     }
-    let start = reader.position();
-    let brokers = reader.list("brokers", |reader| {
-        let id = reader.i32("broker id")?;
-        reader.string("broker host")?;
-        reader.i32("broker port")?;
-        let rack = if version >= 1 {
-            reader.nullable_string("broker rack")?
-        } else {
-            None
-        };
-        reader.tags("broker tags")?;
-        Ok(Broker { id, rack })
-    })?;
-    let end = reader.position();
-
-    let mut out = BytesMut::from(&frame[..start]);
-    put_length(Some(brokers.len()), Width::Four, layout, &mut out);
-    for broker in brokers {
-        let port = ports.get(&broker.id).ok_or_else(|| {
-            reader.error(format!(
-                "broker {} was not there when the proxy started",
-                broker.id
-            ))
-        })?;
-        out.put_i32(broker.id);
-        put_string(Some(host), layout, &mut out);
-        out.put_i32(i32::from(*port));
+    reader.list("brokers", |reader| {
+        let id = rewriting.node(reader)?;
+        if !ports.contains_key(&id) {
+            let what = format!("broker {id} was not there when the proxy started");
+            return Err(reader.error(what));
+        }
         if version >= 1 {
-            put_string(broker.rack.as_deref(), layout, &mut out);
+            reader.nullable_string("broker rack")?;
         }
-        if layout == Layout::Flexible {
-            out.put_u8(0);
-        }
-    }
-    out.put_slice(&frame[end..]);
-    Ok(out.freeze())
+        reader.tags("broker tags")
+    })?;
+    Ok(rewriting.finish())
 }
 
 /// `frame`, an answer to FindCoordinator at `version`, with broker N at `ports[N]` of `host`; one
@@ -93,21 +109,7 @@ pub fn redirect_coordinator(
 ) -> Result<Bytes, DecodeError> {
     let layout = FindCoordinator::layout(version);
     let mut reader = Reader::new(frame, layout);
-    let mut out = BytesMut::new();
-    let mut copied = 0;
-    let mut node = |reader: &mut Reader<'_>| {
-        let id = reader.i32("broker id")?;
-        let start = reader.position();
-        reader.string("broker host")?;
-        reader.i32("broker port")?;
-        if let Some(port) = ports.get(&id) {
-            out.put_slice(&frame[copied..start]);
-            put_string(Some(host), layout, &mut out);
-            out.put_i32(i32::from(*port));
-            copied = reader.position();
-        }
-        Ok(())
-    };
+    let mut rewriting = Rewriting::of(frame, layout, host, ports);
     reader.i32("correlation id")?;
     reader.tags("response header tags")?;
     if version >= 1 {
@@ -118,18 +120,17 @@ pub fn redirect_coordinator(
         if version >= 1 {
             reader.nullable_string("error message")?;
         }
-        node(&mut reader)?;
+        rewriting.node(&mut reader)?;
     } else {
         reader.list("coordinators", |reader| {
             reader.string("key")?;
-            node(reader)?;
+            rewriting.node(reader)?;
             reader.i16("error code")?;
             reader.nullable_string("error message")?;
             reader.tags("coordinator tags")
         })?;
     }
-    out.put_slice(&frame[copied..]);
-    Ok(out.freeze())
+    Ok(rewriting.finish())
 }
 
 /// `frame`, an answer to Produce at `version`, with the leaders that it names (KIP-951): broker N
@@ -182,47 +183,25 @@ fn redirect_endpoints(
     ports: &BTreeMap<i32, u16>,
 ) -> Result<Bytes, DecodeError> {
     let mut reader = Reader::new(field, Layout::Flexible);
-    let mut out = BytesMut::new();
-    let mut copied = 0;
+    let mut rewriting = Rewriting::of(field, Layout::Flexible, host, ports);
     reader.list("node endpoints", |reader| {
-        let id = reader.i32("node id")?;
-        let start = reader.position();
-        reader.string("node host")?;
-        reader.i32("node port")?;
-        if let Some(port) = ports.get(&id) {
-            out.put_slice(&field[copied..start]);
-            put_string(Some(host), Layout::Flexible, &mut out);
-            out.put_i32(i32::from(*port));
-            copied = reader.position();
-        }
+        rewriting.node(reader)?;
         reader.nullable_string("node rack")?;
         reader.tags("node tags")
     })?;
-    out.put_slice(&field[copied..]);
-    Ok(out.freeze())
+    Ok(rewriting.finish())
 }
 
 /// First version of FindCoordinator that asks for several (KIP-699).
 const SEVERAL_FROM: i16 = 4;
 
-enum Width {
-    Two,
-    Four,
-}
-
-fn put_string(text: Option<&str>, layout: Layout, out: &mut BytesMut) {
-    put_length(text.map(str::len), Width::Two, layout, out);
-    out.put_slice(text.unwrap_or_default().as_bytes());
-}
-
-/// Lengths here are those of host names and broker lists: they fit any of the widths.
-fn put_length(length: Option<usize>, width: Width, layout: Layout, out: &mut BytesMut) {
-    let plain = length.map_or(-1, |length| i32::try_from(length).unwrap_or(i32::MAX));
-    match (layout, width) {
-        (Layout::Plain, Width::Two) => out.put_i16(i16::try_from(plain).unwrap_or(i16::MAX)),
-        (Layout::Plain, Width::Four) => out.put_i32(plain),
-        (Layout::Flexible, _) => put_uvarint(plain.wrapping_add(1).cast_unsigned(), out),
+/// Lengths of host names fit either width.
+fn put_string(text: &str, layout: Layout, out: &mut BytesMut) {
+    match layout {
+        Layout::Plain => out.put_i16(i16::try_from(text.len()).unwrap_or(i16::MAX)),
+        Layout::Flexible => put_uvarint(u32::try_from(text.len() + 1).unwrap_or(u32::MAX), out),
     }
+    out.put_slice(text.as_bytes());
 }
 
 fn put_uvarint(mut rest: u32, out: &mut BytesMut) {
@@ -242,6 +221,14 @@ mod tests {
     use super::super::read_response;
     use super::*;
 
+    /// The length of a list.
+    fn put_count(count: u8, layout: Layout, out: &mut BytesMut) {
+        match layout {
+            Layout::Plain => out.put_i32(i32::from(count)),
+            Layout::Flexible => out.put_u8(count + 1),
+        }
+    }
+
     /// An answer of one broker with a rack and of one topic without partitions.
     fn answer(version: i16) -> Bytes {
         let layout = Metadata::layout(version);
@@ -253,24 +240,24 @@ mod tests {
         if version >= THROTTLE_FROM {
             out.put_i32(0);
         }
-        put_length(Some(1), Width::Four, layout, &mut out);
+        put_count(1, layout, &mut out);
         out.put_i32(3);
-        put_string(Some("kafka.example"), layout, &mut out);
+        put_string("kafka.example", layout, &mut out);
         out.put_i32(9092);
-        put_string(Some("rack"), layout, &mut out);
+        put_string("rack", layout, &mut out);
         tags(&mut out);
         if version >= 2 {
-            put_string(Some("cluster"), layout, &mut out);
+            put_string("cluster", layout, &mut out);
         }
         out.put_i32(3);
-        put_length(Some(1), Width::Four, layout, &mut out);
+        put_count(1, layout, &mut out);
         out.put_i16(3);
-        put_string(Some("orders"), layout, &mut out);
+        put_string("orders", layout, &mut out);
         if version >= 10 {
             out.put_slice(&[0; 16]);
         }
         out.put_u8(0);
-        put_length(Some(0), Width::Four, layout, &mut out);
+        put_count(0, layout, &mut out);
         if version >= 8 {
             out.put_i32(i32::MIN);
         }
@@ -320,17 +307,17 @@ mod tests {
         out.put_i32(0);
         if version < SEVERAL_FROM {
             out.put_i16(0);
-            put_string(Some("words"), layout, &mut out);
+            put_string("words", layout, &mut out);
         } else {
-            put_length(Some(1), Width::Four, layout, &mut out);
-            put_string(Some("transfers"), layout, &mut out);
+            put_count(1, layout, &mut out);
+            put_string("transfers", layout, &mut out);
         }
         out.put_i32(node);
-        put_string(Some(host), layout, &mut out);
+        put_string(host, layout, &mut out);
         out.put_i32(port);
         if version >= SEVERAL_FROM {
             out.put_i16(0);
-            put_string(Some("words"), layout, &mut out);
+            put_string("words", layout, &mut out);
             tags(&mut out);
         }
         tags(&mut out);
@@ -363,16 +350,16 @@ mod tests {
         if layout == Layout::Flexible {
             out.put_u8(0);
         }
-        put_length(Some(0), Width::Four, layout, &mut out);
+        put_count(0, layout, &mut out);
         out.put_i32(9);
         if layout == Layout::Flexible {
             let mut nodes = BytesMut::new();
-            put_length(Some(2), Width::Four, layout, &mut nodes);
+            put_count(2, layout, &mut nodes);
             for (id, name) in [(3, "kafka.example"), (4, "elsewhere.example")] {
                 nodes.put_i32(id);
-                put_string(Some(name), layout, &mut nodes);
+                put_string(name, layout, &mut nodes);
                 nodes.put_i32(9_092);
-                put_string(Some(&"r".repeat(40)), layout, &mut nodes);
+                put_string(&"r".repeat(40), layout, &mut nodes);
                 nodes.put_u8(0);
             }
             out.put_slice(&[2, 0]);
