@@ -132,8 +132,7 @@ impl<C> Engine<C> {
         for broker in self.drain.brokers(busy) {
             let key = NodeKey::Broker(broker);
             if let Some(node) = self.brokers.ready(key) {
-                let room = self.in_flight.count(node.connection) < self.config.in_flight_max;
-                if room && node.throttled_until <= now {
+                if self.has_room(&node) && node.throttled_until <= now {
                     sent |= self.send_batches(node, broker, queues, now);
                 }
             } else if self.is_idle(key) {
@@ -144,6 +143,11 @@ impl<C> Engine<C> {
             }
         }
         sent
+    }
+
+    /// Whether one more request may be on its way to this node.
+    pub(super) fn has_room(&self, node: &ReadyNode) -> bool {
+        self.in_flight.count(node.connection) < self.config.in_flight_max
     }
 
     /// The user gave up: everything ends now.

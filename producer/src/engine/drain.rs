@@ -170,11 +170,15 @@ impl Drain {
         ready.map(|(broker, _)| *broker).collect()
     }
 
-    /// How many more bytes make something go while all brokers are busy, at the one that lacks
-    /// least.
-    pub(crate) fn lacking_bytes(&self) -> usize {
-        let held = self.ready.values().map(|turn| turn.held_bytes).max();
-        self.hold_bytes.saturating_sub(held.unwrap_or_default())
+    /// How many more bytes make something go while all brokers are busy: at the one that lacks
+    /// least of those with room for a request, and no number of them if none has room.
+    pub(crate) fn lacking_bytes(&self, has_room: impl Fn(BrokerId) -> bool) -> usize {
+        if self.ready.is_empty() {
+            return self.hold_bytes;
+        }
+        let with_room = self.ready.iter().filter(|(broker, _)| has_room(**broker));
+        let held = with_room.map(|(_, turn)| turn.held_bytes).max();
+        held.map_or(usize::MAX, |held| self.hold_bytes.saturating_sub(held))
     }
 
     /// Takes the partitions whose batches go in one request; `fits` counts them and says whether
@@ -324,7 +328,7 @@ mod tests {
         drain.set(partition(0), Some((BrokerId(1), held(60))));
         drain.set(partition(5), Some((BrokerId(2), held(30))));
         assert_eq!(
-            (drain.brokers(|_| true), drain.lacking_bytes()),
+            (drain.brokers(|_| true), drain.lacking_bytes(|_| true)),
             (vec![], 40)
         );
         drain.set(partition(1), Some((BrokerId(1), held(40))));
@@ -333,9 +337,19 @@ mod tests {
         assert_eq!(choose(&mut drain, 2), [0, 1]);
         drain.check_invariants();
         assert_eq!(
-            (drain.brokers(|_| true), drain.lacking_bytes()),
+            (drain.brokers(|_| true), drain.lacking_bytes(|_| true)),
             (vec![], 70)
         );
+    }
+
+    #[test]
+    fn only_a_broker_that_has_room_lacks_bytes() {
+        let mut drain = ready(&[]);
+        assert_eq!(drain.lacking_bytes(|_| false), 100, "none is known yet");
+        drain.set(partition(0), Some((BrokerId(1), held(60))));
+        drain.set(partition(5), Some((BrokerId(2), held(30))));
+        assert_eq!(drain.lacking_bytes(|broker| broker == BrokerId(2)), 70);
+        assert_eq!(drain.lacking_bytes(|_| false), usize::MAX);
     }
 
     #[test]

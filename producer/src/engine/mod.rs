@@ -72,7 +72,7 @@ mod scenario;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::engine::backoff::BackOff;
-use crate::engine::brokers::Brokers;
+use crate::engine::brokers::{Brokers, NodeKey};
 pub use crate::engine::config::{EngineConfig, Idempotence, TransactionsConfig};
 use crate::engine::drain::{Drain, Urging};
 use crate::engine::effect::{Action, CompressionId, Input, Queues, TopicView};
@@ -273,12 +273,19 @@ impl<C> Engine<C> {
     }
 
     /// How many bytes must be sealed before anything goes that goes without one of the other
-    /// inputs or a deadline. Sealing less, or opening a batch, need not be told before then.
+    /// inputs or a deadline; `usize::MAX` while no broker takes another request. Sealing less, or
+    /// opening a batch, need not be told before then.
     #[must_use]
     pub fn lacking_bytes(&self) -> usize {
+        let has_room = |broker| {
+            let node = self.brokers.ready(NodeKey::Broker(broker));
+            node.is_none_or(|node| self.has_room(&node))
+        };
         match self.in_flight.total() {
             0 => 0,
-            _ => self.drain.lacking_bytes(),
+            // Compressing needs no broker's room.
+            _ if self.compresses() => 0,
+            _ => self.drain.lacking_bytes(has_room),
         }
     }
 

@@ -61,6 +61,18 @@ fn attributes(sent: &Sent) -> Vec<i16> {
     sent.batches.iter().map(of).collect()
 }
 
+/// Or it would be compressed only once there is room, by which time it should be ready.
+#[test]
+fn what_is_sealed_is_told_however_many_requests_are_on_their_way() {
+    let mut config = compressing();
+    config.in_flight_max = 1;
+    let mut world = World::ready(config, script());
+    world.append(0);
+    world.bring_back(0);
+    assert_eq!(world.produced.len(), 1);
+    assert_eq!(world.engine.lacking_bytes(), 0);
+}
+
 #[test]
 fn a_batch_goes_when_it_is_compressed_and_says_its_codec() {
     let mut world = World::ready(compressing(), script());

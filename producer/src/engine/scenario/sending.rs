@@ -161,6 +161,21 @@ fn full_batches_that_may_linger_go_in_company() {
     assert_eq!(stamps, [(0, 0, 2), (1, 0, 0)]);
 }
 
+/// What is sealed then waits for an answer, which wakes the driver anyway.
+#[test]
+fn while_its_broker_takes_no_more_requests_no_number_of_bytes_makes_a_batch_go() {
+    let mut world = World::flowing(settings(), script());
+    for _ in 0..4 {
+        world.append(0);
+    }
+    assert_eq!(world.engine.lacking_bytes(), 0, "one more may go");
+    world.append(0);
+    assert_eq!(world.engine.lacking_bytes(), usize::MAX);
+    let sent = world.take_all_sent();
+    world.answer(&sent[0], 0, 1);
+    assert_eq!(world.engine.lacking_bytes(), 0);
+}
+
 #[test]
 fn a_full_batch_goes_once_nothing_is_on_its_way() {
     let mut world = World::holding(1_000);
