@@ -11,7 +11,8 @@
 //!
 //! With `--tasks` several tasks share the producer, the records and the handles; with `--keys` each
 //! record has a key, of so many in turn, and goes to its key's partition. Then the offsets of each
-//! task's records in a partition must rise in the order of its sends, or the program fails.
+//! task's records in a partition must rise in the order of its sends, or the program fails. With
+//! `--own-runtime` the producer's task has a thread that no task of the application shares.
 //!
 //! CPU time is the whole process's, and counts from that first record on. The peak of the resident
 //! memory is told where the system tells it (Linux), and is null elsewhere.
@@ -28,6 +29,7 @@ use clap::{Parser, ValueEnum};
 use kafka_producer::{Delivery, ProduceError, Producer, Record, Topic, Written};
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::json;
+use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
 /// What a record costs: its rate and its CPU time, or the time one takes alone.
@@ -69,6 +71,9 @@ struct Arguments {
     /// How many tasks share the producer. With `--mode throughput` only, as are keys.
     #[arg(long, default_value = "1")]
     tasks: NonZeroUsize,
+    /// Gives the producer a runtime of its own, with one thread.
+    #[arg(long)]
+    own_runtime: bool,
     /// How many different keys the records have; 0: none has a key.
     #[arg(long, default_value_t = 0)]
     keys: u32,
@@ -102,15 +107,22 @@ fn main() -> Result<(), Box<dyn Error>> {
         .worker_threads(2)
         .enable_all()
         .build()?;
-    runtime.block_on(measure(&arguments))
+    if !arguments.own_runtime {
+        return runtime.block_on(measure(&arguments, runtime.handle()));
+    }
+    let own = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()?;
+    runtime.block_on(measure(&arguments, own.handle()))
 }
 
-async fn measure(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
+async fn measure(arguments: &Arguments, producers: &Handle) -> Result<(), Box<dyn Error>> {
     let is_plain = arguments.tasks.get() == 1 && arguments.keys == 0;
     if arguments.mode != Mode::Throughput && !is_plain {
         return Err("only --mode throughput has several tasks, and records with keys".into());
     }
-    let producer = producer(arguments)?;
+    let producer = producer(arguments, producers)?;
     let topic = producer.topic(&arguments.topic).await?;
     let work = Arc::new(Work::new(arguments));
     topic
@@ -137,7 +149,7 @@ async fn measure(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn producer(arguments: &Arguments) -> Result<Producer, Box<dyn Error>> {
+fn producer(arguments: &Arguments, runtime: &Handle) -> Result<Producer, Box<dyn Error>> {
     let linger_ms = match arguments.mode {
         Mode::Throughput | Mode::Paced => &arguments.linger_ms,
         Mode::Latency => "0",
@@ -162,7 +174,9 @@ fn producer(arguments: &Arguments) -> Result<Producer, Box<dyn Error>> {
     }
     let set = arguments.settings.iter();
     pairs.extend(set.map(|(key, value)| (key.as_str(), value.as_str())));
-    let builder = Producer::builder().bootstrap_servers(&arguments.bootstrap);
+    let builder = Producer::builder()
+        .bootstrap_servers(&arguments.bootstrap)
+        .runtime(runtime.clone());
     let builder = pairs
         .into_iter()
         .fold(builder, |builder, (key, value)| builder.set(key, value));
